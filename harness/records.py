@@ -1,0 +1,383 @@
+"""The one record that grows: Case -> Measurement -> Summary -> Verdict, and the run that holds the verdicts.
+
+Frozen, JSON in and out (``to_json`` / ``from_json``), one schema number. A missing figure is ``None`` with a reason in
+``notes``, never a zero. Times are integer nanoseconds; a name ends in its unit. Raw samples stay in files of the run
+folder, named here by a path relative to it.
+
+Run-folder layout (RE-01), written by ``harness.runfolder``, read by ``reports``:
+
+    run.json              Run.to_json(), rewritten (atomically) after every row
+    samples/<case id>.parquet   one line per call: call, scheduled_ns, woke_ns, started_ns, done_ns, phase, ok
+    outputs/<case id>.npz       sampled errors per output, for the plots (see ErrorSample in harness.parity)
+    failures/<case id>/         what T1-02 found: failure.json, inputs.npz
+    logs/run.log          JSON lines
+    report.html report.md junit.xml tables/*.csv
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "BoardState",
+    "Case",
+    "Check",
+    "Divergence",
+    "LatencyFigures",
+    "LayerFinding",
+    "Measurement",
+    "Outcome",
+    "ParityFigures",
+    "Quantile",
+    "RecordError",
+    "Run",
+    "Summary",
+    "Tolerance",
+    "Verdict",
+    "from_json",
+    "to_json",
+]
+
+SCHEMA_VERSION = 1
+"""Of ``run.json``. 1: first form."""
+
+
+class RecordError(ValueError):
+    """A record on disk is not one of ours, or is newer than this version reads."""
+
+
+class Outcome(str, Enum):
+    """The verdicts of RE-04."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    MEASURED = "MEASURED"
+    NOT_RUN = "NOT RUN"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row to be: a model on a runtime. ``id`` is the pytest id, the row's label and its file name.
+
+    ``kind``: ``semantic`` (fp32 artifacts against each other), ``parity`` (a runtime against the reference), ``pair``
+    (two runtimes against each other, for information), ``latency``. ``runtime``: a label, or
+    ``package.module:Class``. ``lane``: ``fp32`` or ``fp16`` (which tolerance applies). ``against``: the second
+    runtime of a pair. ``not_run``: why this row cannot run on this host; empty if it can.
+    """
+
+    id: str
+    tier: int
+    kind: str
+    model: str
+    runtime: str
+    precision: str
+    lane: str
+    size: str
+    batch: int = 1
+    against: str = ""
+    point: Mapping[str, int] = field(default_factory=dict)
+    required: bool = False
+    covers: tuple[str, ...] = ()
+    not_run: str = ""
+
+
+@dataclass(frozen=True)
+class BoardState:
+    """What the machine was while the row ran. ``None`` and absent keys: not known; ``notes`` says why."""
+
+    cpu_temp_c: float | None = None
+    gpu_temp_c: float | None = None
+    clock_mhz: float | None = None
+    throttled: bool | None = None
+    load_1min: float | None = None
+    power_mode: str | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was observed, with nothing judged. The only stage that touched a device.
+
+    ``placement``: where the row really ran, ``onnx_trt_ep[cpu]``. ``lane_name``: for people, ``torch · fp32``.
+    ``precision_ran``: read back from the run. ``simulated``: came from a fake; satisfies no requirement.
+    ``witness``: whether the row is an independent witness of numerics, with the reason in ``notes`` where not.
+    ``input_sha256``: digest of the bytes at the runtime's door, per sample. ``model_sha256``: of the artifact that ran.
+    ``samples_file`` / ``errors_file``: relative to the run folder, empty where there is none.
+    """
+
+    case: Case
+    placement: str = ""
+    lane_name: str = ""
+    provider: str = ""
+    precision_ran: str = ""
+    nodes_by_provider: Mapping[str, int] = field(default_factory=dict)
+    nodes_by_precision: Mapping[str, int] = field(default_factory=dict)
+    simulated: bool = False
+    witness: bool = True
+    model_sha256: str = ""
+    input_sha256: tuple[str, ...] = ()
+    load_ns: int | None = None
+    first_call_ns: int | None = None
+    timing_boundary: str = ""
+    sample_count: int = 0
+    failed_count: int = 0
+    samples_file: str = ""
+    errors_file: str = ""
+    threads: Mapping[str, int] = field(default_factory=dict)
+    board_start: BoardState = field(default_factory=BoardState)
+    board_end: BoardState = field(default_factory=BoardState)
+    seed: int = 0
+    started_at: str = ""
+    duration_ns: int = 0
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """A quantile with its distribution-free interval (order statistics). ``None`` bounds: too few samples to say."""
+
+    p: float
+    value_ns: int
+    low_ns: int | None
+    high_ns: int | None
+    confidence: float
+
+
+@dataclass(frozen=True)
+class LatencyFigures:
+    """Of all samples of one row, none dropped."""
+
+    count: int
+    failed: int
+    p50: Quantile
+    p95: Quantile
+    p99: Quantile
+    mean_ns: float
+    min_ns: int
+    max_ns: int
+    calls_per_s: float
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What an output may differ by, and why (methods B3). ``rel_l2_max``: every sample; ``rel_l2_median``: the median.
+
+    ``source``: ``derived``, ``stated`` or ``ignore``. ``amplification``: kappa, fp32 error over 2^-24.
+    """
+
+    output: str
+    source: str
+    rel_l2_max: float | None
+    rel_l2_median: float | None
+    amplification: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class ParityFigures:
+    """One output of one row against the reference, over all samples. ``None`` where undefined (a zero reference).
+
+    ``rel_l2_*``: ‖y-r‖/‖r‖ per sample. ``max_abs_at``: ``sample[index]`` of the largest error. ``nan``: elements that
+    are NaN in either; ``inf``: elements whose Inf does not match the reference's.
+    """
+
+    output: str
+    shape: tuple[int, ...]
+    dtype: str
+    samples: int
+    rel_l2_max: float | None
+    rel_l2_median: float | None
+    max_abs: float | None
+    max_abs_at: str
+    max_rel: float | None
+    cosine_min: float | None
+    sqnr_db: float | None
+    nan: int
+    inf: int
+    tolerance: Tolerance | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Pure figures of a measurement."""
+
+    measurement: Measurement
+    parity: tuple[ParityFigures, ...] = ()
+    latency: LatencyFigures | None = None
+    task: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question that was asked of the row, and its answer in words, with the figures that decided."""
+
+    name: str
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True)
+class LayerFinding:
+    """A layer at which two artifacts, or a runtime and the reference, part."""
+
+    layer: str
+    operator: str
+    module: str
+    output: str
+    local_error: float | None
+    accumulated_error: float | None
+    noise: float | None
+    words: str
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """T1-02: where it starts, how small it can be made, how to see it again."""
+
+    first: LayerFinding | None
+    suspects: tuple[LayerFinding, ...] = ()
+    smallest_input: str = ""
+    smallest_input_file: str = ""
+    reproduce: str = ""
+    keep_fp32: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The end of the line for one row. ``reason`` is one sentence for people."""
+
+    summary: Summary
+    outcome: Outcome
+    reason: str
+    checks: tuple[Check, ...] = ()
+    divergence: Divergence | None = None
+    remedy: str = ""
+
+    @property
+    def case(self) -> Case:
+        return self.summary.measurement.case
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. ``complete`` is False until the last row and the report are written.
+
+    ``environment``: flat facts of the host, text to text (``os``, ``cpu``, ``gpu``, ``python``, ``torch``, ...).
+    ``settings``: what was asked (the command line, effective). ``configuration``: the configuration's text and digest.
+    """
+
+    id: str
+    started_at: str
+    finished_at: str
+    complete: bool
+    exit_code: int | None
+    last_line: str
+    command: str
+    seed: int
+    settings: Mapping[str, str]
+    environment: Mapping[str, str]
+    configuration_sha256: str
+    pack_sha256: str
+    planned: tuple[Case, ...]
+    verdicts: tuple[Verdict, ...]
+    trigate_version: str
+    interrupted: bool = False
+    notes: tuple[str, ...] = ()
+    schema: int = SCHEMA_VERSION
+
+
+R = TypeVar("R")
+
+
+def to_json(record: Any) -> Any:
+    """A record as JSON values (dicts, lists, text, numbers, None). Non-finite floats become text: ``"inf"``."""
+    if is_dataclass(record) and not isinstance(record, type):
+        return {entry.name: to_json(getattr(record, entry.name)) for entry in fields(record)}
+    if isinstance(record, Enum):
+        return record.value
+    if isinstance(record, Mapping):
+        return {str(key): to_json(value) for key, value in record.items()}
+    if isinstance(record, tuple | list):
+        return [to_json(value) for value in record]
+    if isinstance(record, float) and (record != record or record in (float("inf"), float("-inf"))):
+        return repr(record)
+    return record
+
+
+def from_json(kind: type[R], value: Any) -> R:
+    """The inverse of ``to_json`` for a record class. Unknown keys are ignored (a newer minor form), missing ones without
+    a default are a ``RecordError`` that names them."""
+    return typing.cast(R, _read(kind, value, kind.__name__))
+
+
+def run_from_text(text: str) -> Run:
+    """``run.json`` as a ``Run``. Raises ``RecordError`` for what is no run, or a schema newer than ours."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise RecordError(f"run.json is not JSON: {error}") from error
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if not isinstance(schema, int):
+        raise RecordError("run.json has no schema number; it is not a trigate run.")
+    if schema > SCHEMA_VERSION:
+        raise RecordError(f"run.json has schema {schema}; this trigate reads up to {SCHEMA_VERSION}: upgrade trigate.")
+    return from_json(Run, value)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _read(next(arm for arm in get_args(kind) if arm is not type(None)), value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise RecordError(f"{where} is {type(value).__name__}; expected a list.")
+        return tuple(_read(get_args(kind)[0], item, f"{where}[{at}]") for at, item in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            raise RecordError(f"{where} is {type(value).__name__}; expected an object.")
+        return {key: _read(get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
+    if is_dataclass(kind) and isinstance(kind, type):
+        return _read_record(kind, value, where)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        try:
+            return kind(value)
+        except ValueError as error:
+            raise RecordError(f"{where} is {value!r}; expected one of {', '.join(m.value for m in kind)}.") from error
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError as error:
+            raise RecordError(f"{where} is {value!r}; expected a number.") from error
+    if isinstance(kind, type) and kind is not Any and (not isinstance(value, kind) or (kind is int and value is True)):
+        raise RecordError(f"{where} is {value!r}; expected {kind.__name__}.")
+    return value
+
+
+def _read_record(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise RecordError(f"{where} is {type(value).__name__}; expected an object.")
+    hints = _hints(kind)
+    known = {entry.name for entry in fields(kind)}
+    given = {name: _read(hints[name], item, f"{where}.{name}") for name, item in value.items() if name in known}
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise RecordError(f"{where} lacks a field: {error}.") from error
