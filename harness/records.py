@@ -17,6 +17,7 @@ Run-folder layout (RE-01), written by ``harness.runfolder``, read by ``reports``
 from __future__ import annotations
 
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -57,7 +58,7 @@ class RecordError(ValueError):
 class Outcome(str, Enum):
     """The verdicts of RE-04."""
 
-    PASS = "PASS"
+    PASS = "PASS"  # noqa: S105 (a verdict, no password)
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
     MEASURED = "MEASURED"
@@ -310,15 +311,17 @@ def to_json(record: Any) -> Any:
         return {str(key): to_json(value) for key, value in record.items()}
     if isinstance(record, tuple | list):
         return [to_json(value) for value in record]
-    if isinstance(record, float) and (record != record or record in (float("inf"), float("-inf"))):
+    if isinstance(record, float) and not math.isfinite(record):
         return repr(record)
     return record
 
 
 def from_json(kind: type[R], value: Any) -> R:
-    """The inverse of ``to_json`` for a record class. Unknown keys are ignored (a newer minor form), missing ones without
-    a default are a ``RecordError`` that names them."""
-    return typing.cast(R, _read(kind, value, kind.__name__))
+    """The inverse of ``to_json`` for a record class.
+
+    Unknown keys are ignored (a newer minor form); a missing one without a default is a ``RecordError`` that names it.
+    """
+    return typing.cast("R", _read(kind, value, kind.__name__))
 
 
 def run_from_text(text: str) -> Run:

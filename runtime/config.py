@@ -41,7 +41,7 @@ class RuntimeConfig:
 
     ``runtime``: a label of ``LABELS``; the default is the conservative one. Budgets in bytes.
     ``ort_trt_cache_dir``: ONNX Runtime's own engine cache; default ``<engine_cache_dir>/ort/<flight_id>``.
-    ``device``: ``auto``, ``cuda:N`` or ``cpu``. ``intra_op_threads``: threads of one CPU call, ``None`` for one per core.
+    ``device``: ``auto``, ``cuda:N`` or ``cpu``. ``intra_op_threads``: threads of one CPU call; ``None``: one per core.
     """
 
     runtime: str = "pytorch_fp16"
