@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, inliner, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun, RuntimeContextError
 
@@ -147,7 +147,7 @@ class OnnxEvaluator:
             extra["context"] = {name: values[name] for name in node.implicit if name in values}
         try:
             with np.errstate(all="ignore"):
-                results = operator.run(*given, **extra)
+                results = operator.run(*given, **extra)  # type: ignore[no-untyped-call]  # onnx is not annotated there
         except Exception as error:
             shapes = ", ".join("-" if value is None else f"{value.dtype}{list(np.shape(value))}" for value in given)
             raise EvaluatorError(f"{node.op_type} `{node.name}` cannot be evaluated on ({shapes}): {error}") from error
@@ -210,6 +210,8 @@ def _adapt(original: Any, kernel: Callable[..., Array] | None, schema: Any) -> t
     if kernel is None:
         return type(original.__name__, (original,), {"op_schema": schema})
 
+    compute = kernel
+
     class Adapted(original):  # type: ignore[misc]  # the base is found at run time
         op_schema = schema
 
@@ -218,7 +220,7 @@ def _adapt(original: Any, kernel: Callable[..., Array] | None, schema: Any) -> t
 
         def _run(self, *args: Any, **attributes: Any) -> Any:
             try:
-                return (kernel(*args, **attributes),)
+                return (compute(*args, **attributes),)
             except Declined:
                 return super()._run(*args, **attributes)
 
@@ -235,7 +237,7 @@ def _load(model: Path | onnx.ModelProto) -> onnx.ModelProto:
         except Exception as error:
             raise EvaluatorError(f"{model} is not a readable ONNX model: {error}") from error
     if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+        proto = inliner.inline_local_functions(proto)
     return proto
 
 

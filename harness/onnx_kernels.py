@@ -12,7 +12,7 @@ array, of the inputs' dtype. It raises ``Declined`` for a form it does not cover
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -28,7 +28,7 @@ Kernel = Callable[..., Array]
 
 
 class Declined(Exception):  # noqa: N818 (control flow, not a fault)
-    """This form of the operator is left to the reference's own implementation."""
+    """A form of the operator that is left to the reference's own implementation."""
 
 
 @cache
@@ -85,7 +85,7 @@ def _batch_normalization(
         raise Declined
     per_channel = (-1, *(1,) * (x.ndim - 2))
     slope = scale / np.sqrt(variance + x.dtype.type(epsilon))
-    return (x - mean.reshape(per_channel)) * slope.reshape(per_channel) + bias.reshape(per_channel)
+    return np.asarray((x - mean.reshape(per_channel)) * slope.reshape(per_channel) + bias.reshape(per_channel))
 
 
 def _lrn(x: Array, *, alpha: float, beta: float, bias: float, size: int) -> Array:
@@ -132,7 +132,7 @@ def _scatter_nd(data: Array, indices: Array, updates: Array, *, reduction: str |
 def _scatter_elements(
     data: Array, indices: Array, updates: Array, *, axis: int = 0, reduction: str | None = None
 ) -> Array:
-    at = list(np.indices(indices.shape, sparse=True))
+    at: list[Array] = list(np.indices(indices.shape, sparse=True))
     at[axis] = indices
     return _scatter(data, tuple(at), updates, reduction)
 
@@ -234,6 +234,7 @@ def _pool_windows(
     strides: Sequence[int] | None,
     dilations: Sequence[int] | None,
     auto_pad: str | None,
+    *,
     pads: Sequence[int] | None,
     ceil_mode: int | None,
 ) -> tuple[list[int], list[int], list[tuple[int, int]], list[tuple[int, int]]]:
@@ -279,7 +280,9 @@ def _max_pool(
 
     if x.dtype.kind != "f":
         raise Declined
-    steps, spread, _, whole = _pool_windows(x, kernel_shape, strides, dilations, auto_pad, pads, ceil_mode)
+    steps, spread, _, whole = _pool_windows(
+        x, kernel_shape, strides, dilations, auto_pad, pads=pads, ceil_mode=ceil_mode
+    )
     nn = torch.nn.functional
     pool: Any = (nn.max_pool1d, nn.max_pool2d, nn.max_pool3d)[x.ndim - 3]
     return _a(pool(_t(_fit(x, whole, -np.inf)), list(kernel_shape), steps, 0, spread))
@@ -300,7 +303,7 @@ def _average_pool(
 
     if any(gap != 1 for gap in dilations or ()):
         raise Declined
-    steps, _, stated, whole = _pool_windows(x, kernel_shape, strides, None, auto_pad, pads, ceil_mode)
+    steps, _, stated, whole = _pool_windows(x, kernel_shape, strides, None, auto_pad, pads=pads, ceil_mode=ceil_mode)
     nn = torch.nn.functional
     pool: Any = (nn.avg_pool1d, nn.avg_pool2d, nn.avg_pool3d)[x.ndim - 3]
     counted = np.ones_like(x[:1, :1])
