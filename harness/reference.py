@@ -1,0 +1,175 @@
+"""What is held to be right: a model in float64 on the CPU, its true fp32 form, and its form under rounding noise.
+
+The three together say what an output should be, and by how much a correct runtime may miss it (methods B3).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from runtime.errors import RuntimeCoreError
+from runtime.protocol import Array
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Reference", "ReferenceUnusableError", "TorchReference", "prove_true_fp32"]
+
+
+class ReferenceUnusableError(RuntimeCoreError):
+    """The reference cannot be computed as promised, so nothing may be judged by it."""
+
+
+class Reference(Protocol):
+    """A model that can be computed more exactly than any runtime does. A feed is input name to array."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def output_names(self) -> tuple[str, ...]: ...
+
+    def exact(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """All in float64; integer and boolean outputs keep their dtype."""
+        ...
+
+    def single(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """All in true float32, no TF32 and no bfloat16 inside."""
+        ...
+
+    def noisy(self, feed: Mapping[str, Array], *, u: float, seed: int) -> dict[str, Array]:
+        """One Monte-Carlo run in float64: inputs, weights and every op's result times 1 + u·U(-1, 1), unfused.
+
+        Values that a float of unit roundoff ``u`` holds exactly stay as they are. The same seed gives the same run.
+        """
+        ...
+
+    def peak(self, feed: Mapping[str, Array]) -> tuple[float, str]:
+        """The largest finite |value| of any op's float64 result, and the op: what fp16 must hold (65504)."""
+        ...
+
+
+def prove_true_fp32(multiply: Callable[[Array, Array], Array]) -> None:
+    """Raise ``ReferenceUnusableError`` unless a float32 matrix product keeps 1 + 2^-20.
+
+    TF32 (10 bits of mantissa), bfloat16 and fp16 round it to 1. Large enough for the library's fast path.
+    """
+    size = 256
+    value = np.float32(1.0 + 2.0**-20)
+    product = multiply(np.full((size, size), value, np.float32), np.eye(size, dtype=np.float32))
+    if not (product == value).all():
+        raise ReferenceUnusableError(
+            f"a float32 matrix product rounds {float(value)!r} to {float(product.min())!r}: TF32 or bfloat16 is on.",
+            remedy='Call torch.set_float32_matmul_precision("highest") and unset NVIDIA_TF32_OVERRIDE.',
+        )
+
+
+class TorchReference:
+    """An ``nn.Module`` as the reference. The module given is copied and never changed.
+
+    ``inputs``: names in the order of ``forward``; given by keyword if they are its parameters' names. ``outputs``:
+    names in the order in which tensors come back (a tensor, tuple, list or dict, nested; a dict that has all the
+    names is read by name). Feeds are numpy arrays; floats become float64, other dtypes stay.
+    """
+
+    def __init__(
+        self, module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str], *, name: str = "torch float64"
+    ) -> None:
+        from harness import torch64
+
+        self.name = name
+        self.output_names = tuple(outputs)
+        self._inputs = tuple(inputs)
+        self._module = module
+        self._wide = torch64.widened(module)
+        self._single: torch.nn.Module | None = None
+        named = inspect.signature(module.forward).parameters
+        self._by_keyword = all(input_name in named for input_name in self._inputs)
+
+    def exact(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        return self._run(feed)
+
+    def noisy(self, feed: Mapping[str, Array], *, u: float, seed: int) -> dict[str, Array]:
+        from harness import torch64
+
+        return self._run(feed, rounding=torch64.Rounding(u, seed))
+
+    def peak(self, feed: Mapping[str, Array]) -> tuple[float, str]:
+        largest = (0.0, "")
+
+        def watch(op: str, value: torch.Tensor) -> None:
+            nonlocal largest
+            magnitude = value[value.isfinite()].abs()
+            if magnitude.numel() and float(magnitude.max()) > largest[0]:
+                largest = (float(magnitude.max()), op)
+
+        self._run(feed, watch=watch)
+        return largest
+
+    def single(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        import copy
+
+        import torch
+
+        prove_true_fp32(lambda left, right: torch.mm(torch.from_numpy(left), torch.from_numpy(right)).numpy())
+        if self._single is None:
+            self._single = copy.deepcopy(self._module).to("cpu").float().eval()
+        args, kwargs = self._arguments(feed)
+        args, kwargs = [_as_single(value) for value in args], {key: _as_single(v) for key, v in kwargs.items()}
+        with torch.no_grad():
+            return self._named(self._single(*args, **kwargs))
+
+    def _run(self, feed: Mapping[str, Array], **options: Any) -> dict[str, Array]:
+        from harness import torch64
+
+        args, kwargs = self._arguments(feed)
+        try:
+            outputs = self._named(torch64.run(self._wide, args, kwargs, **options))
+        except torch64.NotFloat64Error as error:
+            raise ReferenceUnusableError(
+                f"{self.name} is not float64 throughout: {error}",
+                remedy="Make constants and buffers inside the model, without a dtype of their own.",
+            ) from error
+        narrow = [key for key, value in outputs.items() if value.dtype.kind == "f" and value.dtype != np.float64]
+        if narrow:
+            raise ReferenceUnusableError(f"{self.name} gives {narrow[0]} as {outputs[narrow[0]].dtype}, not float64.")
+        return outputs
+
+    def _arguments(self, feed: Mapping[str, Array]) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+        import torch
+
+        missing = [input_name for input_name in self._inputs if input_name not in feed]
+        if missing:
+            raise ReferenceUnusableError(
+                f"the feed lacks {missing[0]!r}; it has {', '.join(sorted(feed)) or 'nothing'}."
+            )
+        tensors = {key: torch.from_numpy(np.array(feed[key])) for key in self._inputs}  # a copy: a model may write
+        return ([], tensors) if self._by_keyword else (list(tensors.values()), {})
+
+    def _named(self, outputs: Any) -> dict[str, Array]:
+        if isinstance(outputs, Mapping) and set(self.output_names) <= set(outputs):
+            tensors = [outputs[key] for key in self.output_names]
+        else:
+            tensors = list(_leaves(outputs))
+        if len(tensors) != len(self.output_names):
+            raise ReferenceUnusableError(
+                f"{self.name} gives {len(tensors)} tensors; {len(self.output_names)} outputs are named: "
+                f"{', '.join(self.output_names)}."
+            )
+        return {key: tensor.numpy() for key, tensor in zip(self.output_names, tensors, strict=True)}
+
+
+def _as_single(value: torch.Tensor) -> torch.Tensor:
+    return value.float() if value.is_floating_point() else value
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [leaf for item in value.values() for leaf in _leaves(item)]
+    if isinstance(value, tuple | list):
+        return [leaf for item in value for leaf in _leaves(item)]
+    return [value]
