@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,8 @@ class OnnxEvaluator:
             if node.op_type in _RANDOM:
                 raise EvaluatorError(f"{node.op_type} `{node.name}` is random; it has no reference.")
         try:
-            return list(_Reference(proto.graph, opsets=opsets).rt_nodes_)
-        except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            return list(_reference(int(self._working))(proto.graph, opsets=opsets).rt_nodes_)
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             raise EvaluatorError(
                 f"an operator of this model has no reference implementation: {error}",
                 remedy="Export it with standard ONNX operators, or give the torch module as the reference.",
@@ -186,23 +187,32 @@ class OnnxEvaluator:
         return uses
 
 
-class _Reference(ReferenceEvaluator):
-    """The reference with our kernels; also makes the evaluators of subgraphs and of schema functions."""
+@cache
+def _reference(working: int) -> type[ReferenceEvaluator]:
+    """The reference with our kernels; the class that also evaluates subgraphs and the bodies of schema functions."""
 
-    def _load_impl(self, node: onnx.NodeProto, input_types: Any = None) -> Any:
-        opset = self.opsets.get(node.domain, 0)
-        kernel = find_kernel(node.op_type, opset) if node.domain == "" and len(node.output) == 1 else None
-        try:
-            original = super()._load_impl(node, input_types)
-        except RuntimeContextError:
-            if kernel is None:
-                raise
-            original = OpRun
-        if not isinstance(original, type):  # a function of the schema, made of operators that come through here too
-            return original if kernel is None else _adapt(OpRun, kernel, onnx.defs.get_schema(node.op_type, opset))
-        if node.domain or not onnx.defs.has(node.op_type):
-            return original
-        return _adapt(original, kernel, onnx.defs.get_schema(node.op_type, opset))
+    class Reference(ReferenceEvaluator):
+        def __init__(self, proto: Any, *args: Any, **kwargs: Any) -> None:
+            if isinstance(proto, onnx.FunctionProto):
+                _convert_nodes(proto.node, working)
+            super().__init__(proto, *args, **kwargs)
+
+        def _load_impl(self, node: onnx.NodeProto, input_types: Any = None) -> Any:
+            opset = self.opsets.get(node.domain, 0)
+            kernel = find_kernel(node.op_type, opset) if node.domain == "" and len(node.output) == 1 else None
+            try:
+                original = super()._load_impl(node, input_types)
+            except RuntimeContextError:
+                if kernel is None:
+                    raise
+                original = OpRun
+            if kernel is None and (node.domain or not isinstance(original, type) or original.__name__ != node.op_type):
+                return original  # a function of the schema, or a class that states the version of its schema
+            return _adapt(
+                original if isinstance(original, type) else OpRun, kernel, onnx.defs.get_schema(node.op_type, opset)
+            )
+
+    return Reference
 
 
 def _adapt(original: Any, kernel: Callable[..., Array] | None, schema: Any) -> type[OpRun]:
@@ -251,7 +261,7 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
 
 
 def _node(index: int, node: onnx.NodeProto) -> Node:
-    implicit = {name for graph in _subgraphs(node) for name in OpRun.implicit_inputs(graph)}
+    implicit = {name for graph in _subgraphs(node) for name in _free_names(graph)}
     return Node(
         index=index,
         name=node.name or f"{node.op_type}_{index}",
@@ -285,6 +295,18 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from entry.graphs
 
 
+def _free_names(graph: onnx.GraphProto) -> set[str]:
+    """What a subgraph, with the ones inside it, reads from outside."""
+    known = {entry.name for entry in (*graph.input, *graph.initializer)}
+    known |= {entry.values.name for entry in graph.sparse_initializer}
+    free: set[str] = set()
+    for node in graph.node:
+        read = set(node.input).union(*(_free_names(inner) for inner in _subgraphs(node)))
+        free |= read - known - {""}
+        known |= set(node.output)
+    return free
+
+
 def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     for node in graph.node:
         yield node
@@ -299,7 +321,11 @@ def _convert(graph: onnx.GraphProto, working: int) -> None:
             value.type.tensor_type.elem_type = working
     for tensor in graph.initializer:
         _convert_tensor(tensor, working)
-    for node in graph.node:
+    _convert_nodes(graph.node, working)
+
+
+def _convert_nodes(nodes: Iterable[onnx.NodeProto], working: int) -> None:
+    for node in nodes:
         if node.domain == "ai.onnx":
             node.domain = ""
         for entry in node.attribute:
