@@ -1,0 +1,309 @@
+"""From what was asked, in values, to a job that can run: configuration, packs, plan and bench brought together."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runtime.platform import HostTuple, detect_host
+
+from harness import plan as planning
+from harness.config import Configuration, ModelConfig, load_configuration, parse_requirement
+from harness.errors import UsageError, did_you_mean
+from harness.host import availability, board_state, environment
+from harness.measure import Bench, Stopping
+from harness.pack import Maker, Pack, Source, load_pack
+from harness.plan import Ask
+from harness.records import Case, Divergence, Verdict
+from harness.run import Job
+from runtime.architectures import ArchitectureRegistry
+from runtime.config import RuntimeConfig
+from runtime.errors import ConfigError
+from runtime.protocol import LABELS, InferenceRuntime
+
+__all__ = ["PROFILES", "House", "Request", "assemble", "make_pack"]
+
+PROFILES: Mapping[str, Stopping] = {
+    "quick": Stopping(warmup_calls=10, calls=400, max_s=6.0),
+    "pr": Stopping(warmup_calls=50, calls=20_000, max_s=120.0),
+    "signoff": Stopping(warmup_calls=50, calls=100_000, max_s=600.0),
+}
+"""How long a latency row is measured; the longer two are the durations of methods A5."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for, as values."""
+
+    config: Path | None = None
+    models: tuple[str, ...] = ()
+    inputs: str = ""
+    architectures: tuple[str, ...] = ()
+    size: str = ""
+    seed: int = 0
+    cache: Path = Path("~/.cache/trigate")
+    tiers: tuple[int, ...] = (0, 1, 2)
+    runtimes: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    device: str = "auto"
+    board: str = ""
+    profile: str = "quick"
+    pack: Path | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class House:
+    """What lies in rooms that the harness may not enter, brought in by the roof.
+
+    ``sources``: the built-in models by kind. ``default_config``: the flight models. ``suites``: the installed tiers.
+    """
+
+    sources: Mapping[str, Source]
+    source_names: Callable[[], Mapping[str, Sequence[str]]]
+    registry: ArchitectureRegistry
+    default_config: Path
+    suites: Path
+    version: str
+    environ: Mapping[str, str]
+    say: Callable[[str], None]
+
+
+def assemble(request: Request, house: House, command: Sequence[str], *, dry_run: bool = False) -> Job:
+    """A job. With ``dry_run`` no pack is made, and the job can be printed but not run. Raises ``UsageError``."""
+    host = detect_host()
+    configuration, models = _models(request, house)
+    board = planning.board_for(configuration.boards, host.module, request.board)
+    if request.board and board is None:
+        hint = did_you_mean(request.board, configuration.boards)
+        raise UsageError(f"--board: {configuration.path} has no board {request.board!r}. {hint}")
+    runtimes = tuple(_runtime(word) for word in request.runtimes) or LABELS
+    require = planning.requirements(
+        [*request.runtimes, *(parse_requirement(word, "--require") for word in request.require)],
+        board,
+        host.jetpack != "none",
+        configuration.require,
+    )
+    if request.profile != "quick" and not require:
+        raise UsageError(f"--profile {request.profile} decides something, so it needs --require. Name what must pass.")
+    broken: dict[str, str] = {}
+    size = request.size or ("flight" if host.sm != "none" else "small")
+    if request.pack is not None:
+        pack = load_pack(request.pack)
+        models = _packed(pack, models, request)
+    elif dry_run:
+        pack = Pack({}, "", request.seed, size)
+    else:
+        pack = _maker(request, house, configuration, size).make(models, broken if len(models) > 1 else None)
+    found = availability(house.environ, host)
+    ask = Ask(
+        tiers=tuple(sorted(set(request.tiers))),
+        runtimes=runtimes,
+        models=tuple(models),
+        size=pack.size,
+        require=(*require, *(f"model[{model.name}]" for model in models if request.models)),
+        board=board,
+        unavailable={label: state.reason for label, state in found.items() if not state.can_try},
+    )
+    bench = _bench(request, house, pack, host)
+    return Job(
+        ask=ask,
+        cases=planning.plan(ask),
+        pack=pack,
+        broken=broken,
+        configuration=configuration,
+        models={model.name: model for model in models},
+        bench=bench,
+        suites=house.suites,
+        environment=environment(host),
+        settings=_settings(request, pack.size, configuration),
+        command=command,
+        version=house.version,
+        gpu_host=host.sm != "none",
+        device=request.device,
+        board_name=board.name if board else "",
+        diagnose=_diagnoser(request, house, bench, models),
+        remedies={label: state.remedy for label, state in found.items()},
+    )
+
+
+def make_pack(request: Request, house: House) -> tuple[Pack, Configuration]:
+    """Every model of the request, packed; the first that cannot be raises ``UsageError``."""
+    configuration, models = _models(request, house)
+    return _maker(request, house, configuration, request.size or "small").make(models), configuration
+
+
+def _maker(request: Request, house: House, configuration: Configuration, size: str) -> Maker:
+    return Maker(
+        cache=request.cache.expanduser(),
+        sources=house.sources,
+        registry=house.registry,
+        seed=request.seed,
+        size=size,
+        folders=(configuration.folder, Path.cwd()) if request.config else (Path.cwd(),),
+        say=house.say,
+    )
+
+
+def _bench(request: Request, house: House, pack: Pack, host: HostTuple) -> Bench:
+    threads = request.threads or os.cpu_count() or 1
+    try:
+        config = RuntimeConfig(
+            engine_cache_dir=request.cache.expanduser() / "engines", device=request.device, intra_op_threads=threads
+        )
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    if request.device.startswith("cuda") and host.sm == "none":
+        raise UsageError(
+            f"--device {request.device}: this host shows no GPU. Pass --device cpu, or see `trigate doctor`."
+        )
+    return Bench(
+        packs=pack.models,
+        config=config,
+        build=_builder(house, (Path.cwd(),)),
+        stopping=PROFILES[request.profile],
+        board_state=board_state,
+        threads={"intra_op": threads},
+        seed=request.seed,
+    )
+
+
+def _builder(house: House, folders: Sequence[Path]) -> Callable[[str, RuntimeConfig], InferenceRuntime]:
+    def build(runtime: str, config: RuntimeConfig) -> InferenceRuntime:
+        if ":" not in runtime:
+            from runtime.factory import build_inference_runtime
+
+            return build_inference_runtime(config, architecture_registry=house.registry, environ=house.environ)
+        from harness.inputs import resolve_hook
+
+        made = resolve_hook(runtime, folders)(config)
+        if not isinstance(made, InferenceRuntime):
+            raise UsageError(
+                f"--runtime {runtime}: {type(made).__name__} is no InferenceRuntime: it lacks a method of the protocol."
+            )
+        return made
+
+    return build
+
+
+def _diagnoser(
+    request: Request, house: House, bench: Bench, models: Sequence[ModelConfig]
+) -> Callable[[Case, Verdict, Path], Divergence | None]:
+    def diagnose(case: Case, verdict: Verdict, folder: Path) -> Divergence | None:
+        from harness.diagnose import Diagnosis
+
+        model = next(model for model in models if model.name == case.model)
+        return Diagnosis(bench, house.registry, model, request.seed, request.config).explain(case, verdict, folder)
+
+    return diagnose
+
+
+def _settings(request: Request, size: str, configuration: Configuration) -> dict[str, str]:
+    asked = {
+        "tier": " ".join(map(str, request.tiers)),
+        "runtime": " ".join(request.runtimes),
+        "require": " ".join(request.require),
+        "device": request.device,
+        "profile": request.profile,
+        "board": request.board,
+        "seed": str(request.seed),
+        "threads": str(request.threads or ""),
+    }
+    return {
+        **{key: value for key, value in asked.items() if value},
+        "size": size,
+        "config": Path(configuration.path).name,
+    }
+
+
+def _runtime(word: str) -> str:
+    if ":" in word or word in LABELS:
+        return word
+    raise UsageError(f"--runtime: {word!r} is no runtime. {did_you_mean(word, LABELS)} Or give package.module:Class.")
+
+
+def _models(request: Request, house: House) -> tuple[Configuration, list[ModelConfig]]:
+    """The configuration, and the models that were asked for (all of its own where none was named)."""
+    configuration = load_configuration(request.config or house.default_config)
+    for plugin in configuration.plugins:
+        _import_plugin(plugin)
+    for word in request.architectures:
+        _register(word, house.registry)
+    models = [_named(word, request, house, configuration) for word in request.models]
+    if not request.models:
+        models = list(configuration.models.values())
+    if not models:
+        raise UsageError(f"{configuration.path} names no model. Add [model.NAME], or give --model FILE.onnx.")
+    if request.inputs and len(models) != 1:
+        raise UsageError(f"--inputs is for one model, and {len(models)} are asked for. Name it with --model.")
+    if request.inputs:
+        models = [replace(models[0], inputs=request.inputs)]
+    return configuration, models
+
+
+def _named(word: str, request: Request, house: House, configuration: Configuration) -> ModelConfig:
+    path = Path(word)
+    if word in configuration.models:
+        return configuration.models[word]
+    built_in = {f"{kind}_{name}": f"{kind}:{name}" for kind, names in house.source_names().items() for name in names}
+    stem = re.sub(r"[^A-Za-z0-9._]", "_", path.stem).lstrip("._") or "model"
+    if path.exists():
+        if path.suffix in (".pt", ".pth"):
+            names = [entry.partition("=")[0] for entry in request.architectures] or [path.stem]
+            return ModelConfig(stem, checkpoint=path, architecture=names[0], inputs=request.inputs)
+        return ModelConfig(stem, onnx=path, inputs=request.inputs)
+    for name in (word, path.stem):
+        if name in built_in:
+            return ModelConfig(name, source=built_in[name])
+    if path.suffix in (".onnx", ".pt", ".pth") or os.sep in word:
+        raise UsageError(f"--model: {word} does not exist. Give the path of an .onnx file, or the name of a model.")
+    raise UsageError(f"--model: {word!r} is no model. {did_you_mean(word, [*configuration.models, *built_in])}")
+
+
+def _packed(pack: Pack, models: Sequence[ModelConfig], request: Request) -> list[ModelConfig]:
+    """The configuration's models that the pack holds; those that only the pack knows as plain ones."""
+    known = {model.name: model for model in models}
+    absent = [name for name in known if name not in pack.models and request.models]
+    if absent:
+        raise UsageError(f"--model: the pack has no {absent[0]!r}. {did_you_mean(absent[0], pack.models)}")
+    plain = {
+        name: ModelConfig(
+            name,
+            onnx=packed.path(packed.onnx) if packed.onnx else None,
+            checkpoint=Path(packed.checkpoint) if packed.checkpoint else None,
+        )
+        for name, packed in pack.models.items()
+        if not request.models
+    }
+    return [known.get(name) or plain[name] for name in pack.models if name in known or name in plain]
+
+
+def _import_plugin(path: Path) -> None:
+    """Import a plugin file once, under its own name, so that its registrations take place."""
+    name = path.stem
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path):
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise UsageError(f"the plugin {path} does not exist, or is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"the plugin {path} cannot be imported: {type(error).__name__}: {error}.") from error
+
+
+def _register(word: str, registry: ArchitectureRegistry) -> None:
+    from harness.inputs import resolve_hook
+
+    name, equals, hook = word.partition("=")
+    if not equals or ":" not in hook:
+        raise UsageError(f"--architecture: {word!r}; expected NAME=package.module:factory.")
+    registry.register(name, resolve_hook(hook, (Path.cwd(),)))

@@ -1,0 +1,412 @@
+"""The command line: the roof of the house. It may import everything, nothing imports it; heavy things only when used."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from harness.assemble import House, Request
+    from harness.pack import SourceModel
+    from harness.records import Run
+    from harness.run import Job, Progress
+
+__all__ = ["main"]
+
+LABELS = ("tensorrt", "onnx_trt_ep", "pytorch_fp16")  # runtime.LABELS, without the price of importing numpy for --help
+
+EPILOG = """\
+exit codes: 0 every required row passes; 1 a row fails; 2 the call or the configuration is wrong; 3 nothing fails but
+something required is INCONCLUSIVE, MEASURED or NOT RUN, or nothing was judged or measured; 4 internal error; 130 Ctrl-C
+"""
+
+RUN_EXAMPLES = """\
+examples:
+  trigate run                                    the built-in flight models, every tier that this host can run
+  trigate run --model matcher.onnx               any ONNX file, with inputs made up from its signature
+  trigate run --model light_squeezenet --tier 1  a model of the onnx package, with its expected outputs
+  trigate run my.toml --require tensorrt         fails with exit code 3 where TensorRT shows nothing
+  trigate run my.toml --dry-run                  which rows there would be, and why some cannot run
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command ``trigate``: parse, do, and end with the exit code of RE-04."""
+    arguments = _parser().parse_args(argv)
+    arguments.command_line = ["trigate", *(sys.argv[1:] if argv is None else argv)]
+    from harness.errors import UsageError
+
+    try:
+        return int(arguments.do(arguments))
+    except UsageError as error:
+        return _refuse(str(error), arguments)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away: nothing is wrong with the run
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        from runtime.errors import RuntimeCoreError
+
+        if isinstance(error, RuntimeCoreError):
+            return _refuse(str(error), arguments)
+        import traceback
+
+        traceback.print_exc()
+        print(f"trigate: internal error: {error!r}. Please report it with the lines above.", file=sys.stderr)
+        return 4
+
+
+def _refuse(sentence: str, arguments: argparse.Namespace) -> int:
+    if getattr(arguments, "json", False):
+        print(json.dumps({"error": sentence, "exit_code": 2}))
+    print(f"trigate: {sentence}", file=sys.stderr)
+    return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"trigate: {message}. Try `{self.prog} --help`.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="trigate",
+        description="Three inference runtimes, three test tiers, one gate: may this engine, on this board, fly?",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_pack(commands)
+    _add_doctor(commands)
+    _add_init(commands)
+    _add_inspect(commands)
+    _add_report(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(_version())
+        parser.exit(0)
+
+
+def _command(commands: Any, name: str, do: Callable[[argparse.Namespace], int], summary: str, **more: Any) -> Any:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(name, help=summary, description=summary, formatter_class=raw, **more)
+    parser.set_defaults(do=do)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    return parser
+
+
+def _add_what(parser: argparse.ArgumentParser) -> None:
+    """What is to be run or packed: the same for `run` and `pack`."""
+    parser.add_argument(
+        "config", nargs="?", type=Path, metavar="CONFIG.toml", help="default: the built-in flight models"
+    )
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="NAME or FILE",
+        help="a model of the configuration, a built-in one, or an .onnx or .pt file; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--inputs", metavar="FILE.npz or module:function", help="inputs for the --model files")
+    parser.add_argument(
+        "--architecture", action="append", default=[], metavar="NAME=package.module:factory",
+        help="how to build a checkpoint's torch module",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size", choices=("small", "flight"), help="of the built-in models; default: small without a GPU"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of made-up inputs and of Monte-Carlo runs (0)"
+    )
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where packs and models are kept by content")
+
+
+def _add_run(commands: Any) -> None:
+    parser = _command(commands, "run", _run, "measure and judge; write a run folder with a report", epilog=RUN_EXAMPLES)
+    _add_what(parser)
+    parser.add_argument("--tier", type=int, nargs="+", choices=(0, 1, 2), default=[0, 1, 2], help="default: all three")
+    parser.add_argument(
+        "--runtime", action="append", default=[], metavar="LABEL or package.module:Class",
+        help=f"only this one (may be given again), and require it; labels: {', '.join(LABELS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--require", action="append", default=[], metavar="RUNTIME[PLACEMENT]",
+        help="rows of this runtime must pass, e.g. tensorrt or onnx_trt_ep[tensorrt]",
+    )  # fmt: skip
+    parser.add_argument("--device", default="auto", metavar="auto, cpu, cuda:N", help="where to run (auto)")
+    parser.add_argument(
+        "--board", default="", metavar="NAME", help="use this board's budgets; default: the one found here"
+    )
+    parser.add_argument(
+        "--profile", choices=("quick", "pr", "signoff"), default="quick",
+        help="how long to measure; pr and signoff want --require (quick)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pack", type=Path, metavar="DIR", help="run the models of a pack; needs neither torch nor onnx"
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of one call on the CPU; default: one per core"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder; default: runs/<time>")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--dry-run", action="store_true", help="print the rows that there would be, and stop")
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="append report.md to FILE (a CI job's summary)")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    parser.add_argument("pytest", nargs="*", metavar="-- PYTEST ARGUMENTS", help="passed on: -k, -m, -p, ...")
+
+
+def _add_pack(commands: Any) -> None:
+    parser = _command(
+        commands, "pack", _pack, "write models, inputs, references and tolerances into one folder, to be run elsewhere"
+    )
+    _add_what(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+
+
+def _add_doctor(commands: Any) -> None:
+    parser = _command(commands, "doctor", _doctor, "what this host is, what can run here, and what stands in the way")
+    parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read another root file system")
+
+
+def _add_init(commands: Any) -> None:
+    parser = _command(commands, "init", _init, "write a commented configuration to start from")
+    parser.add_argument("--model", type=Path, metavar="X.onnx", help="fill it from this model")
+    parser.add_argument("--out", type=Path, default=Path("trigate.toml"), metavar="FILE", help="default: trigate.toml")
+
+
+def _add_inspect(commands: Any) -> None:
+    parser = _command(
+        commands, "inspect", _inspect, "what a file says of itself, and whether it would pass the engine check here"
+    )
+    parser.add_argument("file", type=Path, help="a model, engine, sidecar, checkpoint, pack or run folder")
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(commands, "report", _report, "draw a run's report again")
+    parser.add_argument("run", type=Path, help="a run folder")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from harness.assemble import assemble
+    from harness.run import run
+    from harness.run_folder import RunFolder
+
+    house = _house(quiet=arguments.quiet)
+    job = assemble(_request(arguments), house, arguments.command_line, dry_run=arguments.dry_run)
+    if arguments.dry_run:
+        return _print_plan(job, arguments)
+    out: Path = arguments.out or Path("runs") / _stamp()
+    with RunFolder(out, resume=arguments.resume) as folder:
+        finished = run(job, folder, _progress(arguments), arguments.pytest)
+        written = _write_reports(folder.path)
+    if arguments.summary is not None:
+        _append(arguments.summary, folder.path / "report.md")
+    _print_end(finished, out, written, arguments)
+    return 4 if finished.exit_code is None else finished.exit_code
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    from harness.assemble import make_pack
+    from harness.pack import write_pack
+
+    pack, configuration = make_pack(_request(arguments), _house(quiet=False))
+    path = write_pack(pack, configuration, arguments.out)
+    if arguments.json:
+        print(json.dumps({"pack": str(path.parent), "sha256": pack.sha256, "models": sorted(pack.models)}))
+    else:
+        print(
+            f"{path.parent}: {len(pack.models)} models, sha256 {pack.sha256[:16]}. Run it with: trigate run --pack {path.parent}"
+        )
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from harness.doctor import examine
+
+    examination = examine(arguments.root, os.environ)
+    print(json.dumps(examination.to_json(), indent=1) if arguments.json else examination.to_text())
+    return 0
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from harness.init import write_configuration
+
+    path = write_configuration(arguments.out, arguments.model)
+    print(
+        json.dumps({"written": str(path)})
+        if arguments.json
+        else f"{path} is written. Next: trigate run {path} --dry-run"
+    )
+    return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from harness.inspect import inspect
+
+    findings = inspect(arguments.file)
+    print(json.dumps(findings.to_json(), indent=1) if arguments.json else findings.to_text())
+    return 0 if findings.passes else 1
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    written = _write_reports(arguments.run)
+    print(json.dumps([str(path) for path in written]) if arguments.json else "\n".join(map(str, written)))
+    return 0
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    from harness.assemble import Request
+
+    asked = vars(arguments)
+    return Request(
+        config=arguments.config,
+        models=tuple(arguments.model),
+        inputs=arguments.inputs or "",
+        architectures=tuple(arguments.architecture),
+        size=arguments.size or "",
+        seed=arguments.seed,
+        cache=arguments.cache or _default_cache(),
+        tiers=tuple(asked.get("tier", (0, 1, 2))),
+        runtimes=tuple(asked.get("runtime", ())),
+        require=tuple(asked.get("require", ())),
+        device=asked.get("device", "auto"),
+        board=asked.get("board", ""),
+        profile=asked.get("profile", "quick"),
+        pack=asked.get("pack"),
+        threads=asked.get("threads"),
+    )
+
+
+def _house(*, quiet: bool) -> House:
+    import fixtures
+    import tiers
+    from fixtures import flight
+    from harness.assemble import House
+    from runtime.architectures import default_registry
+
+    flight.register(default_registry)
+    return House(
+        sources={"flight": _flight_source, "light": _light_source},
+        source_names=_source_names,
+        registry=default_registry,
+        default_config=Path(fixtures.__file__).parent / "flight.toml",
+        suites=Path(tiers.__file__).parent,
+        version=_version(),
+        environ=os.environ,
+        say=(lambda words: None) if quiet else (lambda words: print(words, file=sys.stderr)),
+    )
+
+
+def _flight_source(name: str, size: str, seed: int, cache: Path) -> SourceModel:
+    from fixtures import flight
+    from harness.pack import SAMPLES, SourceModel
+
+    made = flight.make(name, size, cache / "flight")
+    feeds = flight.feeds(name, size, SAMPLES, seed=seed)
+    return SourceModel(made.onnx, made.checkpoint, name, feeds, f"seeded terrain, {size}")
+
+
+def _light_source(name: str, size: str, seed: int, cache: Path) -> SourceModel:
+    from fixtures import light
+    from harness.pack import SourceModel
+
+    del size, seed, cache  # the model's authors chose them
+    path, feeds, expected = light.light_model(name)
+    return SourceModel(path, None, "", feeds, "shipped with the onnx package", expected)
+
+
+def _source_names() -> dict[str, Sequence[str]]:
+    from fixtures import flight, light
+
+    return {"flight": flight.MODELS, "light": light.LIGHT_MODELS}
+
+
+def _progress(arguments: argparse.Namespace) -> Progress:
+    from harness.run import Progress
+
+    if arguments.quiet:
+        return Progress()
+    from rich.console import Console
+
+    from harness.progress import ConsoleProgress
+
+    return ConsoleProgress(Console(stderr=True))
+
+
+def _write_reports(folder: Path) -> list[Path]:
+    from harness.errors import UsageError
+    from reports import write_reports
+
+    try:
+        return write_reports(folder)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder}: the report cannot be drawn: {error}") from error
+
+
+def _print_plan(job: Job, arguments: argparse.Namespace) -> int:
+    from harness.records import to_json
+
+    if arguments.json:
+        print(json.dumps({"rows": to_json(job.cases)}, indent=1))
+        return 0
+    for case in job.cases:
+        print(f"tier {case.tier}  {case.id}" + (f"  NOT RUN: {case.not_run}" if case.not_run else ""))
+    runnable = [case for case in job.cases if not case.not_run]
+    latency = sum(case.kind == "latency" for case in runnable)
+    most_s = latency * job.bench.stopping.max_s
+    print(
+        f"{len(job.cases)} rows, {len(runnable)} of them can run here; latency rows take up to {most_s:.0f} s together."
+    )
+    return 0
+
+
+def _print_end(finished: Run, out: Path, written: Sequence[Path], arguments: argparse.Namespace) -> None:
+    from harness.records import to_json
+
+    if arguments.json:
+        print(json.dumps({"run": str(out), **to_json(finished)}, indent=1))
+        return
+    report = next((path for path in written if path.name == "report.html"), out)
+    print(f"report: {report}")
+    print(finished.last_line)
+
+
+def _append(target: Path, source: Path) -> None:
+    from harness.errors import UsageError
+
+    try:
+        with target.open("a", encoding="utf-8") as file:
+            file.write(source.read_text(encoding="utf-8") + "\n")
+    except OSError as error:
+        raise UsageError(f"--summary: {target} cannot be written: {error.strerror}.") from error
+
+
+def _default_cache() -> Path:
+    base = os.environ.get("TRIGATE_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    named = os.environ.get("TRIGATE_CACHE")
+    return Path(named) if named else Path(base or Path.home() / ".cache") / "trigate"
+
+
+def _stamp() -> str:
+    import datetime
+
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version("trigate")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""From what was observed to a verdict: pure functions, no device, no file.
+
+A verdict is the worst of its checks: FAIL before INCONCLUSIVE before PASS. What nothing can be held against is MEASURED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from harness.config import Budget
+from harness.pack import ModelPack
+from harness.parity import check_parity, compare
+from harness.records import Case, Check, Measurement, Outcome, Summary, Verdict
+from harness.statistics import latency_figures
+from runtime.protocol import Array
+
+__all__ = ["exit_code", "judge_latency", "judge_pair", "judge_parity", "last_line", "not_run", "refusal", "worst"]
+
+_GRAVITY = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS)
+
+EXIT_PASS, EXIT_FAIL, EXIT_USAGE, EXIT_OPEN, EXIT_INTERNAL, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+def worst(checks: Sequence[Check]) -> Check:
+    """The check that decides: the first of the gravest."""
+    return min(checks, key=lambda check: _GRAVITY.index(check.outcome))
+
+
+def not_run(case: Case, reason: str, remedy: str = "") -> Verdict:
+    """A row that could not run, with its reason (T1-03)."""
+    return Verdict(Summary(Measurement(case=case)), Outcome.NOT_RUN, reason, remedy=remedy)
+
+
+def judge_parity(
+    measurement: Measurement,
+    outputs: Sequence[Mapping[str, Array]],
+    pack: ModelPack,
+    *,
+    extra: Sequence[Check] = (),
+) -> Verdict:
+    """A runtime's outputs against the float64 reference, under the lane's tolerances."""
+    references = pack.references()
+    tolerances = pack.tolerances[measurement.case.lane]
+    figures = compare(references, outputs, tolerances)
+    checks = [_same_inputs(measurement, pack), *check_parity(figures), *extra]
+    expected = pack.expected()
+    if expected and measurement.case.lane == "fp32":
+        checks.append(_as_authors_expect(expected, outputs))
+    deciding = worst(checks)
+    summary = Summary(measurement, parity=figures)
+    return Verdict(summary, deciding.outcome, _with_claim(deciding.reason, measurement), tuple(checks))
+
+
+def judge_semantic(
+    measurement: Measurement,
+    outputs: Sequence[Mapping[str, Array]],
+    others: Sequence[Mapping[str, Array]],
+    pack: ModelPack,
+) -> Verdict:
+    """Two fp32 artifacts of one model against each other: what differs here is meaning, not rounding.
+
+    Each may be one fp32 tolerance away from the truth, so they may be two apart.
+    """
+    doubled = {
+        name: replace(
+            tolerance,
+            rel_l2_max=None if tolerance.rel_l2_max is None else 2 * tolerance.rel_l2_max,
+            rel_l2_median=None if tolerance.rel_l2_median is None else 2 * tolerance.rel_l2_median,
+            why=f"{tolerance.why} Twice: two fp32 artifacts, each one tolerance from the truth.".strip(),
+        )
+        for name, tolerance in pack.tolerances["fp32"].items()
+    }
+    figures = compare(others, outputs, doubled)
+    checks = [_same_inputs(measurement, pack), *check_parity(figures)]
+    deciding = worst(checks)
+    return Verdict(Summary(measurement, parity=figures), deciding.outcome, deciding.reason, tuple(checks))
+
+
+def judge_pair(
+    measurement: Measurement,
+    outputs: Sequence[Mapping[str, Array]],
+    others: Sequence[Mapping[str, Array]],
+) -> Verdict:
+    """Two runtimes against each other, for information: neither is the truth, so nothing is held against either."""
+    figures = compare(others, outputs, {})
+    largest = max((figure.rel_l2_max for figure in figures if figure.rel_l2_max is not None), default=None)
+    words = "no common output" if largest is None else f"largest relative L2 difference {largest:.2e}"
+    return Verdict(
+        Summary(measurement, parity=figures), Outcome.MEASURED, f"against {measurement.case.against}: {words}"
+    )
+
+
+def judge_latency(measurement: Measurement, samples: Mapping[str, Sequence[object]], budget: Budget | None) -> Verdict:
+    """The first form: figures with their intervals, as MEASURED. A budget is judged by the statistics of Tier-2."""
+    kept = [at for at, phase in enumerate(samples["phase"]) if phase == "measure"]
+    good = [at for at in kept if samples["ok"][at]]
+    if not good:
+        reason = f"every one of {len(kept)} calls failed"
+        return Verdict(Summary(measurement), Outcome.FAIL, reason, (Check("calls", Outcome.FAIL, reason),))
+    started, done = np.asarray(samples["started_ns"]), np.asarray(samples["done_ns"])
+    wall_ns = int(done[kept[-1]] - started[kept[0]])
+    figures = latency_figures((done - started)[good], len(kept) - len(good), wall_ns)
+    reason = f"p95 {_quantile_ms(figures.p95.value_ns, figures.p95.low_ns, figures.p95.high_ns)}, {figures.count} calls"
+    checks: tuple[Check, ...] = ()
+    if len(good) < len(kept):
+        failed = Check("calls", Outcome.FAIL, f"{len(kept) - len(good)} of {len(kept)} calls failed")
+        return Verdict(Summary(measurement, latency=figures), Outcome.FAIL, failed.reason, (failed,))
+    if budget is None:
+        reason += "; no budget applies to this board"
+    return Verdict(Summary(measurement, latency=figures), Outcome.MEASURED, reason, checks)
+
+
+def refusal(case: Case, error: Exception) -> Verdict:
+    """A row whose runtime refused or broke: FAIL, in the error's own words."""
+    return refusal_of(case, f"{type(error).__name__}: {error}")
+
+
+def refusal_of(case: Case, reason: str) -> Verdict:
+    """A row that has nothing to run on, because its model is broken: FAIL, with the reason."""
+    checks = (Check("model", Outcome.FAIL, reason),)
+    return Verdict(Summary(Measurement(case=case, error=reason)), Outcome.FAIL, reason, checks)
+
+
+def misplaced(verdict: Verdict, *, gpu_host: bool, device: str) -> Verdict:
+    """Refuse a CPU placement on a host with a GPU, unless ``--device cpu`` asked for it (RE-04)."""
+    measurement = verdict.summary.measurement
+    if (
+        gpu_host
+        and device != "cpu"
+        and measurement.provider == "cpu"
+        and verdict.outcome in (Outcome.PASS, Outcome.MEASURED)
+    ):
+        reason = f"ran on the CPU of a host with a GPU ({measurement.placement})"
+        check = Check("placement", Outcome.FAIL, reason)
+        return replace(
+            verdict,
+            outcome=Outcome.FAIL,
+            reason=reason,
+            checks=(*verdict.checks, check),
+            remedy="Pass --device cpu to run there on purpose.",
+        )
+    return verdict
+
+
+def satisfies(verdict: Verdict, requirement: str) -> bool:
+    """Whether a row is evidence for a requirement: judged PASS, real, of the asked runtime, and where it was asked."""
+    measurement = verdict.summary.measurement
+    label, _, placement = requirement.rstrip("]").partition("[")
+    here = not placement or measurement.placement == f"{label}[{placement}]"
+    return (
+        verdict.outcome is Outcome.PASS
+        and verdict.case.runtime == label
+        and here
+        and not measurement.simulated
+        and measurement.witness
+    )
+
+
+def unmet(verdicts: Sequence[Verdict], require: Sequence[str]) -> list[str]:
+    """What keeps the run from exit code 0 although nothing failed, in words."""
+    words = []
+    for requirement in require:
+        label = requirement.partition("[")[0]
+        if label == "model":
+            name = requirement[len("model[") : -1]
+            if not any(verdict.case.model == name and verdict.outcome is Outcome.PASS for verdict in verdicts):
+                words.append(f"model {name} was named, and no row of it passed")
+            continue
+        rows = [verdict for verdict in verdicts if verdict.case.required and verdict.case.runtime == label]
+        lacking = [verdict for verdict in rows if not satisfies(verdict, requirement)]
+        if not rows:
+            words.append(f"required {requirement}: it has no row")
+        elif lacking:
+            words.append(
+                f"required {requirement}: {len(lacking)} of {len(rows)} rows do not show it ({lacking[0].case.id}: {lacking[0].reason})"
+            )
+    return words
+
+
+def exit_code(verdicts: Sequence[Verdict], require: Sequence[str], *, internal: bool = False) -> int:
+    """RE-04: 4 before 1 before 3 before 0. (2, a wrong call, never gets as far as verdicts.)"""
+    if internal:
+        return EXIT_INTERNAL
+    outcomes = [verdict.outcome for verdict in verdicts]
+    if Outcome.FAIL in outcomes:
+        return EXIT_FAIL
+    if unmet(verdicts, require):
+        return EXIT_OPEN
+    return EXIT_PASS if any(o in (Outcome.PASS, Outcome.MEASURED) for o in outcomes) else EXIT_OPEN
+
+
+def last_line(verdicts: Sequence[Verdict], require: Sequence[str]) -> str:
+    """The run in one line: ``PASS 21, NOT RUN 9 (tensorrt: not installed). No evidence about TensorRT.``"""
+    counts = []
+    for outcome in Outcome:
+        rows = [verdict for verdict in verdicts if verdict.outcome is outcome]
+        if rows:
+            reasons = "; ".join(dict.fromkeys(verdict.reason for verdict in rows)) if outcome is Outcome.NOT_RUN else ""
+            counts.append(f"{outcome.value} {len(rows)}" + (f" ({reasons})" if reasons else ""))
+    line = (", ".join(counts) or "Nothing ran") + "."
+    if any(verdict.case.runtime == "tensorrt" for verdict in verdicts) and not any(
+        satisfies(verdict, "tensorrt") for verdict in verdicts
+    ):
+        line += " No evidence about TensorRT."
+    for words in unmet(verdicts, require):
+        line += f" {words[0].upper()}{words[1:]}."
+    return line
+
+
+def _same_inputs(measurement: Measurement, pack: ModelPack) -> Check:
+    if measurement.input_sha256 == pack.feed_sha256:
+        return Check("inputs", Outcome.PASS, f"{len(pack.feed_sha256)} samples, the packed bytes at the runtime's door")
+    return Check("inputs", Outcome.FAIL, "the bytes at the runtime's door are not those of the pack")
+
+
+def _as_authors_expect(expected: Sequence[Mapping[str, Array]], outputs: Sequence[Mapping[str, Array]]) -> Check:
+    """The outputs that a model's authors ship, by the ONNX backend tests' rule: rtol 1e-3, atol 1e-7."""
+    for at, (want, got) in enumerate(zip(expected, outputs, strict=False)):
+        for name, array in want.items():
+            if name not in got or not np.allclose(got[name], array, rtol=1e-3, atol=1e-7, equal_nan=False):
+                return Check(
+                    "expected", Outcome.FAIL, f"sample {at}: {name} is not what the model's authors ship (rtol 1e-3)"
+                )
+    return Check(
+        "expected", Outcome.PASS, "agrees with the outputs that the model's authors ship (rtol 1e-3, atol 1e-7)"
+    )
+
+
+def _with_claim(reason: str, measurement: Measurement) -> str:
+    return reason if measurement.witness else f"{reason}; {measurement.notes[-1]}"
+
+
+def _quantile_ms(value_ns: int, low_ns: int | None, high_ns: int | None) -> str:
+    low, high = (("–" if bound is None else f"{bound / 1e6:.3g}") for bound in (low_ns, high_ns))
+    return f"{value_ns / 1e6:.3g} ms [{low}, {high}]"

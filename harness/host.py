@@ -1,0 +1,106 @@
+"""What this machine is and what it has, without importing a heavy library: for the run's environment and for planning."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from runtime.platform import HostTuple
+
+from harness.records import BoardState
+from runtime.config import BUILD_FLAGS, is_built
+
+__all__ = ["LIBRARIES", "Availability", "availability", "board_state", "environment"]
+
+LIBRARIES: Mapping[str, str] = {
+    "tensorrt": "tensorrt",
+    "onnx_trt_ep": "onnxruntime",
+    "pytorch_fp16": "torch",
+}
+"""The import name behind each runtime."""
+
+_VERSIONS = (
+    "trigate", "numpy", "torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx", "onnx", "cuda-bindings",
+    "scipy", "pytest", "polygraphy", "kornia",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a runtime can be tried here; ``reason`` is short (``tensorrt: not installed``), ``remedy`` says how to mend it."""
+
+    runtime: str
+    can_try: bool
+    reason: str = ""
+    remedy: str = ""
+
+
+def availability(environ: Mapping[str, str], host: HostTuple) -> dict[str, Availability]:
+    """For each runtime: is its build flag on, and is its library there? Nothing is imported."""
+    on_jetson = host.jetpack != "none"
+    found: dict[str, Availability] = {}
+    for label, library in LIBRARIES.items():
+        if not is_built(label, environ):
+            flag = BUILD_FLAGS[label]
+            found[label] = Availability(label, False, f"{label}: {flag} is off", f"Set {flag}=ON.")
+        elif importlib.util.find_spec(library) is None:
+            found[label] = Availability(label, False, f"{label}: not installed", _how_to_install(label, on_jetson))
+        else:
+            found[label] = Availability(label, True)
+    return found
+
+
+def _how_to_install(label: str, on_jetson: bool) -> str:
+    if on_jetson:
+        return (
+            "On a Jetson TensorRT comes with JetPack (python3-libnvinfer), and torch and ONNX Runtime from the Jetson's own "
+            "package index: start with /usr/bin/python3 -m venv --system-site-packages."
+        )
+    extra = {"tensorrt": "trt", "onnx_trt_ep": "ort", "pytorch_fp16": "torch"}[label]
+    return f"Install it with: python -m pip install 'trigate[{extra}]'."
+
+
+def environment(host: HostTuple) -> dict[str, str]:
+    """Flat facts for ``run.json``, text to text. What cannot be known is left out."""
+    facts = {
+        "os": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": _cpu_name(),
+        "cpu_count": str(os.cpu_count() or ""),
+        "memory_bytes": str(psutil.virtual_memory().total),
+        "python": platform.python_version(),
+        "python_executable": Path(sys.executable).name,
+        "sm": host.sm,
+        "jetpack": host.jetpack,
+        "tensorrt_host": host.trt,
+        "l4t": host.l4t,
+        "module": host.module,
+    }
+    for name in _VERSIONS:
+        try:
+            facts[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {key: value for key, value in facts.items() if value}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def board_state() -> BoardState:
+    """The state of this machine now, from what can be read at no cost."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    frequency = psutil.cpu_freq()
+    return BoardState(load_1min=load, clock_mhz=frequency.current if frequency else None)

@@ -1,0 +1,244 @@
+"""The only stage that touches a device: run one case and write down what was seen, with nothing judged."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.inputs import Feed, digest
+from harness.pack import ModelPack
+from harness.plan import lane_name
+from harness.records import BoardState, Case, Measurement
+from runtime import (
+    BuildConfig,
+    Describes,
+    EngineCacheEntry,
+    EngineHandle,
+    InferenceRuntime,
+    RuntimeConfig,
+    RuntimeCoreError,
+    RuntimeNotAvailableError,
+)
+from runtime.protocol import LABELS, Array
+
+__all__ = ["BOUNDARY", "Bench", "Observed", "Stopping"]
+
+BOUNDARY = "host clock around infer(): inputs and outputs on the host"
+"""What a latency sample spans. Rows of unlike boundaries are never compared."""
+
+Build = Callable[[str, RuntimeConfig], InferenceRuntime]
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When a latency row has enough: ``calls`` measured, or ``max_s`` seconds gone, whichever is first."""
+
+    warmup_calls: int = 10
+    calls: int = 400
+    max_s: float = 6.0
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A measurement with the raw arrays that do not go into the record."""
+
+    measurement: Measurement
+    outputs: tuple[Mapping[str, Array], ...] = ()
+    samples: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Bench:
+    """Runs cases on this machine. One engine is resident at a time; outputs are kept per runtime and precision.
+
+    ``build``: (label or ``module:Class``, configuration) -> a runtime. ``clock``: monotonic nanoseconds.
+    """
+
+    packs: Mapping[str, ModelPack]
+    config: RuntimeConfig
+    build: Build
+    stopping: Stopping = Stopping()
+    clock: Callable[[], int] = time.perf_counter_ns
+    board_state: Callable[[], BoardState] = BoardState
+    threads: Mapping[str, int] = field(default_factory=dict)
+    seed: int = 0
+    _seen: dict[tuple[str, str, str], Observed] = field(default_factory=dict)
+
+    def outputs(self, case: Case, runtime: str = "") -> Observed:
+        """Every packed sample through the case's runtime (or through ``runtime``), once per run of the harness.
+
+        Raises the core's errors; nothing stays resident.
+        """
+        label = runtime or case.runtime
+        key = (case.model, label, case.precision)
+        seen = self._seen.get(key)
+        if seen is None:
+            seen = self._seen[key] = self._run(replace(case, runtime=label))
+        return replace(seen, measurement=replace(seen.measurement, case=case))
+
+    def candidate(self, case: Case, runtime: str = "") -> Callable[[Path, Feed], dict[str, Array]]:
+        """(a model file of the runtime's kind, a feed) -> its outputs on the case's runtime: for the divergence search."""
+        label = runtime or case.runtime
+
+        def run(model: Path, feed: Feed) -> dict[str, Array]:
+            backend = self.build(label, self.config)
+            entry = backend.compile_engine(model, BuildConfig(precision=case.precision))
+            handle = backend.deserialize_engine(entry)
+            try:
+                return backend.infer(handle, feed)
+            finally:
+                backend.release_engine(handle)
+
+        return run
+
+    def artifact(self, case: Case, runtime: str = "") -> Path:
+        """The file of the pack that the runtime executes. Raises ``RuntimeNotAvailableError`` where there is none."""
+        pack = self.packs[case.model]
+        if (runtime or case.runtime) == "pytorch_fp16":
+            name, missing = pack.checkpoint, "the model has no checkpoint"
+        elif case.precision == "fp16" and (runtime or case.runtime) == "onnx_trt_ep":
+            name, missing = pack.onnx_fp16, pack.no_fp16
+        else:
+            name, missing = pack.onnx, "the model has no ONNX file"
+        if not name:
+            raise RuntimeNotAvailableError(f"{runtime or case.runtime}: {missing}")
+        return pack.path(name)
+
+    def latency(self, case: Case) -> Observed:
+        """Closed loop, one call after the other, feeds in turn; every call is a sample, a failed one too."""
+        pack = self.packs[case.model]
+        feeds = pack.feeds()
+        with _Resident(self, case) as engine:
+            first = self.clock()
+            engine.infer(feeds[0])
+            first_call_ns = self.clock() - first
+            calls: list[tuple[int, int, bool, bool]] = []
+            origin = self.clock()
+            measured, deadline = 0, None
+            while measured < self.stopping.calls and (deadline is None or self.clock() < deadline):
+                warm = len(calls) < self.stopping.warmup_calls
+                if not warm and deadline is None:
+                    deadline = self.clock() + int(self.stopping.max_s * 1e9)
+                started, ok = self.clock(), True
+                try:
+                    engine.infer(feeds[len(calls) % len(feeds)])
+                except RuntimeCoreError:
+                    ok = False
+                calls.append((started - origin, self.clock() - origin, ok, warm))
+                measured += not warm
+            measurement = engine.measurement(first_call_ns=first_call_ns)
+        kept = [call for call in calls if not call[3]]
+        measurement = replace(
+            measurement,
+            timing_boundary=BOUNDARY,
+            sample_count=len(kept),
+            failed_count=sum(not ok for _, _, ok, _ in kept),
+        )
+        started_ns = np.array([call[0] for call in calls], np.int64)
+        return Observed(
+            measurement,
+            samples={
+                "call": np.arange(len(calls), dtype=np.int64),
+                "scheduled_ns": started_ns,
+                "woke_ns": started_ns,
+                "started_ns": started_ns,
+                "done_ns": np.array([call[1] for call in calls], np.int64),
+                "phase": ["warmup" if call[3] else "measure" for call in calls],
+                "ok": [call[2] for call in calls],
+            },
+        )
+
+    def _run(self, case: Case) -> Observed:
+        feeds = self.packs[case.model].feeds()
+        with _Resident(self, case) as engine:
+            outputs = tuple(engine.infer(feed) for feed in feeds)
+            at_the_door = tuple(
+                digest(feed) for feed in feeds
+            )  # after the calls: a runtime that changes its inputs shows
+            return Observed(replace(engine.measurement(), input_sha256=at_the_door), outputs)
+
+
+class _Resident:
+    """One engine in memory for one case: loaded on entry, released on exit, described in between."""
+
+    def __init__(self, bench: Bench, case: Case) -> None:
+        self.bench = bench
+        self.case = case
+
+    def __enter__(self) -> _Resident:
+        bench, case = self.bench, self.case
+        self.started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.begun_ns = bench.clock()
+        self.board_start = bench.board_state()
+        artifact = bench.artifact(case)
+        self.runtime = bench.build(case.runtime, replace(bench.config, runtime=_label(case.runtime)))
+        entry = self.runtime.compile_engine(artifact, BuildConfig(precision=case.precision))
+        self.entry = _with_tensors(entry, bench.packs[case.model])
+        loading = bench.clock()
+        self.handle: EngineHandle = self.runtime.deserialize_engine(self.entry)
+        self.load_ns = bench.clock() - loading
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.runtime.release_engine(self.handle)
+
+    def infer(self, feed: Feed) -> dict[str, Array]:
+        return self.runtime.infer(self.handle, feed)
+
+    def measurement(self, *, first_call_ns: int | None = None) -> Measurement:
+        bench, case = self.bench, self.case
+        label = self.runtime.current_runtime_label()
+        described = self.runtime.describe(self.handle) if isinstance(self.runtime, Describes) else None
+        ran = described.precision if described else "unknown"
+        notes = list(described.notes) if described else ["the runtime does not describe its engines"]
+        claim = _broken_claim(case, label, ran)
+        if claim:
+            notes.append(claim)
+        return Measurement(
+            case=case,
+            placement=f"{label}[{described.provider if described else 'unknown'}]",
+            lane_name=lane_name(case.runtime, case.precision),
+            provider=described.provider if described else "unknown",
+            precision_ran=ran,
+            nodes_by_provider=dict(described.nodes_by_provider) if described else {},
+            nodes_by_precision=dict(described.nodes_by_precision) if described else {},
+            simulated=bool(getattr(self.runtime, "simulated", False)),
+            witness=not claim,
+            model_sha256=self.entry.sha256,
+            load_ns=self.load_ns,
+            first_call_ns=first_call_ns,
+            threads=dict(bench.threads),
+            board_start=self.board_start,
+            board_end=bench.board_state(),
+            seed=bench.seed,
+            started_at=self.started_at,
+            duration_ns=bench.clock() - self.begun_ns,
+            notes=tuple(notes),
+        )
+
+
+def _label(runtime: str) -> str:
+    """The label that a configuration of this runtime carries; a third party's class gets the default one."""
+    return runtime if runtime in LABELS else RuntimeConfig().runtime
+
+
+def _broken_claim(case: Case, label: str, ran: str) -> str:
+    """Why the row is no independent witness of what it claims; empty if it is one (T1-01)."""
+    if case.runtime in LABELS and label != case.runtime:
+        return f"asked for {case.runtime}, and {label} answered: no witness"
+    if ran != case.precision and not (case.precision == "fp16" and ran == "mixed"):
+        return f"asked for {case.precision}, computed in {ran}: no witness of {case.precision} arithmetic"
+    return ""
+
+
+def _with_tensors(entry: EngineCacheEntry, pack: ModelPack) -> EngineCacheEntry:
+    table = json.loads(pack.tensors)
+    extras = {**entry.extras, "inputs": json.dumps(table["inputs"]), "outputs": json.dumps(table["outputs"])}
+    return replace(entry, extras=extras)

@@ -1,0 +1,320 @@
+"""Making apart from measuring (architecture, decision 11): models, inputs, references and tolerances in one folder.
+
+    pack.json                 Pack as JSON: schema, settings, and per model a digest of its folder's model.json
+    <model>/model.json        ModelPack as JSON
+    <model>/model.onnx        with its external data; model.fp16.onnx: the same, cast
+    <model>/<architecture>.pt the checkpoint
+    <model>/inputs.npz        "<sample>/<input>"
+    <model>/reference.npz     "<sample>/<output>", float64
+    <model>/expected.npz      "<sample>/<output>", what the model's authors ship with it; only where they do
+
+A model's folder is made once per content: its name in the cache is a digest over everything that went into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from runtime.files import write_atomic
+from runtime.model_file import check_external_data, model_sha256, read_model_facts
+
+from harness import inputs as feeds_of
+from harness.config import Configuration, ModelConfig
+from harness.errors import UsageError, did_you_mean
+from harness.inputs import Feed
+from harness.records import RecordError, Tolerance, from_json, to_json
+from runtime.architectures import ArchitectureRegistry
+from runtime.data import TensorSpec
+from runtime.errors import RuntimeCoreError
+from runtime.protocol import Array
+
+__all__ = ["METHOD", "Maker", "ModelPack", "Pack", "Source", "SourceModel", "load_pack"]
+
+METHOD = "1"
+"""Of references and tolerances: changed whenever their figures may change, so that no cache outlives it."""
+
+PACK_SCHEMA = 1
+SAMPLES = 4
+MONTE_CARLO_RUNS = 8
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """What a built-in source gives: artifacts on disk, feeds, and the outputs that its authors expect (may be none)."""
+
+    onnx: Path | None
+    checkpoint: Path | None
+    architecture: str
+    feeds: Sequence[Feed]
+    origin: str
+    expected: Sequence[Mapping[str, Array]] | None = None
+
+
+Source = Callable[[str, str, int, Path], SourceModel]
+"""(name, size, seed, cache folder) -> the model. ``fixtures`` has them; the command line brings them in."""
+
+
+@dataclass(frozen=True)
+class ModelPack:
+    """One model, ready to be measured on any machine that has its folder. File names are relative to ``folder``."""
+
+    name: str
+    size: str
+    key: str
+    onnx: str
+    onnx_fp16: str
+    checkpoint: str
+    architecture: str
+    inputs_origin: str
+    reference: str
+    feed_sha256: tuple[str, ...]
+    onnx_sha256: str
+    checkpoint_sha256: str
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    tolerances: Mapping[str, Mapping[str, Tolerance]]
+    tensors: str = "{}"
+    notes: tuple[str, ...] = ()
+    no_fp16: str = ""
+    schema: int = PACK_SCHEMA
+    folder: str = field(default="", compare=False)
+
+    def path(self, name: str) -> Path:
+        return Path(self.folder) / name
+
+    def feeds(self) -> list[dict[str, Array]]:
+        """The stored inputs, one mapping per sample. Raises ``UsageError`` if the bytes are not those that were packed."""
+        feeds = _read_samples(self.path("inputs.npz"))
+        if tuple(feeds_of.digest(feed) for feed in feeds) != self.feed_sha256:
+            raise UsageError(f"{self.path('inputs.npz')} was changed since the pack was made. Make the pack again.")
+        return feeds
+
+    def references(self) -> list[dict[str, Array]]:
+        """The high-precision outputs, float64, one mapping per sample."""
+        return _read_samples(self.path("reference.npz"))
+
+    def expected(self) -> list[dict[str, Array]]:
+        """What the model's authors ship as its outputs; empty where they ship none."""
+        path = self.path("expected.npz")
+        return _read_samples(path) if path.exists() else []
+
+    def specs(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+        """The concrete inputs and outputs of the packed samples."""
+        table = json.loads(self.tensors)
+        first, second = (
+            tuple(TensorSpec(t["name"], tuple(t["shape"]), t["dtype"]) for t in table[side])
+            for side in ("inputs", "outputs")
+        )
+        return first, second
+
+
+@dataclass(frozen=True)
+class Pack:
+    """All models of one configuration. ``sha256`` covers every file of every model."""
+
+    models: Mapping[str, ModelPack]
+    sha256: str
+    seed: int
+    size: str
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes model packs. ``cache``: where finished ones are kept by content. ``say``: progress, in words."""
+
+    cache: Path
+    sources: Mapping[str, Source]
+    registry: ArchitectureRegistry
+    seed: int = 0
+    size: str = "small"
+    folders: tuple[Path, ...] = ()
+    say: Say = lambda words: None
+
+    def make(self, models: Sequence[ModelConfig], failed: dict[str, str] | None = None) -> Pack:
+        """Every model, from the cache where it is there.
+
+        A model that cannot be packed raises ``UsageError``; with ``failed`` its reason is put there, and the rest goes on.
+        """
+        done: dict[str, ModelPack] = {}
+        for model in models:
+            try:
+                done[model.name] = self.model(model)
+            except UsageError as error:
+                if failed is None:
+                    raise
+                failed[model.name] = str(error)
+        return Pack(done, _digest_of(done), self.seed, self.size)
+
+    def model(self, model: ModelConfig) -> ModelPack:
+        """One model: its artifacts, inputs, reference and tolerances."""
+        try:
+            source = self._source(model)
+            key = self._key(model, source)
+        except RuntimeCoreError as error:
+            raise UsageError(f"model {model.name!r}: {error}") from error
+        folder = self.cache / "models" / f"{model.name}-{self.size}-{key[:16]}"
+        if (folder / "model.json").exists():
+            return _read_model(folder)
+        self.say(f"{model.name}: making its reference and tolerances (once)")
+        self.cache.mkdir(parents=True, exist_ok=True)
+        (self.cache / "models").mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.cache, prefix="making-") as draft:
+            from harness.pack_maker import fill
+
+            fill(Path(draft), model, source, self, key)
+            try:
+                Path(draft).rename(folder)
+            except OSError:
+                if not (folder / "model.json").exists():  # another trigate may have made it meanwhile
+                    raise
+            Path(draft).mkdir(exist_ok=True)
+        return _read_model(folder)
+
+    def _source(self, model: ModelConfig) -> SourceModel:
+        if model.source:
+            kind, _, name = model.source.partition(":")
+            if kind not in self.sources or not name:
+                known = [f"{known}:NAME" for known in self.sources]
+                raise UsageError(
+                    f"model {model.name!r}: source is {model.source!r}. {did_you_mean(model.source, known)}"
+                )
+            built_in = self.sources[kind](name, self.size, self.seed, self.cache)
+            return built_in if not model.inputs else _with_feeds(built_in, self._given(model), model.inputs)
+        specs: tuple[TensorSpec, ...] = ()
+        if model.onnx is not None:
+            check_external_data(model.onnx)
+            specs = read_model_facts(model.onnx).inputs
+        elif model.architecture in self.registry:
+            specs = tuple(self.registry.get(model.architecture).inputs)
+        if model.inputs:
+            feeds, origin = self._given(model), model.inputs
+        elif specs:
+            sizes = {name: opt for name, (_, opt, _) in model.dims.items()}
+            feeds, origin = feeds_of.made_up(specs, sizes, SAMPLES, seed=self.seed), "made up from the signature"
+        else:
+            raise UsageError(f"model {model.name!r} does not say what it takes. Give inputs = 'FILE.npz' or a hook.")
+        if specs:
+            feeds_of.check_feeds(feeds, specs, f"model {model.name!r}, inputs {origin}")
+        return SourceModel(model.onnx, model.checkpoint, model.architecture, feeds, origin)
+
+    def _given(self, model: ModelConfig) -> list[dict[str, Array]]:
+        if ":" in model.inputs and not model.inputs.endswith(".npz"):
+            return feeds_of.call_hook(model.inputs, self.folders)
+        return feeds_of.load_npz(model.inputs, self.folders[0] if self.folders else Path())
+
+    def _key(self, model: ModelConfig, source: SourceModel) -> str:
+        seen = hashlib.sha256(f"{METHOD} {self.seed} {self.size} {SAMPLES} {MONTE_CARLO_RUNS}".encode())
+        seen.update(model_sha256(source.onnx).encode() if source.onnx else b"-")
+        seen.update(_file_sha256(source.checkpoint).encode() if source.checkpoint else b"-")
+        seen.update(f"{source.architecture} {source.origin} {sorted(model.tolerance.items())}".encode())
+        if source.architecture in self.registry:
+            seen.update(self.registry.source_sha256(source.architecture).encode())
+        for feed in source.feeds:
+            seen.update(feeds_of.digest(feed).encode())
+        return seen.hexdigest()
+
+
+def write_pack(pack: Pack, configuration: Configuration, folder: Path) -> Path:
+    """Copy every model of ``pack`` into ``folder`` (new or empty) and write ``pack.json`` last. Returns its path."""
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty. Give a new folder for the pack.")
+    try:
+        for name, model in pack.models.items():
+            shutil.copytree(model.folder, folder / name)
+        table = {
+            "schema": PACK_SCHEMA,
+            "seed": pack.seed,
+            "size": pack.size,
+            "sha256": pack.sha256,
+            "configuration": {"path": Path(configuration.path).name, "sha256": configuration.sha256},
+            "models": {name: _folder_sha256(folder / name) for name in pack.models},
+        }
+        write_atomic(folder / "pack.json", json.dumps(table, indent=1).encode())
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UsageError(f"{folder} cannot be written: {error.strerror}. Nothing was left there.") from error
+    return folder / "pack.json"
+
+
+def load_pack(folder: Path) -> Pack:
+    """Read a pack, checking every file against its digest. Raises ``UsageError`` that names what was changed."""
+    try:
+        table = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
+        models: Mapping[str, str] = table["models"]
+        if table["schema"] > PACK_SCHEMA:
+            raise UsageError(f"{folder} is a pack of schema {table['schema']}; this trigate reads {PACK_SCHEMA}.")
+    except FileNotFoundError:
+        raise UsageError(
+            f"{folder} is no pack: it has no pack.json. Make one with `trigate pack CONFIG.toml`."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder}/pack.json cannot be read: {error!r}. Make the pack again.") from error
+    done = {}
+    for name, digest in models.items():
+        if not (folder / name / "model.json").exists() or _folder_sha256(folder / name) != digest:
+            raise UsageError(f"{folder / name} was changed since the pack was made. Copy or make the pack again.")
+        done[name] = _read_model(folder / name)
+    return Pack(done, str(table["sha256"]), int(table["seed"]), str(table["size"]))
+
+
+def _with_feeds(source: SourceModel, feeds: Sequence[Feed], origin: str) -> SourceModel:
+    return SourceModel(source.onnx, source.checkpoint, source.architecture, feeds, origin)
+
+
+def _read_model(folder: Path) -> ModelPack:
+    try:
+        value: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        return from_json(ModelPack, {**value, "folder": str(folder)})
+    except (OSError, ValueError, RecordError) as error:
+        raise UsageError(f"{folder} is damaged: {error}. Remove it; it is made again.") from error
+
+
+def model_json(pack: ModelPack) -> bytes:
+    """What ``model.json`` holds: everything but where it lies."""
+    return json.dumps({**to_json(pack), "folder": ""}, indent=1).encode()
+
+
+def _read_samples(path: Path) -> list[dict[str, Array]]:
+    samples: dict[int, dict[str, Array]] = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            at, _, name = key.partition("/")
+            samples.setdefault(int(at), {})[name] = arrays[key]
+    return [samples[at] for at in sorted(samples)]
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slow(file)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _slow(file: Any) -> str:
+    return hashlib.sha256(file.read()).hexdigest()
+
+
+def _folder_sha256(folder: Path) -> str:
+    seen = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            seen.update(f"{path.relative_to(folder).as_posix()} {_file_sha256(path)}\n".encode())
+    return seen.hexdigest()
+
+
+def _digest_of(models: Mapping[str, ModelPack]) -> str:
+    seen = hashlib.sha256()
+    for name in sorted(models):
+        seen.update(f"{name} {models[name].key}\n".encode())
+    return seen.hexdigest()

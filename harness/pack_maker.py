@@ -1,0 +1,190 @@
+"""The slow part of a pack: artifacts copied and cast, references computed, tolerances derived. Needs onnx or torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from runtime.files import write_atomic
+from runtime.model_file import check_external_data, model_sha256
+
+from harness.config import ModelConfig
+from harness.errors import UsageError
+from harness.inputs import digest
+from harness.pack import MONTE_CARLO_RUNS, Maker, ModelPack, SourceModel, model_json
+from harness.records import Tolerance
+from runtime.errors import RuntimeCoreError
+from runtime.protocol import Array
+
+if TYPE_CHECKING:
+    from harness.reference import Reference
+
+__all__ = ["cast_to_fp16", "fill", "make_reference"]
+
+LANES = ("fp32", "fp16")
+
+
+def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, key: str) -> None:
+    """Write one model's files into ``folder``, ``model.json`` last. Raises ``UsageError`` in words."""
+    from harness.tolerance import derive
+
+    onnx = _copy_onnx(folder, source.onnx)
+    checkpoint = _copy_checkpoint(folder, source)
+    onnx_fp16, no_fp16 = "", "no ONNX file"
+    if source.onnx is not None and "fp16" in model.precision:
+        onnx_fp16, no_fp16 = cast_to_fp16(source.onnx, folder / "model.fp16.onnx")
+    try:
+        reference = make_reference(source, maker)
+        exact = [reference.exact(feed) for feed in source.feeds]
+        maker.say(f"{model.name}: deriving tolerances, {MONTE_CARLO_RUNS} Monte-Carlo runs per lane")
+        tolerances = {
+            lane: _with_rules(
+                derive(reference, source.feeds, lane=lane, runs=MONTE_CARLO_RUNS, seed=maker.seed), model, lane
+            )
+            for lane in LANES
+        }
+        single = reference.single(source.feeds[0])
+    except RuntimeCoreError as error:
+        raise UsageError(f"model {model.name!r}: {error}") from error
+    _write_samples(folder / "inputs.npz", source.feeds)
+    _write_samples(folder / "reference.npz", exact)
+    if source.expected:
+        _write_samples(folder / "expected.npz", source.expected)
+    pack = ModelPack(
+        name=model.name,
+        size=maker.size,
+        key=key,
+        onnx=onnx,
+        onnx_fp16=onnx_fp16,
+        checkpoint=checkpoint,
+        architecture=source.architecture,
+        inputs_origin=source.origin,
+        reference=reference.name,
+        feed_sha256=tuple(digest(feed) for feed in source.feeds),
+        onnx_sha256=model_sha256(source.onnx) if source.onnx else "",
+        checkpoint_sha256=_sha256(source.checkpoint) if source.checkpoint else "",
+        input_names=tuple(source.feeds[0]),
+        output_names=tuple(reference.output_names),
+        tolerances=tolerances,
+        tensors=json.dumps({"inputs": _tensors(source.feeds[0]), "outputs": _tensors(single)}),
+        no_fp16=no_fp16,
+    )
+    write_atomic(folder / "model.json", model_json(pack))
+
+
+def make_reference(source: SourceModel, maker: Maker) -> Reference:
+    """The float64 witness: torch where the architecture is known, else the stated ONNX evaluator."""
+    from harness.reference import OnnxReference, TorchReference
+
+    names = None
+    if source.onnx is not None:
+        from runtime.model_file import read_model_facts
+
+        names = [spec.name for spec in read_model_facts(source.onnx).outputs]
+    if source.checkpoint is not None:
+        module, output_names = load_module(source.checkpoint, source.architecture, maker)
+        return TorchReference(module, list(source.feeds[0]), names or output_names)
+    if source.onnx is None:
+        raise UsageError("neither an ONNX file nor a checkpoint is given; there is nothing to compare with.")
+    return OnnxReference(source.onnx)
+
+
+def load_module(checkpoint: Path, architecture: str, maker: Maker) -> tuple[Any, list[str]]:
+    """The architecture with the checkpoint's weights, and the names of its outputs."""
+    import torch
+
+    if architecture not in maker.registry:
+        known = ", ".join(maker.registry.names()) or "none"
+        raise UsageError(
+            f"the architecture {architecture!r} is not known (known: {known}). "
+            f"Give --architecture {architecture}=package.module:factory, or plugins in the configuration."
+        )
+    registered = maker.registry.get(architecture)
+    try:
+        module = registered.factory()
+        module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise UsageError(f"{checkpoint} does not load into {architecture!r}: {str(error).strip()}") from error
+    return module.eval(), list(registered.outputs)
+
+
+def cast_to_fp16(source: Path, target: Path) -> tuple[str, str]:
+    """Write ``source`` with fp16 weights and arithmetic, float32 inputs and outputs kept; (file name, why not)."""
+    import onnx
+    from onnxconverter_common import float16
+
+    model = onnx.load(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # it warns of each weight under fp16's smallest number; the row's error shows it
+            cast = float16.convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=False)
+        onnx.save_model(cast, target)
+        onnx.checker.check_model(str(target))
+    except Exception as error:  # any failure of the converter means the same: there is no fp16 model
+        target.unlink(missing_ok=True)
+        return "", f"its ONNX file cannot be cast to fp16: {type(error).__name__}: {str(error).splitlines()[0]}"
+    return target.name, ""
+
+
+def _with_rules(derived: Mapping[str, Tolerance], model: ModelConfig, lane: str) -> dict[str, Tolerance]:
+    unknown = set(model.tolerance) - set(derived) - {"default"}
+    if unknown:
+        raise UsageError(
+            f"model {model.name!r}: tolerance names {sorted(unknown)}; its outputs are {', '.join(sorted(derived))}."
+        )
+    default = model.tolerance.get("default")
+    ruled = {}
+    for output, tolerance in derived.items():
+        rule = model.tolerance.get(output, default)
+        if rule is None or rule.source == "derived":
+            ruled[output] = tolerance
+        elif rule.source == "ignore":
+            ruled[output] = Tolerance(
+                output, "ignore", None, None, tolerance.amplification, "the configuration says so"
+            )
+        elif lane == "fp16":
+            ruled[output] = Tolerance(output, "stated", rule.rel_l2, rule.rel_l2, tolerance.amplification, rule.why)
+        else:  # a stated tolerance is for the deployed precision; the fp32 lane stays as sharp as it is
+            ruled[output] = tolerance
+    return ruled
+
+
+def _copy_onnx(folder: Path, onnx: Path | None) -> str:
+    if onnx is None:
+        return ""
+    for data in check_external_data(onnx):
+        target = folder / data.relative_to(onnx.resolve().parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(data, target)
+    shutil.copyfile(onnx, folder / "model.onnx")
+    return "model.onnx"
+
+
+def _copy_checkpoint(folder: Path, source: SourceModel) -> str:
+    if source.checkpoint is None:
+        return ""
+    name = f"{source.architecture}.pt"  # the file's stem names the architecture (PT-03)
+    shutil.copyfile(source.checkpoint, folder / name)
+    return name
+
+
+def _write_samples(path: Path, samples: Sequence[Mapping[str, Array]]) -> None:
+    arrays = {f"{at}/{name}": np.asarray(array) for at, sample in enumerate(samples) for name, array in sample.items()}
+    np.savez(path, **arrays)  # type: ignore[arg-type] # the stub takes the keywords for allow_pickle
+
+
+def _tensors(sample: Mapping[str, Array]) -> list[dict[str, Any]]:
+    return [{"name": name, "shape": list(a.shape), "dtype": str(np.asarray(a).dtype)} for name, a in sample.items()]
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()

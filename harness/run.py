@@ -1,0 +1,256 @@
+"""One run from what was asked to a finished run folder: plan, measure, judge, write after every row."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from harness import gates
+from harness.artifact import judge_artifact
+from harness.config import Configuration, ModelConfig
+from harness.errors import UsageError
+from harness.measure import Bench, Observed
+from harness.pack import Pack
+from harness.parity import error_samples
+from harness.plan import Ask
+from harness.records import Case, Divergence, Measurement, Outcome, Run, Verdict
+from harness.run_folder import RunFolder
+from harness.session import exit_of, run_rows, timed
+from runtime.errors import OutOfMemoryError, RuntimeCoreError, RuntimeNotAvailableError
+
+__all__ = ["Job", "Progress", "run"]
+
+Diagnose = Callable[[Case, Verdict, Path], Divergence | None]
+
+
+class Progress:
+    """What is told while a run goes on; this one tells nothing. ``harness.progress`` has the one for people."""
+
+    @contextlib.contextmanager
+    def rows(self, planned: Sequence[Case]) -> Iterator[None]:
+        """Around all rows."""
+        del planned
+        yield
+
+    def begun(self, case: Case) -> None:
+        """A row starts."""
+
+    def done(self, verdict: Verdict) -> None:
+        """A row has its verdict."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a run needs, brought together by the command line.
+
+    ``broken``: models without a pack, with the reason. ``suites``: the folder of the installed tiers.
+    ``diagnose``: after a FAIL of a parity row, what T1-02 asks for.
+    """
+
+    ask: Ask
+    cases: tuple[Case, ...]
+    pack: Pack
+    broken: Mapping[str, str]
+    configuration: Configuration
+    models: Mapping[str, ModelConfig]
+    bench: Bench
+    suites: Path
+    environment: Mapping[str, str]
+    settings: Mapping[str, str]
+    command: Sequence[str]
+    version: str
+    gpu_host: bool
+    device: str
+    board_name: str = ""
+    diagnose: Diagnose = lambda case, verdict, folder: None
+    remedies: Mapping[str, str] = field(default_factory=dict)
+
+
+def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str] = ()) -> Run:
+    """Run every case that has no verdict yet, and write ``run.json`` after each. Returns the finished record.
+
+    ``arguments`` go on to pytest (``-k``, ``-m``, plugins).
+    """
+    state = _State(job, folder)
+    folder.write_run(state.record)
+    left = [case for case in job.cases if case.id not in state.verdicts]
+
+    def settle(case: Case) -> Verdict:
+        progress.begun(case)
+        return _settle(case, job, folder)
+
+    def heard(verdict: Verdict) -> None:
+        state.add(verdict)
+        progress.done(verdict)
+
+    with progress.rows(left):
+        interrupted, internal = run_rows(left, job.suites, timed(settle), heard, arguments)
+    return state.finish(interrupted, internal)
+
+
+class _State:
+    """The record as it grows. ``run.json`` always holds a whole one."""
+
+    def __init__(self, job: Job, folder: RunFolder) -> None:
+        self.job = job
+        self.folder = folder
+        earlier = folder.earlier()
+        if earlier is not None:
+            _same_run(earlier, job)
+        self.verdicts = {verdict.case.id: verdict for verdict in earlier.verdicts} if earlier else {}
+        self.record = replace(earlier, planned=job.cases, complete=False, interrupted=False) if earlier else _fresh(job)
+
+    def add(self, verdict: Verdict) -> None:
+        self.verdicts[verdict.case.id] = verdict
+        self._write(self.record)
+
+    def finish(self, interrupted: bool, internal: Sequence[str]) -> Run:
+        ordered = self._ordered()
+        require = self.job.ask.require
+        code = exit_of(ordered, require, interrupted, internal)
+        line = gates.last_line(ordered, require)
+        if interrupted:
+            line = f"Interrupted after {len(ordered)} of {len(self.job.cases)} rows; go on with --resume. {line}"
+        if internal:
+            line = f"Internal error in {len(internal)} rows (see notes). {line}"
+        self._write(
+            replace(
+                self.record,
+                finished_at=_now(),
+                complete=not interrupted and not internal,
+                interrupted=interrupted,
+                exit_code=code,
+                last_line=line,
+                notes=(*self.record.notes, *internal),
+            )
+        )
+        return self.record
+
+    def _ordered(self) -> tuple[Verdict, ...]:
+        return tuple(self.verdicts[case.id] for case in self.job.cases if case.id in self.verdicts)
+
+    def _write(self, record: Run) -> None:
+        self.record = replace(record, verdicts=self._ordered())
+        self.folder.write_run(self.record)
+
+
+def _fresh(job: Job) -> Run:
+    return Run(
+        id=uuid.uuid4().hex,
+        started_at=_now(),
+        finished_at="",
+        complete=False,
+        exit_code=None,
+        last_line="",
+        command=shlex.join(job.command),
+        seed=job.pack.seed,
+        settings=dict(job.settings),
+        environment=dict(job.environment),
+        configuration_sha256=job.configuration.sha256,
+        pack_sha256=job.pack.sha256,
+        planned=job.cases,
+        verdicts=(),
+        trigate_version=job.version,
+        notes=tuple(f"model {name} has no pack: {reason}" for name, reason in job.broken.items()),
+    )
+
+
+def _same_run(earlier: Run, job: Job) -> None:
+    """Refuse to go on with a run of other models, inputs or settings: its rows could not be read together."""
+    for what, old, new in (
+        ("pack", earlier.pack_sha256, job.pack.sha256),
+        ("configuration", earlier.configuration_sha256, job.configuration.sha256),
+        ("trigate version", earlier.trigate_version, job.version),
+    ):
+        if old != new:
+            raise UsageError(
+                f"the run cannot be resumed: its {what} was {old[:16]}, now it is {new[:16]}. Give another --out."
+            )
+    changed = {key for key in ("device", "size") if earlier.settings.get(key) != job.settings.get(key)}
+    if changed:
+        raise UsageError(f"the run cannot be resumed with another {', '.join(sorted(changed))}. Give another --out.")
+
+
+def _settle(case: Case, job: Job, folder: RunFolder) -> Verdict:
+    """One row, whatever happens to it: a reason not to run, a refusal, or a judged measurement."""
+    if case.model in job.broken:
+        return gates.refusal_of(case, job.broken[case.model])
+    if case.not_run:
+        return gates.not_run(case, case.not_run, job.remedies.get(case.runtime, ""))
+    try:
+        verdict = _KINDS[case.kind](case, job, folder)
+    except RuntimeNotAvailableError as error:
+        return gates.not_run(case, error.message, error.remedy)
+    except (RuntimeCoreError, OutOfMemoryError) as error:
+        return gates.refusal(case, error)
+    return gates.misplaced(verdict, gpu_host=job.gpu_host, device=job.device)
+
+
+def _settle_artifact(case: Case, job: Job, folder: RunFolder) -> Verdict:
+    del folder
+    return judge_artifact(Measurement(case=case), job.pack.models[case.model])
+
+
+def _settle_parity(case: Case, job: Job, folder: RunFolder) -> Verdict:
+    seen = job.bench.outputs(case)
+    pack = job.pack.models[case.model]
+    measurement = _with_errors(seen, pack.references(), folder)
+    model = job.models[case.model]
+    extra = []
+    if model.task is not None:
+        from harness.tasks import check_task
+
+        extra.append(check_task(model.task, pack.references(), seen.outputs, pack.feeds(), (job.configuration.folder,)))
+    verdict = gates.judge_parity(measurement, seen.outputs, pack, extra=extra)
+    return _diagnosed(case, verdict, job, folder)
+
+
+def _settle_semantic(case: Case, job: Job, folder: RunFolder) -> Verdict:
+    seen, other = job.bench.outputs(case), job.bench.outputs(case, case.against)
+    measurement = _with_errors(seen, other.outputs, folder)
+    verdict = gates.judge_semantic(measurement, seen.outputs, other.outputs, job.pack.models[case.model])
+    return _diagnosed(case, verdict, job, folder)
+
+
+def _settle_pair(case: Case, job: Job, folder: RunFolder) -> Verdict:
+    del folder
+    seen, other = job.bench.outputs(case), job.bench.outputs(case, case.against)
+    return gates.judge_pair(seen.measurement, seen.outputs, other.outputs)
+
+
+def _settle_latency(case: Case, job: Job, folder: RunFolder) -> Verdict:
+    seen = job.bench.latency(case)
+    name = folder.write_samples(f"samples/{case.id}.parquet", seen.samples)
+    model = job.models[case.model]
+    budget = model.budget.get(job.board_name)
+    return gates.judge_latency(replace(seen.measurement, samples_file=name), seen.samples, budget)
+
+
+_KINDS: Mapping[str, Callable[[Case, Job, RunFolder], Verdict]] = {
+    "artifact": _settle_artifact,
+    "semantic": _settle_semantic,
+    "parity": _settle_parity,
+    "pair": _settle_pair,
+    "latency": _settle_latency,
+}
+
+
+def _with_errors(seen: Observed, expected: Sequence[Mapping[str, object]], folder: RunFolder) -> Measurement:
+    case = seen.measurement.case
+    arrays = error_samples(expected, seen.outputs, seed=seen.measurement.seed)
+    return replace(seen.measurement, errors_file=folder.write_arrays(f"outputs/{case.id}.npz", arrays))
+
+
+def _diagnosed(case: Case, verdict: Verdict, job: Job, folder: RunFolder) -> Verdict:
+    if verdict.outcome is not Outcome.FAIL:
+        return verdict
+    return replace(verdict, divergence=job.diagnose(case, verdict, folder.path))
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,107 @@
+"""One run is one folder (RE-01). Everything in it is written whole or not at all; ``run.json`` after every row."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from runtime.files import write_atomic
+
+from harness.errors import UsageError
+from harness.records import RecordError, Run, run_from_text, to_json
+from runtime.protocol import Array
+
+__all__ = ["RunFolder"]
+
+
+class RunFolder:
+    """An open run folder, locked for this process. Use as a context manager.
+
+    Raises ``UsageError`` where the folder holds another run (without ``resume``), is in use, read-only or full.
+    """
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.path = path
+        self._lock: int | None = None
+        if (path / "run.json").exists() and not resume:
+            raise UsageError(f"{path} holds a run already. Give another --out, or --resume to go on with it.")
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file; --out takes a folder.")
+        if path.is_dir() and not resume and any(entry.name != ".lock" for entry in path.iterdir()):
+            raise UsageError(f"{path} is not empty and holds no run. Give another --out.")
+        with self._explained():
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            self._lock = None
+            raise UsageError(f"another trigate writes to {path} now. Give another --out, or wait for it.") from None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)  # the file stays: unlinking it would let two processes hold two locks
+            self._lock = None
+
+    def earlier(self) -> Run | None:
+        """The run that stands in the folder, to be resumed; ``None`` where there is none."""
+        try:
+            return run_from_text((self.path / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, RecordError) as error:
+            raise UsageError(f"{self.path} cannot be resumed: {error}") from error
+
+    def write_run(self, run: Run) -> None:
+        """Put ``run.json`` in place of the last one."""
+        self.write("run.json", json.dumps(to_json(run), indent=1, allow_nan=False).encode())
+
+    def write(self, name: str, data: bytes) -> str:
+        """Write one file atomically; returns ``name``, which is relative to the folder."""
+        target = self.path / name
+        with self._explained():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(target, data)
+        return name
+
+    def write_arrays(self, name: str, arrays: Mapping[str, Array]) -> str:
+        """Write an ``.npz`` of arrays by name."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type] # the stub takes the keywords for allow_pickle
+        return self.write(name, buffer.getvalue())
+
+    def write_samples(self, name: str, columns: Mapping[str, Any]) -> str:
+        """Write raw samples as Parquet, a column each."""
+        import pyarrow
+        import pyarrow.parquet
+
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.table(dict(columns)), buffer)
+        return self.write(name, buffer.getvalue())
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            words = {
+                errno.ENOSPC: "the disk is full: free some space, or give --out on another disk",
+                errno.EDQUOT: "the disk quota is used up: free some space, or give --out on another disk",
+                errno.EROFS: "it is on a read-only file system: give another --out",
+                errno.EACCES: "permission is denied: give another --out",
+                errno.EPERM: "permission is denied: give another --out",
+                errno.ENOTDIR: "a part of the path is a file: give another --out",
+            }.get(error.errno or 0, str(error.strerror or error))
+            raise UsageError(f"{self.path} cannot be written: {words}. What was written before is whole.") from error

@@ -1,0 +1,135 @@
+"""``trigate run`` is pytest inside (architecture, decision 12): one item per row, settled here, written at once."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from harness import gates
+from harness.errors import UsageError
+from harness.records import Case, Outcome, Verdict
+
+__all__ = ["Row", "RowPlugin", "run_rows"]
+
+Settle = Callable[[Case], Verdict]
+Heard = Callable[[Verdict], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a tier's item gets: ``settle()`` measures and judges its case, and ends the item with the verdict."""
+
+    case: Case
+    _settle: Settle
+    _heard: Heard
+
+    def settle(self) -> None:
+        """Measure, judge, write down; then end as pytest ends: passed, failed, or skipped with the reason."""
+        verdict = self._settle(self.case)
+        self._heard(verdict)
+        if verdict.outcome is Outcome.FAIL:
+            pytest.fail(verdict.reason, pytrace=False)
+        if verdict.outcome is Outcome.NOT_RUN:
+            pytest.skip(verdict.reason)
+        if verdict.outcome is Outcome.INCONCLUSIVE:
+            pytest.xfail(verdict.reason)
+
+
+@dataclass
+class RowPlugin:
+    """The planned rows as pytest items: ``@pytest.mark.rows(tier, *kinds)`` on a function that takes ``row``."""
+
+    cases: Sequence[Case]
+    settle: Settle
+    heard: Heard
+    internal: list[str] = field(default_factory=list)
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.addinivalue_line("markers", "rows(tier, *kinds): the planned rows that this item stands for")
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        marker = metafunc.definition.get_closest_marker("rows")
+        if marker is None:
+            return
+        tier, *kinds = marker.args
+        rows = [Row(case, self.settle, self.heard) for case in self.cases if case.tier == tier and case.kind in kinds]
+        metafunc.parametrize("row", rows, ids=[row.case.id for row in rows])
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        order = {case.id: at for at, case in enumerate(self.cases)}
+        items.sort(key=lambda item: order.get(_row_of(item), len(order)))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> object:
+        report = yield
+        error = call.excinfo
+        ended = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt)
+        if error is not None and not isinstance(error.value, ended):
+            self.internal.append(f"{item.name}: {''.join(traceback.format_exception(error.value)).rstrip()}")
+            if isinstance(error.value, UsageError):
+                raise error.value
+        return report
+
+
+def _row_of(item: pytest.Item) -> str:
+    row = getattr(item, "callspec", None)
+    value = row.params.get("row") if row is not None else None
+    return value.case.id if isinstance(value, Row) else ""
+
+
+def run_rows(
+    cases: Sequence[Case], suites: Path, settle: Settle, heard: Heard, arguments: Sequence[str] = ()
+) -> tuple[bool, list[str]]:
+    """Run the rows; (interrupted by Ctrl-C, internal errors with their tracebacks).
+
+    ``suites``: the folder of the installed tiers. ``arguments``: passed on to pytest (``-k``, ``-m``, plugins).
+    """
+    plugin = RowPlugin(cases, settle, heard)
+    code = pytest.main(
+        [
+            str(suites),
+            f"--rootdir={suites}",
+            "-c",
+            str(suites / "pytest.ini"),
+            "--quiet",
+            "--no-header",
+            "--import-mode=importlib",
+            "-p",
+            "no:terminal",
+            "-p",
+            "no:cacheprovider",
+            *arguments,
+        ],
+        plugins=[plugin],
+    )
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED) and cases:
+        plugin.internal.append(f"pytest ended with {pytest.ExitCode(code).name}")
+    return code == pytest.ExitCode.INTERRUPTED, plugin.internal
+
+
+def timed(settle: Settle) -> Settle:
+    """The same, with the row's duration filled in where its measurement has none."""
+
+    def with_duration(case: Case) -> Verdict:
+        begun = time.perf_counter_ns()
+        verdict = settle(case)
+        measurement = verdict.summary.measurement
+        if measurement.duration_ns:
+            return verdict
+        measured = replace(measurement, duration_ns=time.perf_counter_ns() - begun)
+        return replace(verdict, summary=replace(verdict.summary, measurement=measured))
+
+    return with_duration
+
+
+def exit_of(verdicts: Sequence[Verdict], require: Sequence[str], interrupted: bool, internal: Sequence[str]) -> int:
+    """The exit code of a whole session."""
+    if interrupted:
+        return gates.EXIT_INTERRUPTED
+    return gates.exit_code(verdicts, require, internal=bool(internal))

@@ -1,0 +1,1 @@
+"""Tier-0: what any machine can check, with no GPU."""

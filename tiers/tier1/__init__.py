@@ -1,0 +1,1 @@
+"""Tier-1: numerical parity of all runtimes, on a workstation."""

@@ -1,0 +1,1 @@
+"""Tier-2: latency, memory and heat, on the edge device."""
