@@ -5,8 +5,10 @@ The three together say what an output should be, and by how much a correct runti
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,9 +17,12 @@ from runtime.errors import RuntimeCoreError
 from runtime.protocol import Array
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
-__all__ = ["Reference", "ReferenceUnusableError", "TorchReference", "prove_true_fp32"]
+    from harness.onnx64 import Node, OnnxEvaluator
+
+__all__ = ["OnnxReference", "Reference", "ReferenceUnusableError", "TorchReference", "prove_true_fp32"]
 
 
 class ReferenceUnusableError(RuntimeCoreError):
@@ -111,8 +116,6 @@ class TorchReference:
         return largest
 
     def single(self, feed: Mapping[str, Array]) -> dict[str, Array]:
-        import copy
-
         import torch
 
         prove_true_fp32(lambda left, right: torch.mm(torch.from_numpy(left), torch.from_numpy(right)).numpy())
@@ -161,6 +164,86 @@ class TorchReference:
                 f"{', '.join(self.output_names)}."
             )
         return {key: tensor.numpy() for key, tensor in zip(self.output_names, tensors, strict=True)}
+
+
+class OnnxReference:
+    """An ONNX model as the reference, through the stated evaluator (``harness.onnx64``).
+
+    ``model``: a path, or a model with its data inside. Noise stands on whole nodes, and on an ``If`` or a ``Loop`` as
+    one node. Raises ``EvaluatorError`` for what the evaluator has no operator for.
+    """
+
+    def __init__(self, model: Path | onnx.ModelProto) -> None:
+        from harness.onnx64 import OnnxEvaluator
+
+        self._model = model
+        self._wide = OnnxEvaluator(model)
+        self._single: OnnxEvaluator | None = None
+        self.name = self._wide.name
+        self.output_names = tuple(spec.name for spec in self._wide.outputs)
+
+    def exact(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        return self._wide.run(feed)
+
+    def single(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        from harness.onnx64 import OnnxEvaluator
+
+        prove_true_fp32(np.matmul)
+        if self._single is None:
+            self._single = OnnxEvaluator(self._model, dtype=np.float32)
+        return self._single.run(feed)
+
+    def noisy(self, feed: Mapping[str, Array], *, u: float, seed: int) -> dict[str, Array]:
+        rounding = _Rounding(u, seed)
+
+        def after(node: Node, outputs: list[Array]) -> list[Array]:
+            return outputs if node.op_type in _MOVES else [rounding(output) for output in outputs]
+
+        inputs = {key: rounding(np.asarray(value)) for key, value in feed.items()}
+        return self._wide.run(inputs, after=after, weights=lambda _, array: rounding(array))
+
+    def peak(self, feed: Mapping[str, Array]) -> tuple[float, str]:
+        largest = (0.0, "")
+
+        def after(node: Node, outputs: list[Array]) -> list[Array]:
+            nonlocal largest
+            for output in outputs:
+                if isinstance(output, np.ndarray) and output.dtype.kind == "f":
+                    top = float(np.abs(output).max(initial=0.0, where=np.isfinite(output)))
+                    largest = max(largest, (top, f"{node.op_type} {node.name}"))
+            return outputs
+
+        self._wide.run(feed, after=after)
+        return largest
+
+
+_MOVES = frozenset(
+    (
+        *("Cast", "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherND"),
+        *("GatherElements", "Identity", "Pad", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile"),
+        *("Transpose", "Unsqueeze"),
+    )
+)
+"""Operators that place values and compute none."""
+
+
+class _Rounding:
+    """As ``harness.torch64.Rounding``, on numpy arrays. Anything but a float array is given back as it is."""
+
+    def __init__(self, u: float, seed: int) -> None:
+        self._u = u
+        self._generator = np.random.default_rng(seed)
+        self._splitter = 2.0**53 * u + 1.0
+
+    def __call__(self, value: Array) -> Array:
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+            return value
+        x = value.astype(np.float64, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            carried = x * self._splitter
+            rounded = carried - (carried - x)
+            draw = (2.0 * self._u) * (self._generator.random(x.shape, dtype=np.float32) - np.float32(0.5))
+            return np.asarray(np.where(rounded == x, x, x * (1.0 + draw.astype(np.float64))))
 
 
 def _as_single(value: torch.Tensor) -> torch.Tensor:
