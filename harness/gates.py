@@ -19,7 +19,7 @@ from runtime.protocol import Array
 
 __all__ = ["exit_code", "judge_latency", "judge_pair", "judge_parity", "last_line", "not_run", "refusal", "worst"]
 
-_GRAVITY = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS)
+_GRAVITY = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS, Outcome.MEASURED)
 
 EXIT_PASS, EXIT_FAIL, EXIT_USAGE, EXIT_OPEN, EXIT_INTERNAL, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -45,13 +45,11 @@ def judge_parity(
     references = pack.references()
     tolerances = pack.tolerances[measurement.case.lane]
     figures = compare(references, outputs, tolerances)
-    checks = [_same_inputs(measurement, pack), *check_parity(figures), *extra]
+    checks = [*check_parity(figures), *extra]
     expected = pack.expected()
     if expected and measurement.case.lane == "fp32":
         checks.append(_as_authors_expect(expected, outputs))
-    deciding = worst(checks)
-    summary = Summary(measurement, parity=figures)
-    return Verdict(summary, deciding.outcome, _with_claim(deciding.reason, measurement), tuple(checks))
+    return _judged(Summary(measurement, parity=figures), checks, pack)
 
 
 def judge_semantic(
@@ -74,9 +72,7 @@ def judge_semantic(
         for name, tolerance in pack.tolerances["fp32"].items()
     }
     figures = compare(others, outputs, doubled)
-    checks = [_same_inputs(measurement, pack), *check_parity(figures)]
-    deciding = worst(checks)
-    return Verdict(Summary(measurement, parity=figures), deciding.outcome, deciding.reason, tuple(checks))
+    return _judged(Summary(measurement, parity=figures), check_parity(figures), pack)
 
 
 def judge_pair(
@@ -210,6 +206,13 @@ def last_line(verdicts: Sequence[Verdict], require: Sequence[str]) -> str:
     return line
 
 
+def _judged(summary: Summary, checks: Sequence[Check], pack: ModelPack) -> Verdict:
+    inputs = _same_inputs(summary.measurement, pack)
+    deciding = inputs if inputs.outcome is Outcome.FAIL else worst(checks)
+    reason = deciding.reason if summary.measurement.witness else f"{deciding.reason}; {summary.measurement.notes[-1]}"
+    return Verdict(summary, deciding.outcome, reason, (inputs, *checks))
+
+
 def _same_inputs(measurement: Measurement, pack: ModelPack) -> Check:
     if measurement.input_sha256 == pack.feed_sha256:
         return Check("inputs", Outcome.PASS, f"{len(pack.feed_sha256)} samples, the packed bytes at the runtime's door")
@@ -227,10 +230,6 @@ def _as_authors_expect(expected: Sequence[Mapping[str, Array]], outputs: Sequenc
     return Check(
         "expected", Outcome.PASS, "agrees with the outputs that the model's authors ship (rtol 1e-3, atol 1e-7)"
     )
-
-
-def _with_claim(reason: str, measurement: Measurement) -> str:
-    return reason if measurement.witness else f"{reason}; {measurement.notes[-1]}"
 
 
 def _quantile_ms(value_ns: int, low_ns: int | None, high_ns: int | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,24 +12,15 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UsageError
+from harness.parity import digest
 from runtime.data import TensorSpec, describe_shape
 from runtime.protocol import Array
 
-__all__ = ["Feed", "call_hook", "concrete", "digest", "load_npz", "made_up", "resolve_hook"]
+__all__ = ["Feed", "call_hook", "check_feeds", "concrete", "digest", "load_npz", "made_up", "resolve_hook"]
 
 Feed = Mapping[str, Array]
 
 _INTEGER_HIGH = 2
-
-
-def digest(feed: Feed) -> str:
-    """SHA-256 (hex) over the names, dtypes, shapes and bytes of a feed, names in sorted order."""
-    seen = hashlib.sha256()
-    for name in sorted(feed):
-        array = np.ascontiguousarray(feed[name])
-        seen.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        seen.update(array.data)
-    return seen.hexdigest()
 
 
 def concrete(spec: TensorSpec, dims: Mapping[str, int]) -> tuple[int, ...]:

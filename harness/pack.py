@@ -14,6 +14,7 @@ A model's folder is made once per content: its name in the cache is a digest ove
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import shutil
 import tempfile
@@ -218,7 +219,7 @@ class Maker:
         seen.update(_file_sha256(source.checkpoint).encode() if source.checkpoint else b"-")
         seen.update(f"{source.architecture} {source.origin} {sorted(model.tolerance.items())}".encode())
         if source.architecture in self.registry:
-            seen.update(self.registry.source_sha256(source.architecture).encode())
+            seen.update(_source_of(self.registry.get(source.architecture).factory).encode())
         for feed in source.feeds:
             seen.update(feeds_of.digest(feed).encode())
         return seen.hexdigest()
@@ -296,13 +297,21 @@ def _read_samples(path: Path) -> list[dict[str, Array]]:
 def _file_sha256(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slow(file)
+            seen = hashlib.sha256()
+            while block := file.read(1 << 20):  # hashlib.file_digest comes with Python 3.11
+                seen.update(block)
+            return seen.hexdigest()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _slow(file: Any) -> str:
-    return hashlib.sha256(file.read()).hexdigest()
+def _source_of(factory: Callable[[], Any]) -> str:
+    """A digest of the file that a factory stands in: a user's edited module must not meet a stale reference."""
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(factory))
+    except TypeError:  # a partial or an instance: its checkpoint and outputs are in the key all the same
+        path = None
+    return _file_sha256(Path(path)) if path else ""
 
 
 def _folder_sha256(folder: Path) -> str:

@@ -44,7 +44,9 @@ def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, ke
         maker.say(f"{model.name}: deriving tolerances, {MONTE_CARLO_RUNS} Monte-Carlo runs per lane")
         tolerances = {
             lane: _with_rules(
-                derive(reference, source.feeds, lane=lane, runs=MONTE_CARLO_RUNS, seed=maker.seed), model, lane
+                derive(reference, source.feeds, lane=lane, runs=MONTE_CARLO_RUNS, seed=maker.seed, exact=exact),
+                model,
+                lane,
             )
             for lane in LANES
         }
@@ -99,7 +101,7 @@ def load_module(checkpoint: Path, architecture: str, maker: Maker) -> tuple[Any,
     import torch
 
     if architecture not in maker.registry:
-        known = ", ".join(maker.registry.names()) or "none"
+        known = ", ".join(maker.registry) or "none"
         raise UsageError(
             f"the architecture {architecture!r} is not known (known: {known}). "
             f"Give --architecture {architecture}=package.module:factory, or plugins in the configuration."
@@ -110,7 +112,7 @@ def load_module(checkpoint: Path, architecture: str, maker: Maker) -> tuple[Any,
         module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     except Exception as error:
         raise UsageError(f"{checkpoint} does not load into {architecture!r}: {str(error).strip()}") from error
-    return module.eval(), list(registered.outputs)
+    return module.eval(), [spec.name for spec in registered.outputs]
 
 
 def cast_to_fp16(source: Path, target: Path) -> tuple[str, str]:

@@ -1,0 +1,124 @@
+"""What people and CI run. `nox -s gate` is the main job, `nox -s tests` the project's own tests; `nox -l` lists all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["gate"]
+nox.options.error_on_missing_interpreters = False
+
+HERE = Path(__file__).parent
+ON_JETSON = Path("/etc/nv_tegra_release").exists()
+WATCHED = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy", "tensorrt")
+VERSIONS = (
+    "import importlib.metadata as m, json\n"
+    f"names = {WATCHED!r}\n"
+    "found = {d.metadata['Name'].lower(): d.version for d in m.distributions() if d.metadata['Name']}\n"
+    "print(json.dumps({n: found[n] for n in names if n in found}))"
+)
+EXTRAS = "jetson,report" if ON_JETSON else "ort,torch,models,report"
+
+
+def _versions(session: nox.Session) -> dict[str, str]:
+    """The versions of the libraries that must not be replaced behind a user's back."""
+    told = session.run("python", "-c", VERSIONS, silent=True)
+    return dict(json.loads(str(told)))
+
+
+def _install(session: nox.Session, *what: str) -> None:
+    """Install with the constraints, and stop if a library that was there before has another version now."""
+    before = _versions(session)
+    pinned = not ON_JETSON and str(session.python or platform.python_version()).startswith("3.11")
+    session.install(*(["-c", "constraints.txt"] if pinned else []), *what)
+    after = _versions(session)
+    session.log("versions before: " + (_words(before) or "none of those watched"))
+    session.log("versions now:    " + (_words(after) or "none of those watched"))
+    changed = [
+        f"{name} {version} -> {after.get(name, 'gone')}"
+        for name, version in before.items()
+        if after.get(name) != version
+    ]
+    if changed:
+        session.error(
+            f"installing changed {', '.join(changed)}. On a Jetson these come from JetPack and must stay (README.md); "
+            "elsewhere start afresh with: python -m nox --no-reuse-existing-virtualenvs"
+        )
+
+
+def _words(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _trigate(session: nox.Session, *arguments: str) -> None:
+    """`trigate run`, with its exit code passed on unchanged (nox ends with 1 for any that is not 0)."""
+    session.run("trigate", "run", *arguments, *session.posargs)
+
+
+def _out(name: str) -> tuple[str, str]:
+    import datetime
+
+    stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S")
+    return "--out", str(Path("runs") / f"{name}-{stamp}")
+
+
+@nox.session(venv_params=["--system-site-packages"] if ON_JETSON else [], reuse_venv=True)
+def gate(session: nox.Session) -> None:
+    """The main job: every tier that this host can run, on the flight models, with a report at the end."""
+    _install(session, f".[{EXTRAS}]")
+    _trigate(session, *_out("gate"))
+
+
+@nox.session(venv_params=["--system-site-packages"] if ON_JETSON else [], reuse_venv=True)
+@nox.parametrize("tier", [0, 1, 2], ids=["0", "1", "2"])
+def tier(session: nox.Session, tier: int) -> None:
+    """One tier: `nox -s "tier(1)"`."""
+    _install(session, f".[{EXTRAS}]")
+    _trigate(session, "--tier", str(tier), *_out(f"tier{tier}"))
+
+
+@nox.session(reuse_venv=True)
+def tests(session: nox.Session) -> None:
+    """The project's own tests on this host, with all libraries that it can have."""
+    _install(session, "-e", ".[dev]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=["3.10", "3.12", "3.13"], reuse_venv=True)
+def light(session: nox.Session) -> None:
+    """Everything that needs no heavy library, on the other Pythons."""
+    _install(session, "-e", ".[report,test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and format."""
+    _install(session, "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(reuse_venv=True)
+def types(session: nox.Session) -> None:
+    """Mypy, strict, on all code."""
+    _install(session, "-e", ".[dev]")
+    session.run("mypy", "runtime", "harness", "reports", "fixtures", "tiers", "tests", "noxfile.py")
+
+
+@nox.session(reuse_venv=True)
+def bench(session: nox.Session) -> None:
+    """What speed costs, as ratios against a peer in the same run."""
+    _install(session, "-e", ".[dev]")
+    session.run(
+        "python",
+        "-m",
+        "tests.benchmarks",
+        *session.posargs,
+        env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
+    )
