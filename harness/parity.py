@@ -289,10 +289,8 @@ def _judge(entry: ParityFigures) -> tuple[Outcome, str]:
     )
     if not over and not over_median:
         return Outcome.PASS, f"{_words(entry)}; {limits}."
-    what = (
-        "the largest and the median error are" if over and over_median else "an error is" if over else "the median is"
-    )
-    return Outcome.FAIL, f"{what} over the tolerance: {_words(entry)}; {limits}."
+    what = " and the ".join(["largest error"] * over + ["median error"] * over_median)
+    return Outcome.FAIL, f"over the tolerance, by the {what}: {_words(entry)}; {limits}."
 
 
 def _because(tolerance: Tolerance) -> str:

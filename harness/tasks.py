@@ -64,8 +64,8 @@ def score(
 
 
 def non_inferiority(
-    reference: Sequence[float],
-    candidate: Sequence[float],
+    reference: Sequence[float] | Array,
+    candidate: Sequence[float] | Array,
     *,
     direction: str,
     may_lose: float,
