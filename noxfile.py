@@ -86,14 +86,14 @@ def tier(session: nox.Session, tier: int) -> None:
 def tests(session: nox.Session) -> None:
     """The project's own tests on this host, with all libraries that it can have."""
     _install(session, "-e", ".[dev]")
-    session.run("pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *session.posargs)
 
 
 @nox.session(python=["3.10", "3.12", "3.13"], reuse_venv=True)
 def light(session: nox.Session) -> None:
     """Everything that needs no heavy library, on the other Pythons."""
     _install(session, "-e", ".[report,test]")
-    session.run("pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *session.posargs)
 
 
 @nox.session(reuse_venv=True)

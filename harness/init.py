@@ -1,0 +1,101 @@
+"""``trigate init``: a commented configuration to start from, filled from a model where one is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.config import parse_configuration
+from harness.errors import UsageError
+from runtime.data import TensorSpec
+from runtime.errors import RuntimeCoreError
+from runtime.files import write_atomic
+from runtime.model_file import read_model_facts
+
+__all__ = ["write_configuration"]
+
+_BOARD = """\
+# trigate run {file}            measures and judges
+# trigate run {file} --dry-run  shows the rows first
+
+# A board that budgets belong to. It is recognised by its module; --board NAME overrides.
+# On any other host latency is MEASURED, never PASS or FAIL.
+[board.orin-nx]
+module = "p3767-0000"
+power_mode = "MAXN_SUPER"        # expected, never set by trigate
+require = ["tensorrt"]           # rows of these runtimes must pass on this board
+memory = {{ gpu = "4 GiB", host = "1.5 GiB" }}
+"""
+
+_MODEL = """\
+
+[model.{name}]
+{source}
+# torch = {{ checkpoint = "{name}.pt", architecture = "{name}" }}  # with both, fp32 ONNX against fp32 torch comes first
+{inputs}
+precision = ["fp16"]             # what flies; fp32 is always checked beside it, for meaning
+{dims}tolerance = {{ default = "derived" }}  # or: scores = {{ rel_l2 = 2e-3, why = "ADR 7" }}, debug = "ignore"
+# task = {{ metric = "my_cases:recall", direction = "higher", may_lose = 0.005 }}
+# load = {{ rate_hz = 39, deadline_ms = 25, late = "drop" }}
+budget.orin-nx = {{ p95_ms = 60, load_s = 5 }}
+"""
+
+
+def write_configuration(target: Path, model: Path | None) -> Path:
+    """Write ``target``, which must not exist. Raises ``UsageError`` for a file that is there, or a model that is none."""
+    if target.exists():
+        raise UsageError(f"{target} exists. Give another --out.")
+    text = _BOARD.format(file=target.name) + (_of(model, target) if model is not None else _example())
+    parse_configuration(text.encode(), target)  # what we hand out must be what we read
+    try:
+        write_atomic(target, text.encode())
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror}. Give another --out.") from error
+    return target
+
+
+def _example() -> str:
+    return _MODEL.format(
+        name="matcher",
+        source='onnx = "matcher.onnx"            # relative to this file',
+        inputs='inputs = "frames/*.npz"          # one sample per file, an array per input; or "module:function"; or leave it out',
+        dims="",
+    )
+
+
+def _of(model: Path, target: Path) -> str:
+    try:
+        facts = read_model_facts(model)
+    except FileNotFoundError:
+        raise UsageError(f"{model} does not exist. Give the path of an .onnx file.") from None
+    except RuntimeCoreError as error:
+        raise UsageError(f"{model}: {error}") from error
+    name = (
+        "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in model.stem).strip("._") or "model"
+    )
+    near = model.resolve()
+    folder = target.resolve().parent
+    path = near.relative_to(folder) if near.is_relative_to(folder) else near
+    inputs = [f"# input {_words(spec)}" for spec in facts.inputs] + [
+        f"# output {_words(spec)}" for spec in facts.outputs
+    ]
+    inputs.append('# inputs = "frames/*.npz"        # left out: made up from the signature, and said so')
+    free = sorted({size for spec in facts.inputs for size in spec.shape if isinstance(size, str)})
+    sizes = ", ".join(f"{_key(size)} = 1" for size in free)
+    dims = f"dims = {{ {sizes} }}  # how large each free dimension is: a size, or [min, opt, max]\n" if free else ""
+    return _MODEL.format(
+        name=_key(name), source=f"onnx = {_text(path.as_posix())}", inputs="\n".join(inputs), dims=dims
+    )
+
+
+def _words(spec: TensorSpec) -> str:
+    return f"{spec.name}: {spec.dtype} {list(spec.shape)}"
+
+
+def _key(name: str) -> str:
+    """A TOML key: bare where it may be."""
+    return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else _text(name)
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from harness.config import BoardConfig, Budget, ModelConfig
+from harness.plan import Ask, board_for, lane_name, plan, requirements
+from runtime.protocol import LABELS
+
+BOTH = ModelConfig("both", onnx=Path("a.onnx"), checkpoint=Path("a.pt"), architecture="a")
+ONNX = ModelConfig("only", onnx=Path("a.onnx"))
+
+
+def ask(*models: ModelConfig, **more) -> Ask:
+    settings = {
+        "tiers": (0, 1, 2),
+        "runtimes": LABELS,
+        "size": "small",
+        "require": (),
+        "board": None,
+        "unavailable": {"tensorrt": "tensorrt: not installed"},
+    }
+    return Ask(models=models, **{**settings, **more})
+
+
+def test_ids_are_unique_and_say_what_the_row_is():
+    cases = plan(ask(BOTH, ONNX))
+    ids = [case.id for case in cases]
+    assert len(set(ids)) == len(ids)
+    assert {
+        "both-pytorch_fp16-fp16-b1",
+        "both-onnx_trt_ep-fp16-b1-latency",
+        "both-onnx_trt_ep-fp32-b1-semantic",
+    } <= set(ids)
+
+
+def test_the_first_parity_row_of_a_model_with_both_artifacts_is_their_meaning():
+    first = next(case for case in plan(ask(BOTH, tiers=(1,))))
+    assert (first.kind, first.precision, first.against) == ("semantic", "fp32", "pytorch_fp16")
+
+
+@pytest.mark.covers("T1-03")
+def test_a_runtime_that_cannot_run_is_a_row_with_its_reason_in_both_lanes():
+    rows = [case for case in plan(ask(BOTH)) if case.runtime == "tensorrt" and case.kind == "parity"]
+    assert [(case.precision, case.not_run) for case in rows] == [
+        ("fp32", "tensorrt: not installed"),
+        ("fp16", "tensorrt: not installed"),
+    ]
+
+
+@pytest.mark.covers("T1-03")
+def test_a_model_without_a_checkpoint_has_its_torch_rows_with_the_reason():
+    rows = [case for case in plan(ask(ONNX)) if case.runtime == "pytorch_fp16"]
+    assert {case.kind for case in rows} == {"parity"}
+    assert {case.not_run for case in rows} == {"pytorch_fp16: the model has no checkpoint"}
+
+
+@pytest.mark.covers("RE-04")
+def test_what_is_named_is_required_where_it_can_be_judged():
+    budgeted = ModelConfig("b", onnx=Path("a.onnx"), budget={"orin-nx": Budget(p95_ms=60)})
+    cases = plan(ask(ONNX, budgeted, require=("onnx_trt_ep[tensorrt]",)))
+    required = {case.id for case in cases if case.required}
+    assert "only-onnx_trt_ep-fp16-b1" in required
+    assert "only-onnx_trt_ep-fp16-b1-latency" not in required
+    assert "b-onnx_trt_ep-fp16-b1-latency" in required
+    assert not any("tensorrt-" in name for name in required)
+
+
+@pytest.mark.covers("RE-04")
+def test_on_a_jetson_tensorrt_is_required_unless_somebody_says_otherwise():
+    assert requirements([], None, True, []) == ("tensorrt",)
+    assert requirements([], None, False, []) == ()
+    assert requirements([], None, True, ["pytorch_fp16"]) == ("pytorch_fp16",)
+    assert requirements(["onnx_trt_ep"], BoardConfig("b", require=("tensorrt",)), True, []) == (
+        "onnx_trt_ep",
+        "tensorrt",
+    )
+
+
+@pytest.mark.covers("T2-02")
+def test_a_board_is_found_by_its_module_and_overridden_by_name():
+    boards = {"nx": BoardConfig("nx", module="p3767-0000"), "agx": BoardConfig("agx", module="p3701-0005")}
+    assert board_for(boards, "nvidia,p3768-0000+p3767-0000", "") is boards["nx"]
+    assert board_for(boards, "some desktop", "") is None
+    assert board_for(boards, "some desktop", "agx") is boards["agx"]
+
+
+def test_a_lane_is_named_for_people():
+    assert lane_name("pytorch_fp16", "fp32") == "torch · fp32"
+    assert lane_name("onnx_trt_ep", "fp16") == "ort · fp16"

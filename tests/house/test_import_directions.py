@@ -1,0 +1,95 @@
+"""Rooms and who may enter (architecture): read from the source, so that a lazy import counts like any other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = {"runtime", "harness", "tiers", "fixtures", "reports", "tests"}
+HEAVY = {
+    "torch",
+    "onnxruntime",
+    "tensorrt",
+    "tensorrt_rtx",
+    "cuda",
+    "polygraphy",
+    "onnx",
+    "pynvml",
+    "jtop",
+    "kornia",
+    "pandas",
+}
+
+MAY_IMPORT = {
+    "runtime": {"runtime"},
+    "harness": {"harness", "runtime"},
+    "reports": {"reports", "harness.records"},
+    "fixtures": {"fixtures", "runtime", "harness.records"},
+    "tiers": OURS - {"tests"},
+}
+THE_ROOF = "harness/cli.py"
+
+
+def imports(path: Path):
+    """(imported module, whether at the module's top) for every import in a file; TYPE_CHECKING blocks left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    hidden = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            hidden |= {id(child) for child in ast.walk(node)}
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module, id(node) in top
+
+
+def files(folder: str):
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_a_room_is_entered_only_from_where_it_may_be(folder):
+    wrong = []
+    for path in files(folder):
+        name = path.relative_to(ROOT).as_posix()
+        if name == THE_ROOF:
+            continue
+        for module, _ in imports(path):
+            allowed = any(module == room or module.startswith(room + ".") for room in MAY_IMPORT[folder])
+            if module.partition(".")[0] in OURS and not allowed:
+                wrong.append(f"{name} imports {module}")
+    assert not wrong
+
+
+def test_nothing_imports_the_roof():
+    assert [str(p) for folder in MAY_IMPORT for p in files(folder) if "harness.cli" in {m for m, _ in imports(p)}] == []
+
+
+@pytest.mark.covers("RT-11")
+def test_the_core_imports_no_heavy_library_at_the_top_of_any_file():
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in files("runtime")
+        for module, at_top in imports(path)
+        if at_top and module.partition(".")[0] in HEAVY
+    ]
+    assert not wrong
+
+
+@pytest.mark.covers("RT-11")
+def test_each_heavy_library_has_one_door_in_the_core():
+    doors: dict[str, set[str]] = {}
+    for path in files("runtime"):
+        for module, _ in imports(path):
+            library = module.partition(".")[0]
+            if library in HEAVY:
+                doors.setdefault(library, set()).add(path.name)
+    assert {library: len(where) for library, where in doors.items()} == dict.fromkeys(doors, 1), doors
+    assert doors.get("torch") == {"torch_fp16.py"}
+    assert doors.get("onnxruntime") == {"ort.py"}
