@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import importlib
 import sys
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,12 @@ def load_npz(pattern: str, folder: Path) -> list[dict[str, Array]]:
 
 def _read_npz(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file:  # opened here, since numpy leaves it open when it refuses
+            arrays = np.load(file, allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                raise zipfile.BadZipFile("it holds one array without a name")
             return {name: np.ascontiguousarray(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} is no .npz file of arrays: {error}. Write it with numpy.savez.") from error
 
 

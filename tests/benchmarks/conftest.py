@@ -1,0 +1,59 @@
+"""Prints what the benchmarks are for: the ratios of a group, in one run, beside the stored baseline's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BASELINES = Path(__file__).resolve().parents[2] / "fixtures" / "baselines" / "ratios.json"
+
+RATIOS = (
+    # (what is said, numerator, denominator, limit of the ratio or None)
+    ("import runtime / import numpy", "import_runtime", "import_numpy", 1.5),
+    ("OnnxTrtEpRuntime.infer / session.run", "infer_ours", "infer_session_run", None),
+    ("Polygraphy's OnnxrtRunner.infer / session.run", "infer_polygraphy", "infer_session_run", None),
+    ("trigate run (warm) / polygraphy run", "run_trigate", "run_polygraphy", None),
+)
+
+
+def medians(session: Any) -> dict[str, float]:
+    """Median seconds of each benchmark, by its name without ``test_``."""
+    return {bench.name.removeprefix("test_"): bench.stats.median for bench in session.benchmarks if bench.stats.data}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    seconds = medians(config._benchmarksession)  # type: ignore[attr-defined]  # pytest-benchmark keeps it there
+    stored = json.loads(BASELINES.read_text(encoding="utf-8")) if BASELINES.exists() else {}
+    terminalreporter.section("ratios of this run (baseline)")
+    for words, above, below, limit in RATIOS:
+        if above not in seconds or below not in seconds:
+            continue
+        ratio = seconds[above] / seconds[below]
+        was = stored.get("ratios", {}).get(f"{above}/{below}")
+        told = f"{ratio:6.2f}  ({'no baseline' if was is None else f'{was:.2f}'})"
+        told += f"  limit {limit}" if limit else ""
+        terminalreporter.write_line(f"{words:<48} {told}")
+    if {"infer_ours", "infer_session_run"} <= set(seconds):
+        added_us = (seconds["infer_ours"] - seconds["infer_session_run"]) * 1e6
+        terminalreporter.write_line(f"{'OnnxTrtEpRuntime.infer adds':<48} {added_us:6.2f} us  limit 3 us")
+    if "help" in seconds:
+        terminalreporter.write_line(f"{'trigate --help':<48} {seconds['help'] * 1e3:6.0f} ms  limit 250 ms")
+    if {"run_trigate", "run_polygraphy"} <= set(seconds):
+        limit_s = 2 * seconds["run_polygraphy"] + 2
+        terminalreporter.write_line(
+            f"{'trigate run (warm)':<48} {seconds['run_trigate']:6.2f} s   limit {limit_s:.2f} s (twice polygraphy's, plus 2 s)"
+        )
+    if config.getoption("--store-baseline"):
+        ratios = {f"{a}/{b}": round(seconds[a] / seconds[b], 3) for _, a, b, _ in RATIOS if {a, b} <= set(seconds)}
+        machine = {"machine": config.getoption("--store-baseline"), "ratios": ratios}
+        BASELINES.write_text(json.dumps(machine, indent=1) + "\n", encoding="utf-8")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store-baseline", metavar="MACHINE", help="write the ratios as the baseline, with the machine's name"
+    )

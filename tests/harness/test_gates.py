@@ -1,0 +1,117 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harness import gates
+from harness.config import Budget
+from harness.records import Case, Check, Measurement, Outcome, Summary, Verdict
+
+CASE = Case("m-onnx_trt_ep-fp16-b1", 1, "parity", "m", "onnx_trt_ep", "fp16", "fp16", "small", required=True)
+
+
+def verdict(outcome: Outcome, case: Case = CASE, reason: str = "why", **measured) -> Verdict:
+    measurement = Measurement(case=case, **{"placement": "onnx_trt_ep[cpu]", "provider": "cpu", **measured})
+    return Verdict(Summary(measurement), outcome, reason)
+
+
+PASS, FAIL, OPEN, SEEN, NOT_RUN = (
+    verdict(outcome)
+    for outcome in (Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.MEASURED, Outcome.NOT_RUN)
+)
+
+
+@pytest.mark.covers("RE-04")
+@pytest.mark.parametrize(
+    ("rows", "require", "code"),
+    [
+        ([PASS], [], 0),
+        ([PASS, SEEN, NOT_RUN], [], 0),
+        ([SEEN], [], 0),
+        ([PASS, FAIL], [], 1),
+        ([FAIL, NOT_RUN], ["onnx_trt_ep"], 1),
+        ([PASS, OPEN], ["onnx_trt_ep"], 3),
+        ([PASS, SEEN], ["onnx_trt_ep"], 3),
+        ([PASS, NOT_RUN], ["onnx_trt_ep"], 3),
+        ([PASS], ["onnx_trt_ep"], 0),
+        ([PASS], ["onnx_trt_ep[cpu]"], 0),
+        ([PASS], ["onnx_trt_ep[tensorrt]"], 3),
+        ([PASS], ["tensorrt"], 3),
+        ([PASS], ["model[m]"], 0),
+        ([SEEN], ["model[m]"], 3),
+        ([NOT_RUN], [], 3),
+        ([], [], 3),
+    ],
+)
+def test_exit_codes(rows, require, code):
+    assert gates.exit_code(rows, require) == code
+
+
+@pytest.mark.covers("RE-04")
+def test_an_internal_error_comes_before_everything():
+    assert gates.exit_code([FAIL], [], internal=True) == 4
+
+
+@pytest.mark.covers("RE-04")
+def test_a_simulated_row_and_one_that_is_no_witness_satisfy_nothing():
+    assert gates.satisfies(verdict(Outcome.PASS), "onnx_trt_ep")
+    assert not gates.satisfies(verdict(Outcome.PASS, simulated=True), "onnx_trt_ep")
+    assert not gates.satisfies(verdict(Outcome.PASS, witness=False), "onnx_trt_ep")
+
+
+@pytest.mark.covers("RE-04")
+def test_the_last_line_says_it_in_words():
+    absent = replace(CASE, id="m-tensorrt-fp16-b1", runtime="tensorrt", required=False)
+    rows = [PASS, PASS, verdict(Outcome.NOT_RUN, absent, "tensorrt: not installed")]
+    assert gates.last_line(rows, []) == "PASS 2, NOT RUN 1 (tensorrt: not installed). No evidence about TensorRT."
+    assert gates.last_line([], []) == "Nothing ran."
+    assert "Required tensorrt: it has no row." in gates.last_line([PASS], ["tensorrt"])
+
+
+@pytest.mark.covers("RE-04")
+def test_a_cpu_placement_on_a_host_with_a_gpu_is_refused_unless_asked_for():
+    refused = gates.misplaced(PASS, gpu_host=True, device="auto")
+    assert refused.outcome is Outcome.FAIL
+    assert "--device cpu" in refused.remedy
+    assert gates.misplaced(PASS, gpu_host=True, device="cpu") is PASS
+    assert gates.misplaced(PASS, gpu_host=False, device="auto") is PASS
+    assert gates.misplaced(NOT_RUN, gpu_host=True, device="auto") is NOT_RUN
+
+
+def test_the_gravest_check_decides_and_the_first_of_equals():
+    checks = [
+        Check("a", Outcome.PASS, ""),
+        Check("b", Outcome.INCONCLUSIVE, ""),
+        Check("c", Outcome.FAIL, "1"),
+        Check("d", Outcome.FAIL, "2"),
+    ]
+    assert gates.worst(checks).name == "c"
+    assert gates.worst(checks[:2]).name == "b"
+
+
+def samples(durations, ok=None, warm=0):
+    started = np.arange(len(durations)) * 1_000_000
+    return {
+        "phase": ["warmup"] * warm + ["measure"] * (len(durations) - warm),
+        "ok": ok or [True] * len(durations),
+        "started_ns": started,
+        "done_ns": started + np.asarray(durations),
+    }
+
+
+@pytest.mark.covers("T2-02", "T2-01")
+def test_latency_without_a_budget_for_the_board_is_measured_and_warm_up_calls_are_left_out():
+    judged = gates.judge_latency(Measurement(case=CASE), samples([9_000_000] * 5 + [1000] * 100, warm=5), None)
+    assert judged.outcome is Outcome.MEASURED
+    assert "no budget applies to this board" in judged.reason
+    assert judged.summary.latency is not None
+    assert judged.summary.latency.count == 100
+    assert judged.summary.latency.max_ns == 1000
+
+
+def test_a_failed_call_fails_the_row_and_is_counted():
+    judged = gates.judge_latency(Measurement(case=CASE), samples([1000] * 10, [True] * 9 + [False]), Budget(p95_ms=60))
+    assert judged.outcome is Outcome.FAIL
+    assert "1 of 10 calls failed" in judged.reason
+    all_failed = gates.judge_latency(Measurement(case=CASE), samples([1000] * 3, [False] * 3), None)
+    assert all_failed.outcome is Outcome.FAIL
