@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from runtime.data import EngineCacheEntry, EngineHandle, TensorSpec, describe_shape
-from runtime.errors import EngineDeserializeError, InferenceError, OutOfMemoryError, RuntimeCoreError
+from runtime.data import EngineCacheEntry, EngineHandle, Profile, TensorSpec, describe_shape
+from runtime.errors import ConfigError, EngineDeserializeError, InferenceError, OutOfMemoryError, RuntimeCoreError
 from runtime.logs import EventLog, Kind, Level
 from runtime.protocol import Array
 
@@ -20,6 +20,7 @@ __all__ = [
     "InputChecker",
     "ResidentHandles",
     "check_out",
+    "declared_profiles",
     "declared_specs",
     "fill",
     "model_name",
@@ -33,14 +34,16 @@ __all__ = [
 class InputChecker:
     """Holds the inputs of a call against the signature (RT-08): names, types, shapes, memory order.
 
-    A symbolic size must be the same wherever its name stands in one call. The shapes of the last accepted call are
-    kept, so that a call like the one before costs one comparison per input; only what differs is looked at closely.
+    ``profiles`` bound the free sizes of the inputs that they name. A symbolic size must be the same wherever its name
+    stands in one call. The shapes of the last accepted call are kept, so that a call like the one before costs one
+    comparison per input; only what differs is looked at closely.
     """
 
-    __slots__ = ("_count", "_expected", "_specs")
+    __slots__ = ("_count", "_expected", "_profiles", "_specs")
 
-    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+    def __init__(self, specs: Sequence[TensorSpec], profiles: Sequence[Profile] = ()) -> None:
         self._specs = tuple(specs)
+        self._profiles = {profile.input: profile for profile in profiles}
         self._count = len(self._specs)
         # A symbolic shape equals no array's shape, so the first call of a free size takes the slow path.
         self._expected: tuple[tuple[str, np.dtype[Any], tuple[int | str, ...]], ...] = tuple(
@@ -77,6 +80,7 @@ class InputChecker:
                 raise InferenceError(f"input {spec.name!r} is missing; {self._wanted()}")
             array = inputs[spec.name]
             _check_array(f"input {spec.name!r}", array, spec)
+            self._check_range(spec.name, array.shape)
             for free, size in zip(spec.shape, array.shape, strict=True):
                 if not isinstance(free, str):
                     continue
@@ -88,6 +92,16 @@ class InputChecker:
                     )
             accepted.append((spec.name, np.dtype(spec.dtype), array.shape))
         self._expected = tuple(accepted)
+
+    def _check_range(self, name: str, shape: tuple[int, ...]) -> None:
+        profile = self._profiles.get(name)
+        if profile is None:
+            return
+        if not all(low <= size <= high for low, size, high in zip(profile.min, shape, profile.max, strict=True)):
+            raise InferenceError(
+                f"input {name!r} has shape {describe_shape(shape)}; its profile allows "
+                f"{describe_shape(profile.min)} to {describe_shape(profile.max)}."
+            )
 
     def _wanted(self) -> str:
         listed = ", ".join(f"{spec.name} ({spec.dtype} {describe_shape(spec.shape)})" for spec in self._specs)
@@ -223,6 +237,31 @@ def declared_specs(entry: EngineCacheEntry, key: str) -> tuple[TensorSpec, ...] 
             f"extras[{key!r}] of {entry.engine_path.name} is {text!r} ({error}); "
             'expected a JSON list of {"name", "shape", "dtype"}.'
         ) from error
+
+
+def declared_profiles(entry: EngineCacheEntry, specs: Sequence[TensorSpec]) -> tuple[Profile, ...]:
+    """``extras["profiles"]``, a JSON list of {"input", "min", "opt", "max"}, or nothing where the entry has none.
+
+    Raises ``EngineDeserializeError`` for text that is not such a list, or that does not fit the inputs ``specs``.
+    """
+    text = entry.extras.get("profiles")
+    if text is None:
+        return ()
+    ranks = {spec.name: len(spec.shape) for spec in specs}
+    try:
+        profiles = tuple(Profile(**value) for value in json.loads(text))
+    except (ConfigError, TypeError, ValueError) as error:
+        raise EngineDeserializeError(
+            f"extras['profiles'] of {entry.engine_path.name} is {text!r} ({error}); "
+            'expected a JSON list of {"input", "min", "opt", "max"}.'
+        ) from error
+    for profile in profiles:
+        if ranks.get(profile.input) != len(profile.opt):
+            raise EngineDeserializeError(
+                f"the profile of {profile.input!r} has shapes like {describe_shape(profile.opt)}; expected one of "
+                + ", ".join(f"{spec.name} ({describe_shape(spec.shape)})" for spec in specs)
+            )
+    return profiles
 
 
 def zeros(specs: Sequence[TensorSpec]) -> dict[str, Array] | None:
