@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.host import LIBRARIES, availability, environment
+from runtime.errors import TelemetryUnavailableError
 from runtime.platform import HostTuple, detect_host
 from runtime.thermal_sources import choose_source
 
@@ -144,10 +145,11 @@ container on a JetPack 7 host it cannot be had: use a container of the host's Je
 
 
 def _telemetry(root: Path) -> tuple[str, str]:
-    choice = choose_source(root=root)
-    source = getattr(choice, "source", choice)
-    if source is None:
-        return "", getattr(choice, "reason", "no source")
+    try:
+        source = choose_source(root)
+    except TelemetryUnavailableError as error:
+        return "", str(error)
+    source.close()
     return type(source).__name__, ""
 
 
