@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime.platform import HostTuple, detect_host
-
 from harness import plan as planning
 from harness.config import Configuration, ModelConfig, load_configuration, parse_requirement
 from harness.errors import UsageError, did_you_mean
@@ -24,6 +22,7 @@ from harness.run import Job
 from runtime.architectures import ArchitectureRegistry
 from runtime.config import RuntimeConfig
 from runtime.errors import ConfigError
+from runtime.platform import HostTuple, detect_host
 from runtime.protocol import LABELS, InferenceRuntime
 
 __all__ = ["PROFILES", "House", "Request", "assemble", "make_pack"]

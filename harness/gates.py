@@ -170,9 +170,8 @@ def unmet(verdicts: Sequence[Verdict], require: Sequence[str]) -> list[str]:
         if not rows:
             words.append(f"required {requirement}: it has no row")
         elif lacking:
-            words.append(
-                f"required {requirement}: {len(lacking)} of {len(rows)} rows do not show it ({lacking[0].case.id}: {lacking[0].reason})"
-            )
+            first = f"{lacking[0].case.id}: {lacking[0].reason}"
+            words.append(f"required {requirement}: {len(lacking)} of {len(rows)} rows do not show it ({first})")
     return words
 
 

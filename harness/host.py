@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from runtime.platform import HostTuple
 
 from harness.records import BoardState
 from runtime.config import BUILD_FLAGS, is_built
+from runtime.platform import HostTuple
 
 __all__ = ["LIBRARIES", "Availability", "availability", "board_state", "environment"]
 

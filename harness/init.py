@@ -57,7 +57,7 @@ def _example() -> str:
     return _MODEL.format(
         name="matcher",
         source='onnx = "matcher.onnx"            # relative to this file',
-        inputs='inputs = "frames/*.npz"          # one sample per file, an array per input; or "module:function"; or leave it out',
+        inputs='inputs = "frames/*.npz"          # a sample per file, an array per input; or "module:function"; or leave it out',
         dims="",
     )
 

@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runtime.files import write_atomic
-from runtime.model_file import check_external_data, model_sha256, read_model_facts
 
 from harness import inputs as feeds_of
 from harness.config import Configuration, ModelConfig
@@ -35,6 +33,8 @@ from harness.records import RecordError, Tolerance, from_json, to_json
 from runtime.architectures import ArchitectureRegistry
 from runtime.data import TensorSpec
 from runtime.errors import RuntimeCoreError
+from runtime.files import write_atomic
+from runtime.model_file import check_external_data, model_sha256, read_model_facts
 from runtime.protocol import Array
 
 __all__ = ["METHOD", "Maker", "ModelPack", "Pack", "Source", "SourceModel", "load_pack"]

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from runtime.files import write_atomic
-from runtime.model_file import check_external_data, model_sha256
 
 from harness.config import ModelConfig
 from harness.errors import UsageError
@@ -19,6 +17,8 @@ from harness.inputs import digest
 from harness.pack import MONTE_CARLO_RUNS, Maker, ModelPack, SourceModel, model_json
 from harness.records import Tolerance
 from runtime.errors import RuntimeCoreError
+from runtime.files import write_atomic
+from runtime.model_file import check_external_data, model_sha256
 from runtime.protocol import Array
 
 if TYPE_CHECKING:

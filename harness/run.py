@@ -21,7 +21,8 @@ from harness.plan import Ask
 from harness.records import Case, Divergence, Measurement, Outcome, Run, Verdict
 from harness.run_folder import RunFolder
 from harness.session import exit_of, run_rows, timed
-from runtime.errors import OutOfMemoryError, RuntimeCoreError, RuntimeNotAvailableError
+from runtime.errors import RuntimeCoreError, RuntimeNotAvailableError
+from runtime.protocol import Array
 
 __all__ = ["Job", "Progress", "run"]
 
@@ -186,7 +187,7 @@ def _settle(case: Case, job: Job, folder: RunFolder) -> Verdict:
         verdict = _KINDS[case.kind](case, job, folder)
     except RuntimeNotAvailableError as error:
         return gates.not_run(case, error.message, error.remedy)
-    except (RuntimeCoreError, OutOfMemoryError) as error:
+    except RuntimeCoreError as error:
         return gates.refusal(case, error)
     return gates.misplaced(verdict, gpu_host=job.gpu_host, device=job.device)
 
@@ -240,7 +241,7 @@ _KINDS: Mapping[str, Callable[[Case, Job, RunFolder], Verdict]] = {
 }
 
 
-def _with_errors(seen: Observed, expected: Sequence[Mapping[str, object]], folder: RunFolder) -> Measurement:
+def _with_errors(seen: Observed, expected: Sequence[Mapping[str, Array]], folder: RunFolder) -> Measurement:
     case = seen.measurement.case
     arrays = error_samples(expected, seen.outputs, seed=seen.measurement.seed)
     return replace(seen.measurement, errors_file=folder.write_arrays(f"outputs/{case.id}.npz", arrays))

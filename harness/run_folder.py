@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runtime.files import write_atomic
 
 from harness.errors import UsageError
 from harness.records import RecordError, Run, run_from_text, to_json
+from runtime.files import write_atomic
 from runtime.protocol import Array
 
 __all__ = ["RunFolder"]

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from harness.config import Configuration, parse_configuration, parse_requirement
@@ -25,11 +28,11 @@ budget.orin-nx = { p95_ms = 60, load_s = 5, energy_mj = 400 }
 """
 
 
-def parsed(text: str, tmp_path) -> Configuration:
+def parsed(text: str, tmp_path: Path) -> Configuration:
     return parse_configuration(text.encode(), tmp_path / "my.toml")
 
 
-def test_the_example_of_the_architecture_is_read_whole(tmp_path):
+def test_the_example_of_the_architecture_is_read_whole(tmp_path: Path) -> None:
     configuration = parsed(GOOD, tmp_path)
     model, board = configuration.models["matcher"], configuration.boards["orin-nx"]
     assert model.onnx == tmp_path / "matcher.onnx"
@@ -67,7 +70,9 @@ def test_the_example_of_the_architecture_is_read_whole(tmp_path):
         ('module = "p3767-0000"', "module = 3767", "expected text"),
     ],
 )
-def test_a_wrong_configuration_is_refused_with_the_key_and_a_hint(tmp_path, old, new, says):
+def test_a_wrong_configuration_is_refused_with_the_key_and_a_hint(
+    tmp_path: Path, old: Any, new: Any, says: Any
+) -> None:
     assert old in GOOD
     with pytest.raises(UsageError) as refused:
         parsed(GOOD.replace(old, new, 1), tmp_path)
@@ -75,12 +80,12 @@ def test_a_wrong_configuration_is_refused_with_the_key_and_a_hint(tmp_path, old,
     assert "my.toml" in str(refused.value)
 
 
-def test_a_model_without_any_artifact_is_refused(tmp_path):
+def test_a_model_without_any_artifact_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="names no model"):
         parsed("[model.a]\n", tmp_path)
 
 
-def test_a_requirement_may_name_a_placement_and_a_third_partys_class():
+def test_a_requirement_may_name_a_placement_and_a_third_partys_class() -> None:
     assert parse_requirement("onnx_trt_ep[tensorrt]") == "onnx_trt_ep[tensorrt]"
     assert parse_requirement("package.module:Class") == "package.module:Class"
     with pytest.raises(UsageError, match="no requirement"):

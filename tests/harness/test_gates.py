@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from harness.records import Case, Check, Measurement, Outcome, Summary, Verdict
 CASE = Case("m-onnx_trt_ep-fp16-b1", 1, "parity", "m", "onnx_trt_ep", "fp16", "fp16", "small", required=True)
 
 
-def verdict(outcome: Outcome, case: Case = CASE, reason: str = "why", **measured) -> Verdict:
+def verdict(outcome: Outcome, case: Case = CASE, reason: str = "why", **measured: Any) -> Verdict:
     measurement = Measurement(case=case, **{"placement": "onnx_trt_ep[cpu]", "provider": "cpu", **measured})
     return Verdict(Summary(measurement), outcome, reason)
 
@@ -43,24 +44,24 @@ PASS, FAIL, OPEN, SEEN, NOT_RUN = (
         ([], [], 3),
     ],
 )
-def test_exit_codes(rows, require, code):
+def test_exit_codes(rows: Any, require: Any, code: Any) -> None:
     assert gates.exit_code(rows, require) == code
 
 
 @pytest.mark.covers("RE-04")
-def test_an_internal_error_comes_before_everything():
+def test_an_internal_error_comes_before_everything() -> None:
     assert gates.exit_code([FAIL], [], internal=True) == 4
 
 
 @pytest.mark.covers("RE-04")
-def test_a_simulated_row_and_one_that_is_no_witness_satisfy_nothing():
+def test_a_simulated_row_and_one_that_is_no_witness_satisfy_nothing() -> None:
     assert gates.satisfies(verdict(Outcome.PASS), "onnx_trt_ep")
     assert not gates.satisfies(verdict(Outcome.PASS, simulated=True), "onnx_trt_ep")
     assert not gates.satisfies(verdict(Outcome.PASS, witness=False), "onnx_trt_ep")
 
 
 @pytest.mark.covers("RE-04")
-def test_the_last_line_says_it_in_words():
+def test_the_last_line_says_it_in_words() -> None:
     absent = replace(CASE, id="m-tensorrt-fp16-b1", runtime="tensorrt", required=False)
     rows = [PASS, PASS, verdict(Outcome.NOT_RUN, absent, "tensorrt: not installed")]
     assert gates.last_line(rows, []) == "PASS 2, NOT RUN 1 (tensorrt: not installed). No evidence about TensorRT."
@@ -69,7 +70,7 @@ def test_the_last_line_says_it_in_words():
 
 
 @pytest.mark.covers("RE-04")
-def test_a_cpu_placement_on_a_host_with_a_gpu_is_refused_unless_asked_for():
+def test_a_cpu_placement_on_a_host_with_a_gpu_is_refused_unless_asked_for() -> None:
     refused = gates.misplaced(PASS, gpu_host=True, device="auto")
     assert refused.outcome is Outcome.FAIL
     assert "--device cpu" in refused.remedy
@@ -78,7 +79,7 @@ def test_a_cpu_placement_on_a_host_with_a_gpu_is_refused_unless_asked_for():
     assert gates.misplaced(NOT_RUN, gpu_host=True, device="auto") is NOT_RUN
 
 
-def test_the_gravest_check_decides_and_the_first_of_equals():
+def test_the_gravest_check_decides_and_the_first_of_equals() -> None:
     checks = [
         Check("a", Outcome.PASS, ""),
         Check("b", Outcome.INCONCLUSIVE, ""),
@@ -89,7 +90,7 @@ def test_the_gravest_check_decides_and_the_first_of_equals():
     assert gates.worst(checks[:2]).name == "b"
 
 
-def samples(durations, ok=None, warm=0):
+def samples(durations: Any, ok: Any = None, warm: Any = 0) -> Any:
     started = np.arange(len(durations)) * 1_000_000
     return {
         "phase": ["warmup"] * warm + ["measure"] * (len(durations) - warm),
@@ -100,7 +101,7 @@ def samples(durations, ok=None, warm=0):
 
 
 @pytest.mark.covers("T2-02", "T2-01")
-def test_latency_without_a_budget_for_the_board_is_measured_and_warm_up_calls_are_left_out():
+def test_latency_without_a_budget_for_the_board_is_measured_and_warm_up_calls_are_left_out() -> None:
     judged = gates.judge_latency(Measurement(case=CASE), samples([9_000_000] * 5 + [1000] * 100, warm=5), None)
     assert judged.outcome is Outcome.MEASURED
     assert "no budget applies to this board" in judged.reason
@@ -109,7 +110,7 @@ def test_latency_without_a_budget_for_the_board_is_measured_and_warm_up_calls_ar
     assert judged.summary.latency.max_ns == 1000
 
 
-def test_a_failed_call_fails_the_row_and_is_counted():
+def test_a_failed_call_fails_the_row_and_is_counted() -> None:
     judged = gates.judge_latency(Measurement(case=CASE), samples([1000] * 10, [True] * 9 + [False]), Budget(p95_ms=60))
     assert judged.outcome is Outcome.FAIL
     assert "1 of 10 calls failed" in judged.reason

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +13,7 @@ from runtime.data import TensorSpec
 IMAGE = TensorSpec("image", (1, 3, "h", 64), "float32")
 
 
-def test_made_up_images_are_textured_in_range_and_repeatable():
+def test_made_up_images_are_textured_in_range_and_repeatable() -> None:
     first, second = made_up([IMAGE], {"h": 48}, 2, seed=1)
     again = made_up([IMAGE], {"h": 48}, 2, seed=1)[0]
     image = first["image"]
@@ -25,14 +28,14 @@ def test_made_up_images_are_textured_in_range_and_repeatable():
 
 
 @given(st.sampled_from(["float32", "float16", "int64", "bool", "uint8"]), st.lists(st.integers(1, 4), max_size=4))
-def test_made_up_inputs_fit_any_signature(dtype, shape):
+def test_made_up_inputs_fit_any_signature(dtype: Any, shape: Any) -> None:
     spec = TensorSpec("x", tuple(shape), dtype)
     feeds = made_up([spec], {}, 1, seed=0)
     check_feeds(feeds, [spec], "made up")
     assert feeds[0]["x"].dtype == dtype
 
 
-def test_a_dimension_without_a_size_is_named():
+def test_a_dimension_without_a_size_is_named() -> None:
     with pytest.raises(UsageError, match="how large 'h' is"):
         concrete(IMAGE, {})
     with pytest.raises(UsageError, match="no input can be made up"):
@@ -51,13 +54,13 @@ def test_a_dimension_without_a_size_is_named():
         ({"image": np.full((1, 3, 8, 64), np.inf, np.float32)}, "holds inf at"),
     ],
 )
-def test_feeds_that_do_not_fit_are_refused_before_anything_is_built(feed, says):
+def test_feeds_that_do_not_fit_are_refused_before_anything_is_built(feed: Any, says: Any) -> None:
     with pytest.raises(UsageError) as refused:
         check_feeds([feed], [IMAGE], "inputs")
     assert says in str(refused.value)
 
 
-def test_files_are_samples_in_the_order_of_their_names(tmp_path):
+def test_files_are_samples_in_the_order_of_their_names(tmp_path: Path) -> None:
     for at in (2, 1):
         np.savez(tmp_path / f"s{at}.npz", x=np.full(1, at))
     assert [int(feed["x"][0]) for feed in load_npz("s*.npz", tmp_path)] == [1, 2]
@@ -66,19 +69,19 @@ def test_files_are_samples_in_the_order_of_their_names(tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 broken", b"plain text"])
-def test_a_file_that_is_no_npz_is_refused(tmp_path, data):
+def test_a_file_that_is_no_npz_is_refused(tmp_path: Path, data: Any) -> None:
     (tmp_path / "s.npz").write_bytes(data)
     with pytest.raises(UsageError, match=r"is no \.npz file"):
         load_npz("s.npz", tmp_path)
 
 
-def test_a_pickle_inside_an_npz_is_not_loaded(tmp_path):
+def test_a_pickle_inside_an_npz_is_not_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "s.npz", x=np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(UsageError, match="is no"):
         load_npz("s.npz", tmp_path)
 
 
-def test_a_hook_yields_feeds_and_its_failures_are_told(tmp_path):
+def test_a_hook_yields_feeds_and_its_failures_are_told(tmp_path: Path) -> None:
     (tmp_path / "hooks_of_a_test.py").write_text(
         "import numpy as np\n"
         "def feeds():\n    yield {'x': np.zeros(2)}\n"

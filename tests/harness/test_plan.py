@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ BOTH = ModelConfig("both", onnx=Path("a.onnx"), checkpoint=Path("a.pt"), archite
 ONNX = ModelConfig("only", onnx=Path("a.onnx"))
 
 
-def ask(*models: ModelConfig, **more) -> Ask:
+def ask(*models: ModelConfig, **more: Any) -> Ask:
     settings = {
         "tiers": (0, 1, 2),
         "runtimes": LABELS,
@@ -22,7 +23,7 @@ def ask(*models: ModelConfig, **more) -> Ask:
     return Ask(models=models, **{**settings, **more})
 
 
-def test_ids_are_unique_and_say_what_the_row_is():
+def test_ids_are_unique_and_say_what_the_row_is() -> None:
     cases = plan(ask(BOTH, ONNX))
     ids = [case.id for case in cases]
     assert len(set(ids)) == len(ids)
@@ -33,13 +34,13 @@ def test_ids_are_unique_and_say_what_the_row_is():
     } <= set(ids)
 
 
-def test_the_first_parity_row_of_a_model_with_both_artifacts_is_their_meaning():
+def test_the_first_parity_row_of_a_model_with_both_artifacts_is_their_meaning() -> None:
     first = next(case for case in plan(ask(BOTH, tiers=(1,))))
     assert (first.kind, first.precision, first.against) == ("semantic", "fp32", "pytorch_fp16")
 
 
 @pytest.mark.covers("T1-03")
-def test_a_runtime_that_cannot_run_is_a_row_with_its_reason_in_both_lanes():
+def test_a_runtime_that_cannot_run_is_a_row_with_its_reason_in_both_lanes() -> None:
     rows = [case for case in plan(ask(BOTH)) if case.runtime == "tensorrt" and case.kind == "parity"]
     assert [(case.precision, case.not_run) for case in rows] == [
         ("fp32", "tensorrt: not installed"),
@@ -48,14 +49,14 @@ def test_a_runtime_that_cannot_run_is_a_row_with_its_reason_in_both_lanes():
 
 
 @pytest.mark.covers("T1-03")
-def test_a_model_without_a_checkpoint_has_its_torch_rows_with_the_reason():
+def test_a_model_without_a_checkpoint_has_its_torch_rows_with_the_reason() -> None:
     rows = [case for case in plan(ask(ONNX)) if case.runtime == "pytorch_fp16"]
     assert {case.kind for case in rows} == {"parity"}
     assert {case.not_run for case in rows} == {"pytorch_fp16: the model has no checkpoint"}
 
 
 @pytest.mark.covers("RE-04")
-def test_what_is_named_is_required_where_it_can_be_judged():
+def test_what_is_named_is_required_where_it_can_be_judged() -> None:
     budgeted = ModelConfig("b", onnx=Path("a.onnx"), budget={"orin-nx": Budget(p95_ms=60)})
     cases = plan(ask(ONNX, budgeted, require=("onnx_trt_ep[tensorrt]",)))
     required = {case.id for case in cases if case.required}
@@ -66,7 +67,7 @@ def test_what_is_named_is_required_where_it_can_be_judged():
 
 
 @pytest.mark.covers("RE-04")
-def test_on_a_jetson_tensorrt_is_required_unless_somebody_says_otherwise():
+def test_on_a_jetson_tensorrt_is_required_unless_somebody_says_otherwise() -> None:
     assert requirements([], None, True, []) == ("tensorrt",)
     assert requirements([], None, False, []) == ()
     assert requirements([], None, True, ["pytorch_fp16"]) == ("pytorch_fp16",)
@@ -77,13 +78,13 @@ def test_on_a_jetson_tensorrt_is_required_unless_somebody_says_otherwise():
 
 
 @pytest.mark.covers("T2-02")
-def test_a_board_is_found_by_its_module_and_overridden_by_name():
+def test_a_board_is_found_by_its_module_and_overridden_by_name() -> None:
     boards = {"nx": BoardConfig("nx", module="p3767-0000"), "agx": BoardConfig("agx", module="p3701-0005")}
     assert board_for(boards, "nvidia,p3768-0000+p3767-0000", "") is boards["nx"]
     assert board_for(boards, "some desktop", "") is None
     assert board_for(boards, "some desktop", "agx") is boards["agx"]
 
 
-def test_a_lane_is_named_for_people():
+def test_a_lane_is_named_for_people() -> None:
     assert lane_name("pytorch_fp16", "fp32") == "torch · fp32"
     assert lane_name("onnx_trt_ep", "fp16") == "ort · fp16"

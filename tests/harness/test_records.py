@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import typing
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -69,7 +70,7 @@ VERDICT = st.builds(
 
 
 @given(VERDICT)
-def test_a_verdict_survives_json(verdict):
+def test_a_verdict_survives_json(verdict: Any) -> None:
     text = json.dumps(to_json(verdict), allow_nan=False)
     assert from_json(Verdict, json.loads(text)) == verdict
 
@@ -94,7 +95,7 @@ def run_record() -> Run:
     )
 
 
-def test_a_newer_schema_is_refused_with_the_way_out():
+def test_a_newer_schema_is_refused_with_the_way_out() -> None:
     value = {**to_json(run_record()), "schema": 2}
     with pytest.raises(RecordError, match="upgrade trigate"):
         run_from_text(json.dumps(value))
@@ -110,17 +111,17 @@ def test_a_newer_schema_is_refused_with_the_way_out():
         (json.dumps({**to_json(run_record()), "verdicts": {}}), "expected a list"),
     ],
 )
-def test_a_malformed_run_is_refused_by_name(text, says):
+def test_a_malformed_run_is_refused_by_name(text: Any, says: Any) -> None:
     with pytest.raises(RecordError, match=says):
         run_from_text(text)
 
 
-def test_unknown_keys_of_a_newer_minor_form_are_ignored():
+def test_unknown_keys_of_a_newer_minor_form_are_ignored() -> None:
     value = {**to_json(run_record()), "colour": "blue"}
     assert run_from_text(json.dumps(value)) == run_record()
 
 
-def test_every_record_is_frozen_and_every_field_can_be_read_back():
+def test_every_record_is_frozen_and_every_field_can_be_read_back() -> None:
     for kind in (Case, Measurement, Summary, Verdict, Run):
-        assert kind.__dataclass_params__.frozen
+        assert getattr(kind, "__dataclass_params__").frozen  # noqa: B009 (typeshed does not know it)
         assert {entry.name for entry in dataclasses.fields(kind)} == set(typing.get_type_hints(kind))

@@ -1,5 +1,7 @@
 import multiprocessing
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +13,14 @@ from tests.harness.test_records import run_record
 
 
 @pytest.mark.covers("RE-01")
-def test_run_json_is_always_whole(tmp_path):
+def test_run_json_is_always_whole(tmp_path: Path) -> None:
     with RunFolder(tmp_path / "run") as folder:
         folder.write_run(run_record())
         assert run_from_text((tmp_path / "run" / "run.json").read_text()) == run_record()
         assert folder.earlier() == run_record()
 
 
-def test_a_folder_with_a_run_is_kept(tmp_path):
+def test_a_folder_with_a_run_is_kept(tmp_path: Path) -> None:
     with RunFolder(tmp_path) as folder:
         folder.write_run(run_record())
     with pytest.raises(UsageError, match="--resume"):
@@ -27,7 +29,7 @@ def test_a_folder_with_a_run_is_kept(tmp_path):
         assert folder.earlier() == run_record()
 
 
-def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path):
+def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="not empty"):
         RunFolder(tmp_path)
@@ -38,7 +40,7 @@ def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def _try_to_open(path, answers):
+def _try_to_open(path: Any, answers: Any) -> None:
     try:
         RunFolder(path, resume=True)
     except UsageError as error:
@@ -47,7 +49,7 @@ def _try_to_open(path, answers):
         answers.put("opened")
 
 
-def test_two_runs_at_once_in_one_folder_are_refused(tmp_path):
+def test_two_runs_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     with RunFolder(tmp_path):
@@ -62,12 +64,12 @@ def test_two_runs_at_once_in_one_folder_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("number", "says"), [(28, "disk is full"), (30, "read-only"), (13, "permission is denied"), (122, "quota")]
 )
-def test_a_disk_that_refuses_is_explained(tmp_path, number, says):
+def test_a_disk_that_refuses_is_explained(tmp_path: Path, number: Any, says: Any) -> None:
     with RunFolder(tmp_path) as folder, pytest.raises(UsageError, match=says), folder._explained():
         raise OSError(number, os.strerror(number))
 
 
-def test_arrays_and_samples_are_written_under_their_names(tmp_path):
+def test_arrays_and_samples_are_written_under_their_names(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="pyarrow: not installed")
     import pyarrow.parquet
 

@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ MAY_IMPORT = {
 THE_ROOF = "harness/cli.py"
 
 
-def imports(path: Path):
+def imports(path: Path) -> Any:
     """(imported module, whether at the module's top) for every import in a file; TYPE_CHECKING blocks left out."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     hidden = set()
@@ -49,12 +50,12 @@ def imports(path: Path):
             yield node.module, id(node) in top
 
 
-def files(folder: str):
+def files(folder: str) -> Any:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
-def test_a_room_is_entered_only_from_where_it_may_be(folder):
+def test_a_room_is_entered_only_from_where_it_may_be(folder: Any) -> None:
     wrong = []
     for path in files(folder):
         name = path.relative_to(ROOT).as_posix()
@@ -67,12 +68,12 @@ def test_a_room_is_entered_only_from_where_it_may_be(folder):
     assert not wrong
 
 
-def test_nothing_imports_the_roof():
+def test_nothing_imports_the_roof() -> None:
     assert [str(p) for folder in MAY_IMPORT for p in files(folder) if "harness.cli" in {m for m, _ in imports(p)}] == []
 
 
 @pytest.mark.covers("RT-11")
-def test_the_core_imports_no_heavy_library_at_the_top_of_any_file():
+def test_the_core_imports_no_heavy_library_at_the_top_of_any_file() -> None:
     wrong = [
         f"{path.relative_to(ROOT)} imports {module}"
         for path in files("runtime")
@@ -83,7 +84,7 @@ def test_the_core_imports_no_heavy_library_at_the_top_of_any_file():
 
 
 @pytest.mark.covers("RT-11")
-def test_each_heavy_library_has_one_door_in_the_core():
+def test_each_heavy_library_has_one_door_in_the_core() -> None:
     doors: dict[str, set[str]] = {}
     for path in files("runtime"):
         for module, _ in imports(path):
