@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -71,7 +73,7 @@ def test_a_temperature_that_a_board_can_have_is_kept(celsius: float) -> None:
         ("over_current_events", 3.5),
     ],
 )
-def test_a_figure_in_a_wrong_unit_is_unknown(name: str, value: float) -> None:
+def test_a_figure_in_a_wrong_unit_is_unknown(name: str, value: Any) -> None:
     reading = SourceReading(**{name: value})
     assert getattr(reading, name) is None
     assert reading.is_empty
@@ -83,7 +85,7 @@ def test_a_figure_in_a_wrong_unit_is_unknown(name: str, value: float) -> None:
     value=st.one_of(st.none(), st.floats(), st.integers(), st.booleans(), st.text()),
     name=st.sampled_from(["cpu_temp_c", "gpu_temp_c", "clock_mhz", "clock_cap_mhz", "load_percent"]),
 )
-def test_no_value_whatsoever_gets_into_a_reading_unless_a_sensor_can_have_it(value: object, name: str) -> None:
+def test_no_value_whatsoever_gets_into_a_reading_unless_a_sensor_can_have_it(value: Any, name: str) -> None:
     kept = getattr(SourceReading(**{name: value}), name)
     assert kept is None or (kept == value and -55.0 <= kept <= 10_000.0 and math.isfinite(kept))
 
@@ -150,7 +152,8 @@ def test_a_clock_a_hair_under_its_cap_is_not_throttling() -> None:
 @pytest.mark.covers("TH-04")
 @pytest.mark.parametrize("missing", ["clock_mhz", "clock_cap_mhz", "load_percent"])
 def test_an_unknown_figure_is_no_evidence(missing: str) -> None:
-    assert run([replace(SLOW, **{missing: None})] * 10) == []
+    nothing: dict[str, Any] = {missing: None}
+    assert run([replace(SLOW, **nothing)] * 10) == []
 
 
 @pytest.mark.covers("TH-04")
@@ -242,6 +245,9 @@ class Scripted:
         self.inside = 0
         self.most_inside = 0
 
+    def has_been_read(self, times: int) -> bool:
+        return self.reads > times
+
     def clock(self) -> int:
         """A time in which every read takes one period, so that a busy test machine makes nothing stale."""
         return self.reads * int(PERIOD_S * 1e9)
@@ -289,9 +295,15 @@ def wait_for(condition: Callable[[], object], within_s: float = 5.0) -> None:
 
 
 @contextmanager
-def running(source: Scripted, recorder: Recorder | None = None, **options: object) -> Iterator[ThermalStatePublisher]:
+def running(
+    source: Scripted,
+    recorder: Recorder | None = None,
+    *,
+    period_s: float = PERIOD_S,
+    clock: Callable[[], int] = time.monotonic_ns,
+) -> Iterator[ThermalStatePublisher]:
     log = (recorder or Recorder()).log
-    publisher = ThermalStatePublisher(source, **{"period_s": PERIOD_S, "log": log, **options})
+    publisher = ThermalStatePublisher(source, period_s=period_s, log=log, clock=clock)
     publisher.start()
     try:
         yield publisher
@@ -435,7 +447,7 @@ def test_one_failed_reading_between_good_ones_is_no_loss() -> None:
     source = Scripted(lambda: FLAT_OUT if source.reads % 2 else fails())
     with running(source, recorder, clock=source.clock) as publisher:
         for enough in range(2, 30):
-            wait_for(lambda enough=enough: source.reads > enough)
+            wait_for(functools.partial(source.has_been_read, enough))
             assert publisher.read().is_telemetry_available
     assert recorder.kinds() == []
 
