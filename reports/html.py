@@ -1,0 +1,114 @@
+"""``report.html``: one self-contained page without scripts. What it shows is text made here; how, is in ``templates/``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from harness.records import Outcome, Run, Verdict
+from reports import figures, sheets, words
+from reports.ranking import matters
+
+__all__ = ["render"]
+
+
+_MEANINGS: Mapping[Outcome, str] = {
+    Outcome.PASS: "Judged, and within every limit that applies.",
+    Outcome.FAIL: "Judged, and over a limit; or the runtime refused or broke.",
+    Outcome.INCONCLUSIVE: "Judged, and the evidence decides neither way; the reason says what would.",
+    Outcome.MEASURED: "Not judged: no limit applies here. The figures are for information.",
+    Outcome.NOT_RUN: "There is no evidence about this row; the reason says why.",
+}
+
+
+@dataclass(frozen=True)
+class ModelPage:
+    """The section of one model. ``anchor``: where links to it lead."""
+
+    name: str
+    anchor: str
+    tally: Mapping[Outcome, int]
+    findings: Sequence[sheets.Finding]
+    lanes: sheets.Table
+    parity: sheets.Table
+    errors: Sequence[figures.Figure]
+    pairs: sheets.Table
+    task: sheets.Table
+    latency: sheets.Table
+    times: figures.Figure | None
+
+
+def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame]) -> str:
+    """The page. A file of samples or errors that cannot be read is said in its place, and stops nothing."""
+    rows = words.rows_of(run)
+    anchors = {row.case.id: f"row-{at}" for at, row in enumerate(rows)}
+    models = {model: f"model-{at}" for at, model in enumerate(dict.fromkeys(row.case.model for row in rows))}
+    return (
+        _templates()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            title=words.title(run),
+            headline=words.headline(run),
+            last_line=words.last_line(run),
+            tally=words.tally(rows),
+            meanings=_MEANINGS,
+            settled=len(run.verdicts),
+            rows=len(rows),
+            simulated=sum(row.summary.measurement.simulated for row in rows),
+            matters=[(matter, anchors[matter.row.case.id]) for matter in matters(rows)],
+            glance=sheets.glance(rows, models, anchors),
+            models=[
+                _model(folder, name, anchor, rows=rows, tables=tables, anchors=anchors)
+                for name, anchor in models.items()
+            ],
+            not_run=sheets.not_run(rows),
+            coverage=sheets.coverage(tables["coverage"]),
+            board=sheets.board(tables["board"]),
+            facts={section: sheets.facts(tables["environment"], section) for section in ("run", "settings", "host")},
+        )
+    )
+
+
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else words.plain(str(value)),
+    )
+    environment.globals.update(badge=sheets.badge, lane=sheets.lane_and_kind, DASH=words.DASH)
+    return environment
+
+
+def _model(
+    folder: Path,
+    name: str,
+    anchor: str,
+    *,
+    rows: Sequence[Verdict],
+    tables: Mapping[str, pd.DataFrame],
+    anchors: Mapping[str, str],
+) -> ModelPage:
+    own = [row for row in rows if row.case.model == name]
+    of = {table: frame[frame["model"] == name] for table, frame in tables.items() if "model" in frame}
+    return ModelPage(
+        name=name,
+        anchor=anchor,
+        tally=words.tally(own),
+        findings=sheets.findings(of["divergence"]),
+        lanes=sheets.lanes((row for row in own if row.case.kind not in ("pair", "latency")), anchors),
+        parity=sheets.parity(of["parity"]),
+        errors=figures.errors(folder, own),
+        pairs=sheets.pairs(of["pairs"]),
+        task=sheets.task(of["task"]),
+        latency=sheets.latency((row for row in own if row.case.kind == "latency"), of["latency"], anchors),
+        times=figures.latency(folder, own),
+    )

@@ -1,0 +1,135 @@
+"""``report.md``: the run as a comment on a pull request. GitHub takes 65,536 characters; rows are left out, counted, to fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from harness.records import Outcome, Run, Verdict
+from reports import words
+from reports.ranking import matters, nearest
+
+__all__ = ["LIMIT", "render"]
+
+LIMIT = 60_000
+"""Characters; leaves room for what a bot puts around it."""
+
+_CELL = 240
+"""Characters of one cell; more of a reason is in ``report.html``."""
+
+
+def render(run: Run) -> str:
+    """The text. The gravest rows are the last to be left out."""
+    most = len(words.rows_of(run))
+    text = _draw(run, most)
+    while len(text) > LIMIT and most > 1:
+        most //= 2
+        text = _draw(run, most)
+    return text if len(text) <= LIMIT else text[:LIMIT]
+
+
+def _draw(run: Run, most: int) -> str:
+    rows = sorted(words.rows_of(run), key=lambda row: list(words.SYMBOLS).index(row.outcome))
+    judged = [row for row in rows if row.case.kind not in ("pair", "latency") and row.outcome is not Outcome.NOT_RUN]
+    timed = [row for row in rows if row.summary.latency is not None]
+    code = "not finished" if run.exit_code is None else f"exit code {run.exit_code}"
+    parts = [
+        f"## trigate: {words.title(run)}",
+        f"{_text(words.headline(run))} ({code})",
+        f"**{_text(words.last_line(run), 2000)}**",
+        _simulated(rows),
+        "### What matters most" if rows else "",
+        "\n".join(_matters(rows)),
+        _table(
+            "Outputs against the reference",
+            ("", "Model", "Lane", "Ran on", "Of its tolerance", "Why"),
+            _judged(judged),
+            most,
+        ),
+        _table("Latency", ("", "Model", "Lane", "Ran on", "p50", "p95", "p99", "Calls"), _timed(timed), most),
+        _table("Not run", ("Reason", "Rows", "What to do"), _not_run(rows), most),
+        "### Again",
+        _fenced(run.command),
+        _text(_host(run), 2000),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _matters(rows: Sequence[Verdict]) -> list[str]:
+    lines = []
+    for at, matter in enumerate(matters(rows), start=1):
+        row = matter.row
+        more = f" (and {matter.others} more rows)" if matter.others else ""
+        told = f"{_text(row.case.id)}{more}: {_text(words.as_one((matter.why, row.remedy)))}"
+        lines.append(f"{at}. {words.SYMBOLS[row.outcome]} **{row.outcome.value}** {told}")
+    return lines
+
+
+def _judged(rows: Iterable[Verdict]) -> Iterable[Sequence[str]]:
+    for row in rows:
+        measurement, near = row.summary.measurement, nearest(row)
+        kind = "" if row.case.kind == "parity" else f" ({row.case.kind})"
+        share = f"{words.percent(near[0])} ({_text(near[1])})" if near else words.DASH
+        why = row.reason if row.outcome is not Outcome.PASS or not measurement.witness else ""
+        lane = _text(words.lane(row.case, measurement.lane_name) + kind)
+        yield _outcome(row), _text(row.case.model), lane, _text(measurement.placement), share, _text(why)
+
+
+def _timed(rows: Iterable[Verdict]) -> Iterable[Sequence[str]]:
+    for row in rows:
+        measurement, figures = row.summary.measurement, row.summary.latency
+        if figures is None:
+            continue
+        quantiles = [words.quantile(at) for at in (figures.p50, figures.p95, figures.p99)]
+        lane, placement = words.lane(row.case, measurement.lane_name), measurement.placement
+        yield _outcome(row), _text(row.case.model), _text(lane), _text(placement), *quantiles, f"{figures.count:,}"
+
+
+def _not_run(rows: Iterable[Verdict]) -> Iterable[Sequence[str]]:
+    reasons: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row.outcome is Outcome.NOT_RUN:
+            reasons[row.reason, row.remedy] = reasons.get((row.reason, row.remedy), 0) + 1
+    return [(_text(reason), str(count), _text(remedy)) for (reason, remedy), count in reasons.items()]
+
+
+def _outcome(row: Verdict) -> str:
+    required = ", required" if row.case.required and row.outcome is not Outcome.PASS else ""
+    measurement = row.summary.measurement
+    simulated = ", SIMULATED" if measurement.simulated else "" if measurement.witness else ", no witness"
+    return f"{words.SYMBOLS[row.outcome]} {row.outcome.value}{required}{simulated}"
+
+
+def _simulated(rows: Sequence[Verdict]) -> str:
+    count = sum(row.summary.measurement.simulated for row in rows)
+    return f"**{count} of {len(rows)} rows are SIMULATED and are no evidence.**" if count else ""
+
+
+def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], most: int) -> str:
+    lines = list(rows)
+    if not lines:
+        return ""
+    left_out = f"\n\n{len(lines) - most} more rows are in `report.html`." if len(lines) > most else ""
+    table = (headings, ["---"] * len(headings), *lines[:most])
+    return f"### {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in table) + left_out
+
+
+def _text(text: str, most: int = _CELL) -> str:
+    """Text from a run, so that nothing in it is markup, pings a person or links an issue."""
+    shown = " ".join(words.plain(text).split())
+    shown = shown if len(shown) <= most else f"{shown[: most - 1]}…"
+    shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    shown = re.sub(r"([\\`*_{}\[\]|~$])", r"\\\1", shown)
+    return re.sub(r"([@#])(?=\w)", "\\1\u2060", shown)  # a word joiner: no mention, no link
+
+
+def _fenced(text: str) -> str:
+    """A code block that nothing in the text can close."""
+    inside = words.plain(text)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", inside)), default=0))
+    return f"{fence}\n{inside}\n{fence}" if inside else ""
+
+
+def _host(run: Run) -> str:
+    facts = ", ".join(f"{name} {value}" for name, value in run.environment.items() if value)
+    return f"Seed {run.seed}, trigate {run.trigate_version}, run {run.id}, {run.started_at}. {facts}."

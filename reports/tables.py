@@ -1,0 +1,351 @@
+"""Every table of a run, made once, as a pandas DataFrame: the HTML, the Markdown and the CSV files all show these.
+
+A table is a mapping of column to function; columns end in their unit. A figure that is not there is NaN or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import pandas as pd
+
+from harness.records import (
+    BoardState,
+    Check,
+    Divergence,
+    LatencyFigures,
+    LayerFinding,
+    Measurement,
+    Outcome,
+    ParityFigures,
+    Quantile,
+    Run,
+    Verdict,
+)
+from reports import words
+
+__all__ = ["make", "share_of_tolerance", "to_csv"]
+
+T = TypeVar("T")
+Columns = Mapping[str, Callable[[T], object]]
+
+_ROW: Columns[Verdict] = {
+    "case": lambda row: row.case.id,
+    "tier": lambda row: row.case.tier,
+    "kind": lambda row: row.case.kind,
+    "model": lambda row: row.case.model,
+    "runtime": lambda row: row.case.runtime,
+    "against": lambda row: row.case.against,
+    "precision": lambda row: row.case.precision,
+    "lane": lambda row: words.lane(row.case, _of(row).lane_name),
+    "placement": lambda row: _of(row).placement,
+    "simulated": lambda row: _of(row).simulated,
+    "outcome": lambda row: row.outcome.value,
+}
+
+_VERDICTS: Columns[Verdict] = {
+    **_ROW,
+    "required": lambda row: row.case.required,
+    "reason": lambda row: row.reason,
+    "remedy": lambda row: row.remedy,
+    "precision_ran": lambda row: _of(row).precision_ran,
+    "witness": lambda row: _of(row).witness,
+    "evidence": words.is_evidence,
+    "size": lambda row: row.case.size,
+    "batch": lambda row: row.case.batch,
+    "point": lambda row: words.pairs(row.case.point),
+    "covers": lambda row: " ".join(row.case.covers),
+    "model_sha256": lambda row: _of(row).model_sha256,
+    "inputs": lambda row: len(_of(row).input_sha256),
+    "seed": lambda row: _of(row).seed,
+    "started_at": lambda row: _of(row).started_at,
+    "duration_s": lambda row: _of(row).duration_ns / 1e9,
+    "error": lambda row: _of(row).error,
+    "warnings": lambda row: words.as_one(_of(row).warnings),
+    "notes": lambda row: words.as_one(_of(row).notes),
+}
+
+_PLACEMENT: Columns[Verdict] = {
+    **_ROW,
+    "provider": lambda row: _of(row).provider,
+    "precision_ran": lambda row: _of(row).precision_ran,
+    "witness": lambda row: _of(row).witness,
+    "nodes_by_provider": lambda row: words.pairs(_of(row).nodes_by_provider),
+    "nodes_by_precision": lambda row: words.pairs(_of(row).nodes_by_precision),
+    "threads": lambda row: words.pairs(_of(row).threads),
+    "notes": lambda row: words.as_one((*_of(row).warnings, *_of(row).notes)),
+}
+
+_NOT_RUN: Columns[Verdict] = {
+    **_ROW,
+    "required": lambda row: row.case.required,
+    "reason": lambda row: row.reason,
+    "remedy": lambda row: row.remedy,
+}
+
+_CHECK: Columns[tuple[Verdict, Check]] = {
+    "case": lambda item: item[0].case.id,
+    "check": lambda item: item[1].name,
+    "outcome": lambda item: item[1].outcome.value,
+    "reason": lambda item: item[1].reason,
+}
+
+_TASK: Columns[tuple[Verdict, str, float]] = {
+    "case": lambda item: item[0].case.id,
+    "model": lambda item: item[0].case.model,
+    "lane": lambda item: words.lane(item[0].case, _of(item[0]).lane_name),
+    "metric": lambda item: item[1],
+    "value": lambda item: item[2],
+}
+
+
+def make(run: Run) -> dict[str, pd.DataFrame]:
+    """All tables of a run by name; those without rows keep their columns."""
+    rows = words.rows_of(run)
+    latency = [(row, row.summary.latency) for row in rows if row.summary.latency is not None]
+    parity = [(row, figures) for row in rows if row.case.kind != "pair" for figures in row.summary.parity]
+    return {
+        "verdicts": _frame(_VERDICTS, rows),
+        "checks": _frame(_CHECK, [(row, check) for row in rows for check in row.checks]),
+        "parity": _frame(_parity_columns(), parity),
+        "pairs": _frame(_pair_columns(rows), _pair_items(rows)),
+        "latency": _frame(_latency_columns(), latency),
+        "placement": _frame(_PLACEMENT, [row for row in rows if _of(row).placement]),
+        "board": _frame(_board_columns(), [row for row in rows if _of(row).placement]),
+        "not_run": _frame(_NOT_RUN, [row for row in rows if row.outcome is Outcome.NOT_RUN]),
+        "task": _frame(_TASK, [(row, name, value) for row in rows for name, value in row.summary.task.items()]),
+        "divergence": _frame(_divergence_columns(), _divergence_items(rows)),
+        "coverage": _coverage(rows),
+        "environment": _environment(run),
+    }
+
+
+def share_of_tolerance(figures: ParityFigures) -> float | None:
+    """The largest part that the error takes of a tolerance (1: at the limit); ``None`` where none applies."""
+    limits = figures.tolerance
+    if limits is None:
+        return None
+    asked = ((figures.rel_l2_max, limits.rel_l2_max), (figures.rel_l2_median, limits.rel_l2_median))
+    shares = [
+        error / limit if limit else float("inf") if error else 0.0
+        for error, limit in asked
+        if error is not None and limit is not None
+    ]
+    return max(shares, default=None)
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """A table as CSV. Text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    safe = frame.copy()
+    for name in safe.columns:
+        safe[name] = [
+            f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+            for value in safe[name]
+        ]
+    return safe.to_csv(index=False, lineterminator="\n")
+
+
+def _of(row: Verdict) -> Measurement:
+    return row.summary.measurement
+
+
+def _frame(columns: Columns[T], items: Iterable[T]) -> pd.DataFrame:
+    kept = list(items)
+    return pd.DataFrame({name: pd.Series([value(item) for item in kept]) for name, value in columns.items()})
+
+
+def _parity_columns() -> Columns[tuple[Verdict, ParityFigures]]:
+    return {
+        **_from_row(_ROW),
+        "output": lambda item: item[1].output,
+        "output_outcome": lambda item: _outcome_of(item[0], item[1].output),
+        "shape": lambda item: "×".join(map(str, item[1].shape)) or "scalar",
+        "dtype": lambda item: item[1].dtype,
+        "samples": lambda item: item[1].samples,
+        "rel_l2_max": lambda item: item[1].rel_l2_max,
+        "rel_l2_median": lambda item: item[1].rel_l2_median,
+        "tolerance_max": lambda item: item[1].tolerance and item[1].tolerance.rel_l2_max,
+        "tolerance_median": lambda item: item[1].tolerance and item[1].tolerance.rel_l2_median,
+        "share_of_tolerance": lambda item: share_of_tolerance(item[1]),
+        "tolerance_source": lambda item: item[1].tolerance.source if item[1].tolerance else "",
+        "tolerance_why": lambda item: item[1].tolerance.why if item[1].tolerance else "",
+        "amplification": lambda item: item[1].tolerance and item[1].tolerance.amplification,
+        "max_abs": lambda item: item[1].max_abs,
+        "max_abs_at": lambda item: item[1].max_abs_at,
+        "max_rel": lambda item: item[1].max_rel,
+        "cosine_min": lambda item: item[1].cosine_min,
+        "sqnr_db": lambda item: item[1].sqnr_db,
+        "nan": lambda item: item[1].nan,
+        "inf": lambda item: item[1].inf,
+    }
+
+
+def _pair_columns(rows: Sequence[Verdict]) -> Columns[tuple[Verdict, ParityFigures | None]]:
+    """Two runtimes against each other, beside what each of them is from the reference (PT-01)."""
+    reference = {
+        (row.case.model, row.case.runtime, row.case.precision, figures.output): figures.rel_l2_max
+        for row in rows
+        if row.case.kind == "parity"
+        for figures in row.summary.parity
+    }
+
+    def from_reference(row: Verdict, runtime: str, figures: ParityFigures | None) -> float | None:
+        key = (row.case.model, runtime, row.case.precision, figures.output if figures else "")
+        return reference.get(key)
+
+    return {
+        **_from_row(_ROW),
+        "reason": lambda item: item[0].reason,
+        "output": lambda item: item[1].output if item[1] else "",
+        "rel_l2_max": lambda item: item[1] and item[1].rel_l2_max,
+        "max_abs": lambda item: item[1] and item[1].max_abs,
+        "cosine_min": lambda item: item[1] and item[1].cosine_min,
+        "runtime_from_reference": lambda item: from_reference(item[0], item[0].case.runtime, item[1]),
+        "against_from_reference": lambda item: from_reference(item[0], item[0].case.against, item[1]),
+    }
+
+
+def _pair_items(rows: Sequence[Verdict]) -> list[tuple[Verdict, ParityFigures | None]]:
+    """Pairs with ``pytorch_fp16`` first, the simple baseline; one that did not run is a line too."""
+    chosen = [row for row in rows if row.case.kind == "pair"]
+    chosen.sort(key=lambda row: "pytorch_fp16" not in (row.case.runtime, row.case.against))
+    return [(row, figures) for row in chosen for figures in row.summary.parity or (None,)]
+
+
+def _latency_columns() -> Columns[tuple[Verdict, LatencyFigures]]:
+    quantiles: dict[str, Callable[[tuple[Verdict, LatencyFigures]], object]] = {}
+    for name, pick in _QUANTILES.items():
+        quantiles[f"{name}_ms"] = lambda item, pick=pick: pick(item[1]).value_ns / 1e6  # type: ignore[misc] # bound default
+        quantiles[f"{name}_low_ms"] = lambda item, pick=pick: _ms(pick(item[1]).low_ns)  # type: ignore[misc] # bound default
+        quantiles[f"{name}_high_ms"] = lambda item, pick=pick: _ms(pick(item[1]).high_ns)  # type: ignore[misc] # bound default
+    return {
+        **_from_row(_ROW),
+        "reason": lambda item: item[0].reason,
+        "calls": lambda item: item[1].count,
+        "failed": lambda item: item[1].failed,
+        **quantiles,
+        "confidence": lambda item: item[1].p50.confidence,
+        "mean_ms": lambda item: item[1].mean_ns / 1e6,
+        "min_ms": lambda item: item[1].min_ns / 1e6,
+        "max_ms": lambda item: item[1].max_ns / 1e6,
+        "calls_per_s": lambda item: item[1].calls_per_s,
+        "load_ms": lambda item: _ms(_of(item[0]).load_ns),
+        "first_call_ms": lambda item: _ms(_of(item[0]).first_call_ns),
+        "throttled": lambda item: _throttled(_of(item[0])),
+        "timing_boundary": lambda item: _of(item[0]).timing_boundary,
+    }
+
+
+_QUANTILES: Mapping[str, Callable[[LatencyFigures], Quantile]] = {
+    "p50": lambda figures: figures.p50,
+    "p95": lambda figures: figures.p95,
+    "p99": lambda figures: figures.p99,
+}
+
+
+def _board_columns() -> Columns[Verdict]:
+    def at_both_ends(name: str, read: Callable[[BoardState], object]) -> Columns[Verdict]:
+        return {
+            f"{name}_start": lambda row: read(_of(row).board_start),
+            f"{name}_end": lambda row: read(_of(row).board_end),
+        }
+
+    return {
+        "case": lambda row: row.case.id,
+        **at_both_ends("cpu_temp_c", lambda board: board.cpu_temp_c),
+        **at_both_ends("gpu_temp_c", lambda board: board.gpu_temp_c),
+        **at_both_ends("clock_mhz", lambda board: board.clock_mhz),
+        **at_both_ends("load_1min", lambda board: board.load_1min),
+        "throttled": lambda row: _throttled(_of(row)),
+        "power_mode": lambda row: _of(row).board_end.power_mode or _of(row).board_start.power_mode,
+    }
+
+
+def _divergence_columns() -> Columns[tuple[Verdict, Divergence, str, LayerFinding | None]]:
+    return {
+        "case": lambda item: item[0].case.id,
+        "model": lambda item: item[0].case.model,
+        "lane": lambda item: words.lane(item[0].case, _of(item[0]).lane_name),
+        "role": lambda item: item[2],
+        "layer": lambda item: item[3].layer if item[3] else "",
+        "operator": lambda item: item[3].operator if item[3] else "",
+        "module": lambda item: item[3].module if item[3] else "",
+        "output": lambda item: item[3].output if item[3] else "",
+        "local_error": lambda item: item[3] and item[3].local_error,
+        "accumulated_error": lambda item: item[3] and item[3].accumulated_error,
+        "noise": lambda item: item[3] and item[3].noise,
+        "words": lambda item: item[3].words if item[3] else "",
+        "smallest_input": lambda item: item[1].smallest_input,
+        "smallest_input_file": lambda item: item[1].smallest_input_file,
+        "reproduce": lambda item: item[1].reproduce,
+        "keep_fp32": lambda item: ", ".join(item[1].keep_fp32),
+        "notes": lambda item: words.as_one(item[1].notes),
+    }
+
+
+def _divergence_items(rows: Sequence[Verdict]) -> list[tuple[Verdict, Divergence, str, LayerFinding | None]]:
+    items: list[tuple[Verdict, Divergence, str, LayerFinding | None]] = []
+    for row in rows:
+        if row.divergence is not None:
+            items.append((row, row.divergence, "first", row.divergence.first))
+            items += [(row, row.divergence, "suspect", suspect) for suspect in row.divergence.suspects]
+    return items
+
+
+def _coverage(rows: Sequence[Verdict]) -> pd.DataFrame:
+    """Requirement id to the rows that bear on it; ``evidence``: those that count (``words.is_evidence``)."""
+    named = sorted({covered for row in rows for covered in row.case.covers})
+    outcomes: Columns[tuple[str, list[Verdict]]] = {
+        outcome.value.lower().replace(" ", "_"): lambda item, outcome=outcome: words.tally(item[1])[outcome]  # type: ignore[misc] # bound default
+        for outcome in words.SYMBOLS
+    }
+    columns: Columns[tuple[str, list[Verdict]]] = {
+        "requirement": lambda item: item[0],
+        "rows": lambda item: len(item[1]),
+        "evidence": lambda item: sum(words.is_evidence(row) for row in item[1]),
+        **outcomes,
+    }
+    return _frame(columns, [(name, [row for row in rows if name in row.case.covers]) for name in named])
+
+
+def _environment(run: Run) -> pd.DataFrame:
+    facts = {
+        "id": run.id,
+        "command": run.command,
+        "seed": str(run.seed),
+        "exit_code": "" if run.exit_code is None else str(run.exit_code),
+        "last_line": run.last_line,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "trigate_version": run.trigate_version,
+        "configuration_sha256": run.configuration_sha256,
+        "pack_sha256": run.pack_sha256,
+        "schema": str(run.schema),
+    }
+    sections = {"run": facts, "settings": run.settings, "host": run.environment}
+    items = [(section, name, value) for section, values in sections.items() for name, value in values.items()]
+    columns: Columns[tuple[str, str, str]] = {
+        "section": lambda item: item[0],
+        "name": lambda item: item[1],
+        "value": lambda item: item[2],
+    }
+    return _frame(columns, items)
+
+
+def _from_row(columns: Columns[Verdict]) -> dict[str, Callable[[tuple[Verdict, T]], object]]:
+    """The same columns for items that begin with their row."""
+    return {name: lambda item, value=value: value(item[0]) for name, value in columns.items()}  # type: ignore[misc] # bound default
+
+
+def _outcome_of(row: Verdict, output: str) -> str:
+    return next((check.outcome.value for check in row.checks if check.name == f"parity {output}"), "")
+
+
+def _throttled(measurement: Measurement) -> bool | None:
+    known = [at.throttled for at in (measurement.board_start, measurement.board_end) if at.throttled is not None]
+    return any(known) if known else None
+
+
+def _ms(value_ns: int | None) -> float | None:
+    return None if value_ns is None else value_ns / 1e6

@@ -1,0 +1,193 @@
+"""Figures and verdicts as people read them. Text to text; nothing here knows HTML, Markdown or XML."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from harness.records import Case, Measurement, Outcome, Quantile, Run, Summary, Verdict
+
+__all__ = [
+    "DASH",
+    "SYMBOLS",
+    "as_one",
+    "figure",
+    "headline",
+    "interval",
+    "is_evidence",
+    "is_open",
+    "lane",
+    "last_line",
+    "milliseconds",
+    "pairs",
+    "percent",
+    "plain",
+    "quantile",
+    "rows_of",
+    "seconds",
+    "tally",
+    "title",
+]
+
+DASH = "–"
+"""A figure that is not there. Never a zero."""
+
+SYMBOLS: Mapping[Outcome, str] = {
+    Outcome.FAIL: "✗",
+    Outcome.INCONCLUSIVE: "?",
+    Outcome.NOT_RUN: "○",
+    Outcome.MEASURED: "≈",
+    Outcome.PASS: "✓",
+}
+"""Beside the word, so that a verdict is never told by colour alone. Gravest first."""
+
+_SHORT: Mapping[str, str] = {"tensorrt": "tensorrt", "onnx_trt_ep": "ort", "pytorch_fp16": "torch"}
+
+# What XML 1.0 cannot hold, what terminals obey, and what turns the direction of the text after it.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def plain(text: str) -> str:
+    """Text that is safe to show: control characters, direction overrides and lone surrogates become U+FFFD."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def figure(value: float | None) -> str:
+    """Three significant digits, without unit: ``0.00123``, ``1.23e-5``, ``12,300``; a dash for ``None`` and NaN."""
+    if value is None or math.isnan(value):
+        return DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e7:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{value:#.3g}".rstrip(".")
+
+
+def milliseconds(value_ms: float | None) -> str:
+    """``12.3 ms``."""
+    text = figure(value_ms)
+    return text if text == DASH else f"{text} ms"
+
+
+def seconds(value_s: float | None) -> str:
+    """``12.3 s``."""
+    text = figure(value_s)
+    return text if text == DASH else f"{text} s"
+
+
+def interval(value: float | None, low: float | None, high: float | None, unit: str = "ms") -> str:
+    """``12.3 ms [12.1, 12.6]``; a bound that the samples cannot give is a dash."""
+    text = figure(value)
+    return text if text == DASH else f"{text} {unit} [{figure(low)}, {figure(high)}]"
+
+
+def quantile(of: Quantile) -> str:
+    """A latency quantile in milliseconds with its interval."""
+    low, high = (None if bound is None else bound / 1e6 for bound in (of.low_ns, of.high_ns))
+    return interval(of.value_ns / 1e6, low, high)
+
+
+def percent(share: float | None) -> str:
+    """A share as ``42 %``; between 0 and 1 % ``<1 %``."""
+    if share is None or math.isnan(share):
+        return DASH
+    if math.isinf(share):
+        return "∞"
+    return "<1 %" if 0 < share < 0.01 else f"{100 * share:,.0f} %"
+
+
+def pairs(counts: Mapping[str, object]) -> str:
+    """``CPUExecutionProvider 36, CUDAExecutionProvider 2``."""
+    return ", ".join(f"{name} {value}" for name, value in counts.items())
+
+
+def as_one(texts: Iterable[str]) -> str:
+    """Sentences in a row, each once."""
+    return " ".join(
+        text if text.endswith((".", "!", "?")) else f"{text}." for text in dict.fromkeys(filter(None, texts))
+    )
+
+
+def lane(case: Case, name: str = "") -> str:
+    """A row for people: ``torch · fp32``, ``ort · fp16 against torch · fp16``. ``name``: what the row calls its lane."""
+    own = name or f"{_SHORT.get(case.runtime, case.runtime)} · {case.precision}"
+    return f"{own} against {_SHORT.get(case.against, case.against)} · {case.precision}" if case.against else own
+
+
+def rows_of(run: Run) -> tuple[Verdict, ...]:
+    """Every planned row in its order, then rows that no plan names. One that was not reached is NOT RUN (T1-03)."""
+    why = (
+        "interrupted"
+        if run.interrupted
+        else "not finished"
+        if not run.complete
+        else "finished without a verdict for it"
+    )
+    settled = {verdict.case.id for verdict in run.verdicts}
+    order = {case.id: at for at, case in enumerate(run.planned)}
+    pending = [
+        Verdict(Summary(Measurement(case=case)), Outcome.NOT_RUN, f"not reached: the run is {why}")
+        for case in run.planned
+        if case.id not in settled
+    ]
+    return tuple(sorted((*run.verdicts, *pending), key=lambda verdict: order.get(verdict.case.id, len(order))))
+
+
+def is_evidence(verdict: Verdict) -> bool:
+    """Whether a row counts for a requirement: PASS, on a real device, and really what it claims to be (T1-01)."""
+    measurement = verdict.summary.measurement
+    return verdict.outcome is Outcome.PASS and measurement.witness and not measurement.simulated
+
+
+def is_open(verdict: Verdict) -> bool:
+    """Whether a row that did not fail still keeps the run from passing (RE-04)."""
+    if verdict.outcome is Outcome.INCONCLUSIVE:
+        return True
+    return verdict.case.required and verdict.outcome is not Outcome.FAIL and not is_evidence(verdict)
+
+
+def tally(verdicts: Iterable[Verdict]) -> dict[Outcome, int]:
+    """How many rows of each outcome, gravest first, none left out."""
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    return {outcome: counts[outcome] for outcome in SYMBOLS}
+
+
+def title(run: Run) -> str:
+    """The verdict on the run in one word."""
+    if run.exit_code is None:
+        return "NOT FINISHED"
+    return {0: "PASS", 1: "FAIL", 2: "REFUSED", 3: "OPEN", 4: "INTERNAL ERROR", 130: "INTERRUPTED"}.get(
+        run.exit_code, "FAIL"
+    )
+
+
+def headline(run: Run) -> str:
+    """What the exit code means for this run."""
+    rows = rows_of(run)
+    if run.exit_code is None:
+        return (
+            f"{len(run.verdicts)} of {len(rows)} rows have a verdict; the run goes on, or was stopped without a word."
+        )
+    required = any(case.required for case in run.planned)
+    return {
+        0: "Every required row passes." if required else "Nothing failed, and nothing was required.",
+        1: "At least one row fails.",
+        2: "The call or the configuration is wrong.",
+        3: "Nothing fails, but the evidence is not complete.",
+        4: "trigate itself broke; the rows below it are what was settled before.",
+        130: "Stopped by Ctrl-C; every row that was settled is here.",
+    }.get(run.exit_code, f"Exit code {run.exit_code}.")
+
+
+def last_line(run: Run) -> str:
+    """The harness's own last line, or the counts so far where it has not been written yet."""
+    if run.last_line:
+        return run.last_line
+    counts = ", ".join(f"{outcome.value} {count}" for outcome, count in tally(run.verdicts).items() if count)
+    return f"{counts or 'No row has a verdict'} so far."
