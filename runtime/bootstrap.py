@@ -12,7 +12,7 @@ from runtime.architectures import ArchitectureRegistry
 from runtime.config import BUILD_FLAGS, RuntimeConfig
 from runtime.errors import BootstrapError, ConfigError, RuntimeCoreError
 from runtime.factory import build_inference_runtime
-from runtime.logs import Record
+from runtime.logs import EventLog, Kind, Record
 from runtime.protocol import InferenceRuntime
 from runtime.thermal import ThermalStatePublisher
 
@@ -71,7 +71,8 @@ def bootstrap_airborne(
     means OFF here. ``build``: makes the runtime.
 
     Returns the shared parts by key and what each consumer's ``start`` returned by its name. In ``replay`` without a
-    runtime section nothing is built, and what needs it is left out.
+    runtime section nothing is built, and what needs it is left out. Says ``c7.ready`` with the engines that are loaded,
+    where the runtime has ``resident_engines``.
 
     Raises ``BootstrapError``, with what stopped it as ``__cause__``.
     """
@@ -107,6 +108,10 @@ def bootstrap_airborne(
     for name, consumer in wanted.items():
         if shared or not consumer.needs_runtime:
             parts[name] = _started(name, consumer.start, MappingProxyType(shared))
+    if config.runtime is not None:
+        loaded = getattr(shared[INFERENCE], "resident_engines", list)
+        log = EventLog(on_record=on_record, on_alert=on_alert)
+        log.info(Kind.READY, runtime=config.runtime.runtime, parts=list(parts), engines=loaded())
     return MappingProxyType(parts)
 
 

@@ -205,6 +205,10 @@ class ResidentHandles:
     def resident_bytes(self) -> int:
         return sum(list(self._bytes.values()))
 
+    def names(self) -> list[str]:
+        """``model@precision`` of each live handle, for the event ``c7.ready``."""
+        return sorted(f"{model_name(handle.entry)}@{handle.entry.precision}" for handle in list(self._bytes))
+
 
 def model_name(entry: EngineCacheEntry) -> str:
     """The name for logs and registries: ``extras["model_name"]``, else the file's stem."""

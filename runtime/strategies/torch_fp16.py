@@ -144,6 +144,10 @@ class PytorchFp16Runtime:
         """Bytes of the weights of all live handles, on the runtime's device."""
         return self._handles.resident_bytes
 
+    def resident_engines(self) -> list[str]:
+        """``model@precision`` of each live handle."""
+        return self._handles.names()
+
     def current_runtime_label(self) -> str:
         return _LABEL
 
