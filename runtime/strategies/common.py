@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
@@ -23,6 +24,7 @@ __all__ = [
     "declared_profiles",
     "declared_specs",
     "fill",
+    "let_go",
     "model_name",
     "owned",
     "reported",
@@ -131,6 +133,8 @@ def check_out(specs: Sequence[TensorSpec], out: Mapping[str, Array], inputs: Map
 
     Free sizes are seen only after the call, by ``fill``. An array that overlaps an input or another output is refused.
     """
+    if not isinstance(out, Mapping):
+        raise InferenceError(f"out is a {type(out).__name__}; expected a mapping of names to arrays.")
     by_name = {spec.name: spec for spec in specs}
     for name, array in out.items():
         if name not in by_name:
@@ -285,3 +289,10 @@ def reported(log: EventLog, kind: Kind, **values: Any) -> Iterator[None]:
         kind = Kind.OUT_OF_MEMORY if refused else kind
         log.emit(Level.ERROR, kind, error=type(error).__name__, message=str(error), **values)
         raise
+
+
+def let_go(error: BaseException | None) -> None:
+    """Drop the locals of the failed frames: through the traceback they would keep sessions and tensors alive."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__
