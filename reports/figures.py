@@ -23,7 +23,7 @@ PLOTTED_OUTPUTS = 12
 
 _LATENCY_KEY = (
     "Bars: every measured call, none dropped; height is the logarithm of the count, the lowest bar is one call. "
-    "Under them ● p50, ■ p95, ▲ p99, each with its interval."
+    "Under them ● p50, ■ p95, ▲ p99, each with its interval; dashed: too few calls for that bound."
 )
 _ERROR_KEY = (
     "Bars: |error| of the drawn elements over the reference's rms; height is the logarithm of the count. "
@@ -122,13 +122,11 @@ def _error_figure(output: str, items: Sequence[tuple[Verdict, ParityFigures, Err
         text += "." if rms else "; the reference is all zero, so the errors are absolute."
         band = plots.Band(f"Error of {output}, {lane_and_kind(row)}", values, tuple(marks), limit, text)
         bands.append((_placed(lane_and_kind(row), row), band))
-    return _figure(
-        Figure(f"Error of {output}", _ERROR_KEY),
-        bands,
-        lambda value: (
-            words.figure(value).rstrip("0").rstrip(".") if value >= 1e-3 else f"{value:.0e}".replace("e-0", "e-")
-        ),
-    )
+    return _figure(Figure(f"Error of {output}", _ERROR_KEY), bands, _tick)
+
+
+def _tick(value: float) -> str:
+    return f"{value:g}" if 1e-3 <= value < 1e4 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def _figure(empty: Figure, bands: Sequence[tuple[str, plots.Band]], tick: Callable[[float], str]) -> Figure | None:

@@ -41,7 +41,7 @@ def _suite(root: ET.Element, name: str, run: Run, rows: Sequence[Verdict]) -> No
         outcome = _element(row)
         if outcome is not None:
             tag, kind = outcome
-            ET.SubElement(case, tag, type=kind, message=row.reason).text = _details(row)
+            ET.SubElement(case, tag, type=kind, message=_message(row)).text = _details(row)
         ET.SubElement(case, "system-out").text = _details(row)
 
 
@@ -52,6 +52,11 @@ def _element(row: Verdict) -> tuple[str, str] | None:
     if words.is_open(row):
         return "error", f"required {row.outcome.value}" if row.case.required else row.outcome.value
     return ("skipped", row.outcome.value) if row.outcome is Outcome.NOT_RUN else None
+
+
+def _message(row: Verdict) -> str:
+    doubt = words.no_evidence(row)
+    return f"PASS, but no evidence ({doubt}): {row.reason}" if doubt else row.reason
 
 
 def _details(row: Verdict) -> str:

@@ -18,6 +18,9 @@ _CELL = 240
 """Characters of one cell; more of a reason is in ``report.html``."""
 
 
+_JUDGED = ("", "Model", "Lane", "Ran on", "Of its tolerance", "Why")
+
+
 def render(run: Run) -> str:
     """The text. The gravest rows are the last to be left out."""
     most = len(words.rows_of(run))
@@ -40,12 +43,8 @@ def _draw(run: Run, most: int) -> str:
         _simulated(rows),
         "### What matters most" if rows else "",
         "\n".join(_matters(rows)),
-        _table(
-            "Outputs against the reference",
-            ("", "Model", "Lane", "Ran on", "Of its tolerance", "Why"),
-            _judged(judged),
-            most,
-        ),
+        _table("Not simply PASS", _JUDGED, _judged(row for row in judged if not words.is_evidence(row)), most),
+        _folded(_table("PASS", _JUDGED, _judged(row for row in judged if words.is_evidence(row)), most)),
         _table("Latency", ("", "Model", "Lane", "Ran on", "p50", "p95", "p99", "Calls"), _timed(timed), most),
         _table("Not run", ("Reason", "Rows", "What to do"), _not_run(rows), most),
         "### Again",
@@ -121,6 +120,12 @@ def _text(text: str, most: int = _CELL) -> str:
     shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     shown = re.sub(r"([\\`*_{}\[\]|~$])", r"\\\1", shown)
     return re.sub(r"([@#])(?=\w)", "\\1\u2060", shown)  # a word joiner: no mention, no link
+
+
+def _folded(section: str) -> str:
+    """A section that opens on a click."""
+    title, _, body = section.removeprefix("### ").partition("\n\n")
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>" if section else ""
 
 
 def _fenced(text: str) -> str:

@@ -26,7 +26,10 @@ _LINE = 11
 
 @dataclass(frozen=True)
 class Mark:
-    """A value on a line of its own under the bars, with its interval. ``shape``: circle, square, triangle, diamond."""
+    """A value on a line of its own under the bars, with its interval (dashed to the edge where a bound is not known).
+
+    ``shape``: circle, square, triangle, diamond.
+    """
 
     shape: str
     value: float
@@ -150,11 +153,12 @@ _SHAPES = {
 
 
 def _mark(mark: Mark, axis: Axis, y: int) -> Markup:
-    line = Markup()
-    if mark.low is not None and mark.high is not None:
-        line = Markup('<line class="interval" x1="{0:.2f}%" x2="{1:.2f}%" y1="{2}" y2="{2}"/>').format(
-            axis.at(mark.low), axis.at(mark.high), y
-        )
-    return line + Markup('<svg class="mark" x="{:.2f}%" y="{}"><path d="{}"/></svg>').format(
-        axis.at(mark.value), y, _SHAPES[mark.shape]
-    )
+    x = axis.at(mark.value)
+    lines = Markup()
+    if (mark.low, mark.high) != (None, None):
+        for bound, edge in ((mark.low, 0.0), (mark.high, 100.0)):
+            style, end = ("unbounded", edge) if bound is None else ("interval", axis.at(bound))
+            lines += Markup('<line class="{0}" x1="{1:.2f}%" x2="{2:.2f}%" y1="{3}" y2="{3}"/>').format(
+                style, x, end, y
+            )
+    return lines + Markup('<svg class="mark" x="{:.2f}%" y="{}"><path d="{}"/></svg>').format(x, y, _SHAPES[mark.shape])

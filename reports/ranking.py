@@ -67,8 +67,8 @@ def _same(row: Verdict) -> str:
     """Rows of one grade with one text here are one matter: a missing library is one, a failed row is its own."""
     if row.outcome is Outcome.NOT_RUN:
         return row.reason
-    if row.outcome is Outcome.PASS and not words.is_evidence(row):
-        return "simulated" if row.summary.measurement.simulated else row.case.runtime
+    if words.no_evidence(row):
+        return f"{words.no_evidence(row)} {row.case.runtime}"
     return row.case.id
 
 
@@ -78,8 +78,8 @@ def _why(row: Verdict) -> str:
         return (
             f"of the rows that pass, the nearest to its tolerance: {words.percent(near[0])} of it, at output {near[1]}"
         )
-    if row.outcome is Outcome.PASS and row.summary.measurement.simulated:
-        return f"SIMULATED, so it is no evidence: {row.reason}"
+    if words.no_evidence(row):
+        return f"{words.no_evidence(row)}, so it is no evidence: {row.reason}"
     if row.outcome is Outcome.MEASURED and latency and not words.is_open(row):
         return f"the slowest: {row.reason}"
     return f"required: {row.reason}" if words.is_open(row) and row.case.required else row.reason

@@ -21,12 +21,12 @@ __all__ = [
     "lane",
     "last_line",
     "milliseconds",
+    "no_evidence",
     "pairs",
     "percent",
     "plain",
     "quantile",
     "rows_of",
-    "seconds",
     "tally",
     "title",
 ]
@@ -73,12 +73,6 @@ def milliseconds(value_ms: float | None) -> str:
     """``12.3 ms``."""
     text = figure(value_ms)
     return text if text == DASH else f"{text} ms"
-
-
-def seconds(value_s: float | None) -> str:
-    """``12.3 s``."""
-    text = figure(value_s)
-    return text if text == DASH else f"{text} s"
 
 
 def interval(value: float | None, low: float | None, high: float | None, unit: str = "ms") -> str:
@@ -143,6 +137,13 @@ def is_evidence(verdict: Verdict) -> bool:
     """Whether a row counts for a requirement: PASS, on a real device, and really what it claims to be (T1-01)."""
     measurement = verdict.summary.measurement
     return verdict.outcome is Outcome.PASS and measurement.witness and not measurement.simulated
+
+
+def no_evidence(verdict: Verdict) -> str:
+    """Why a row that passes does not count; empty for one that counts, or does not pass."""
+    if verdict.outcome is not Outcome.PASS or is_evidence(verdict):
+        return ""
+    return "SIMULATED" if verdict.summary.measurement.simulated else "not what it claims to be"
 
 
 def is_open(verdict: Verdict) -> bool:
