@@ -53,7 +53,6 @@ def choose_source(
         try:
             source.read()
         except TelemetryUnavailableError as error:
-            source.close()
             reasons.append(f"{label}: {error.message}")
         else:
             return source

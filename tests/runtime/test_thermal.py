@@ -191,6 +191,11 @@ def test_an_alert_that_flickers_is_one_episode() -> None:
 
 
 @pytest.mark.covers("TH-04")
+def test_a_clock_that_dips_again_keeps_an_episode_open() -> None:
+    assert [index for index, _ in run([HOT, *[SLOW, FLAT_OUT, FLAT_OUT] * 10])] == [0]
+
+
+@pytest.mark.covers("TH-04")
 def test_a_clock_between_the_two_thresholds_neither_enters_nor_leaves() -> None:
     between = replace(FLAT_OUT, clock_mhz=0.965 * 1020.0)
     assert run([between] * 10) == []
@@ -275,7 +280,7 @@ class Hangs:
     def __call__(self) -> SourceReading:
         self.entered.set()
         assert self.go_on.wait(20.0)
-        return FLAT_OUT
+        return HOT
 
 
 class Recorder:

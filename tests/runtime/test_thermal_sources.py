@@ -39,7 +39,7 @@ ORIN_JP6 = {
     "class/thermal/cooling_device3": {"type": "hot-surface-alert", "cur_state": "0"},
     "class/thermal/cooling_device4": {"type": "pwm-fan", "cur_state": "3"},
     "class/thermal/cooling_device5": {"type": "devfreq-17000000.gpu", "cur_state": "0"},
-    "class/hwmon/hwmon0": {"name": "tmp451", "temp1_input": "47000"},
+    "class/hwmon/hwmon0": {"name": "tmp451", "temp1_input": "47000", "oc9_event_cnt": "5"},
     "class/hwmon/hwmon3": {
         "name": "soctherm_oc",
         "oc1_event_cnt": "0",
@@ -342,9 +342,9 @@ def test_jtop_on_a_thor_with_its_gpu_gated_knows_neither_temperature_nor_clock()
 
 
 @pytest.mark.covers("TH-02", "TH-03")
-def test_an_offline_temperature_of_jtop_is_unknown_even_if_it_is_said_to_be_online() -> None:
-    data = {**ORIN_JTOP, "temperature": {"gpu": {"temp": -256, "online": True}}}
-    reading = JtopSource(load=Service(data).load).read()
+@pytest.mark.parametrize("gpu", [{"temp": -256, "online": True}, {"temp": 45.0, "online": False}, {"online": True}])
+def test_a_temperature_of_jtop_counts_only_if_flag_and_value_both_say_so(gpu: dict[str, object]) -> None:
+    reading = JtopSource(load=Service({**ORIN_JTOP, "temperature": {"gpu": gpu}}).load).read()
     assert (reading.cpu_temp_c, reading.gpu_temp_c) == (None, None)
 
 
