@@ -70,7 +70,7 @@ def build_inference_runtime(
 def _strategy(label: str) -> Any:
     """The class, once its library is known to be installed; the library itself is imported by its one door."""
     modules = LIBRARIES[label].modules
-    if not any(find_spec(name) for name in modules):
+    if not any(_is_installed(name) for name in modules):
         try:
             import_module(modules[0])
         except ImportError as error:
@@ -82,3 +82,10 @@ def _strategy(label: str) -> Any:
             remedy=f"Upgrade trigate, or configure one of: {', '.join(other for other in STRATEGIES if other != label)}.",
         )
     return getattr(import_module(module), name)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # an import hook that refuses it, or a stub without a specification
+        return False

@@ -23,6 +23,8 @@ SCHEMA_VERSION = 1
 
 
 class Level(str, Enum):
+    """ERROR and WARN go to the flight recorder too."""
+
     DEBUG = "DEBUG"
     INFO = "INFO"
     WARN = "WARN"
