@@ -84,8 +84,6 @@ def parse_engine_name(name: str) -> EngineName:
 
 def same_version(left: str, right: str) -> bool:
     """Whether two TensorRT versions agree in every part that both give: 10.3 and 10.3.0.30 do, 10.3 and rtx10.3 not."""
-    if left.startswith("rtx") != right.startswith("rtx"):
-        return False
     return all(a == b for a, b in zip(left.split("."), right.split("."), strict=False))
 
 

@@ -230,49 +230,47 @@ def test_an_engine_that_was_replaced_with_its_sidecars_is_not_the_one_of_the_ent
         EngineGate(HOST).validate(entry)
 
 
-class CountingDisk(FileSystem):
-    """Counts opens and the bytes that are read, by file name; ``instead`` is raised by the first read."""
+class WatchedDisk(FileSystem):
+    """Counts opens and the bytes of engines that are read. ``instead`` is raised by the first read.
+
+    As soon as the last byte was read, the file is overwritten where it stands, and replaced.
+    """
 
     def __init__(self, instead: Exception | None = None) -> None:
         self.opened: list[str] = []
-        self.read = 0
+        self.bytes_read = 0
         self.instead = instead
 
     def open(self, path: Path, *, follow: bool) -> FileIO:
         self.opened.append(path.name)
-        disk = self
+        disk, size = self, path.stat().st_size
 
-        class Counted(FileIO):
+        class Watched(FileIO):
             def readinto(self, buffer):
                 if disk.instead is not None:
                     raise disk.instead
                 count = super().readinto(buffer)
-                disk.read += count
+                disk.bytes_read += count
+                if disk.bytes_read == size:
+                    with path.open("r+b") as file:
+                        file.write(b"e" * size)
+                    path.with_suffix(".evil").write_bytes(b"evil")
+                    path.with_suffix(".evil").replace(path)
                 return count
 
-        return Counted(path)
-
-
-@pytest.mark.covers("TR-04")
-def test_the_engine_is_opened_once_and_each_byte_is_read_once(tmp_path):
-    data = plan(body=os.urandom(9 << 20))
-    entry = store(tmp_path, data=data)
-    disk = CountingDisk()
-    EngineGate(HOST, fs=disk).validate(entry)
-    assert sorted(disk.opened) == [NAME, f"{NAME}.json", f"{NAME}.sha256"]
-    assert disk.read == len(data)
+        return Watched(path)
 
 
 @pytest.mark.covers("TR-04")
 @pytest.mark.parametrize("size", [4, 9 << 20])
-def test_a_file_swapped_or_overwritten_after_the_check_changes_nothing(tmp_path, size):
+def test_the_engine_is_read_once_and_a_file_swapped_after_that_changes_nothing(tmp_path, size):
     data = plan(body=b"g" * size)
     entry = store(tmp_path, data=data)
-    verified = EngineGate(HOST).validate(entry)
-    with entry.engine_path.open("r+b") as file:
-        file.write(b"e" * len(data))
-    (tmp_path / "other").write_bytes(b"evil")
-    (tmp_path / "other").replace(entry.engine_path)
+    disk = WatchedDisk()
+    verified = EngineGate(HOST, fs=disk).validate(entry)
+    assert entry.engine_path.read_bytes() == b"evil"
+    assert sorted(disk.opened) == [NAME, f"{NAME}.json", f"{NAME}.sha256"]
+    assert disk.bytes_read == len(data)
     assert sha256_hex(verified.data) == entry.sha256
     with pytest.raises(TypeError, match=r"read-?only"):
         verified.data[0] = 1
@@ -286,7 +284,7 @@ def test_a_fault_while_reading_is_an_error_of_the_family_with_its_cause(tmp_path
         (MemoryError("no room for a file of 99 bytes"), OutOfMemoryError),
     ):
         with pytest.raises(expected, match=re.escape(str(fault.args[-1]))) as caught:
-            EngineGate(HOST, fs=CountingDisk(fault)).validate(entry)
+            EngineGate(HOST, fs=WatchedDisk(fault)).validate(entry)
         assert caught.value.__cause__ is fault
 
 
