@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from harness.rounding import Rounding
 from runtime.errors import RuntimeCoreError
 from runtime.protocol import Array
 
@@ -194,10 +195,14 @@ class OnnxReference:
         return self._single.run(feed)
 
     def noisy(self, feed: Mapping[str, Array], *, u: float, seed: int) -> dict[str, Array]:
-        rounding = _Rounding(u, seed)
+        rounding = Rounding(u, seed)
+        sizes = {key: np.size(value) for key, value in feed.items()}
 
         def after(node: Node, outputs: list[Array]) -> list[Array]:
-            return outputs if node.op_type in _MOVES else [rounding(output) for output in outputs]
+            sizes.update({key: np.size(output) for key, output in zip(node.outputs, outputs, strict=False)})
+            if node.op_type in _MOVES:
+                return outputs
+            return [rounding(output, terms=_terms(node, output, sizes.get(node.inputs[0], 0))) for output in outputs]
 
         inputs = {key: rounding(np.asarray(value)) for key, value in feed.items()}
         return self._wide.run(inputs, after=after, weights=lambda _, array: rounding(array))
@@ -227,23 +232,16 @@ _MOVES = frozenset(
 """Operators that place values and compute none."""
 
 
-class _Rounding:
-    """As ``harness.torch64.Rounding``, on numpy arrays. Anything but a float array is given back as it is."""
-
-    def __init__(self, u: float, seed: int) -> None:
-        self._u = u
-        self._generator = np.random.default_rng(seed)
-        self._splitter = 2.0**53 * u + 1.0
-
-    def __call__(self, value: Array) -> Array:
-        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-            return value
-        x = value.astype(np.float64, copy=False)
-        with np.errstate(over="ignore", invalid="ignore"):
-            carried = x * self._splitter
-            rounded = carried - (carried - x)
-            draw = (2.0 * self._u) * (self._generator.random(x.shape, dtype=np.float32) - np.float32(0.5))
-            return np.asarray(np.where(rounded == x, x, x * (1.0 + draw.astype(np.float64))))
+def _terms(node: Node, output: Array, input_size: int) -> int:
+    """How many values were summed for one element of the result."""
+    if node.op_type.startswith("Reduce") or node.op_type == "GlobalAveragePool":
+        return input_size // max(output.size, 1)
+    if node.op_type in ("InstanceNormalization", "GroupNormalization"):
+        groups = node.attributes.get("num_groups", output.shape[1])
+        return int(output.size // max(output.shape[0] * groups, 1))
+    if node.op_type in ("LayerNormalization", "Softmax", "LogSoftmax"):
+        return int(output.shape[node.attributes.get("axis", -1)])
+    return 1
 
 
 def _as_single(value: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,8 @@ constant). Every op passes a dispatch mode here: a request for a narrower float 
 all the same is an error that names it.
 
 Noise is Monte-Carlo arithmetic (Parker 1997; methods B3): a result x becomes x·(1 + u·U(-1, 1)), unless x is exactly
-representable in a float of unit roundoff u, since such a value is not rounded.
+representable in a float of unit roundoff u, since such a value is not rounded. As in
+``harness.rounding``, which says what long sums get.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from harness.rounding import noise_width, splitter
+
 __all__ = ["NotFloat64Error", "Rounding", "run", "widened"]
 
 aten = torch.ops.aten
@@ -33,18 +36,19 @@ class NotFloat64Error(RuntimeError):
 
 
 class Rounding:
-    """Seeded noise of unit roundoff ``u`` (2^-11: fp16, 2^-24: fp32) on float64 tensors."""
+    """Seeded noise of unit roundoff ``u`` (2^-11: fp16, 2^-24: fp32) on float64 tensors; ``terms`` were summed."""
 
     def __init__(self, u: float, seed: int) -> None:
         self._u = u
         self._generator = torch.Generator().manual_seed(seed)
-        self._splitter = 2.0**53 * u + 1.0
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        carried = x * self._splitter
-        rounded = carried - (carried - x)  # Veltkamp's splitting: x to the bits that u leaves
-        draw = torch.empty(x.shape, dtype=torch.float32).uniform_(-self._u, self._u, generator=self._generator)
-        return torch.where(rounded == x, x, x * (1.0 + draw.double()))
+    def __call__(self, x: torch.Tensor, *, terms: int = 1) -> torch.Tensor:
+        width = noise_width(self._u, terms)
+        noisy = torch.empty_like(x).uniform_(1.0 - width, 1.0 + width, generator=self._generator).mul_(x)
+        carried = x * splitter(self._u)
+        rounded = carried - x
+        torch.sub(carried, rounded, out=rounded)
+        return torch.where(rounded == x, x, noisy)
 
 
 def widened(module: torch.nn.Module) -> torch.nn.Module:
@@ -105,7 +109,9 @@ class _Float64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch doe
         args, given = tree_map(_wide, (args, given))
         if self._rounding is not None and func in _UNFUSED:
             with self:
-                return _UNFUSED[func](*args, **given)
+                parts = _UNFUSED[func](*args, **given)
+            if parts is not None:
+                return parts
         result = func(*args, **given)
         floats = [leaf for leaf in tree_leaves(result) if _is_float(leaf)]
         if any(leaf.dtype != torch.float64 for leaf in floats):
@@ -113,7 +119,7 @@ class _Float64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch doe
                 raise NotFloat64Error(f"{func} computed in {floats[0].dtype} on float64 inputs.")
             result = func(*args, **{**given, "dtype": torch.float64})  # a factory: arange, linspace, empty
         if self._rounding is not None and not _only_moves(func):
-            result = self._perturbed(func, result, self._rounding)
+            result = self._perturbed(func, args, result, self._rounding)
         if self._watch is not None:
             for leaf in tree_leaves(result):
                 if _is_float(leaf):
@@ -128,13 +134,19 @@ class _Float64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch doe
                 raise NotFloat64Error(f"{func} writes into a tensor of {value.dtype} that was made outside the model.")
 
     @staticmethod
-    def _perturbed(func: Any, result: Any, rounding: Rounding) -> Any:
+    def _perturbed(func: Any, args: tuple[Any, ...], result: Any, rounding: Rounding) -> Any:
+        summed = func._schema.name.removeprefix("aten::") in _SUMS
+
+        def terms(leaf: torch.Tensor) -> int:
+            return args[0].numel() // max(leaf.numel(), 1) if summed else 1
+
         in_place = any(entry.alias_info is not None for entry in func._schema.returns)
 
         def perturb(leaf: Any) -> Any:
             if not _is_float(leaf):
                 return leaf
-            return leaf.copy_(rounding(leaf)) if in_place else rounding(leaf)
+            noisy = rounding(leaf, terms=terms(leaf))
+            return leaf.copy_(noisy) if in_place else noisy
 
         return tree_map(perturb, result)
 
@@ -149,6 +161,8 @@ _MOVES = frozenset(
 )
 """Ops that place values and compute none; views are told by their schema."""
 
+_SUMS = frozenset(("_adaptive_avg_pool2d", "linalg_vector_norm", "logsumexp", "mean", "std", "sum", "var", "var_mean"))
+
 
 def _only_moves(func: Any) -> bool:
     name = func._schema.name.removeprefix("aten::")
@@ -157,16 +171,48 @@ def _only_moves(func: Any) -> bool:
     )
 
 
-def _layer_norm(
-    x: torch.Tensor, shape: Sequence[int], weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float
+def _standardized(
+    x: torch.Tensor, axes: tuple[int, ...], eps: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    axes = tuple(range(-len(shape), 0))
     mean = x.mean(axes, keepdim=True)
     centred = x - mean
     inverse = torch.rsqrt((centred * centred).mean(axes, keepdim=True) + eps)
-    out = centred * inverse
-    out = out if weight is None else out * weight
-    return out if bias is None else out + bias, mean, inverse
+    return centred * inverse, mean, inverse
+
+
+def _scaled(x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+def _per_channel(value: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor | None:
+    return None if value is None else value.view(-1, *[1] * (x.dim() - 2))
+
+
+def _layer_norm(
+    x: torch.Tensor, shape: Sequence[int], weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float
+) -> tuple[torch.Tensor, ...]:
+    out, *statistics = _standardized(x, tuple(range(-len(shape), 0)), eps)
+    return _scaled(out, weight, bias), *statistics
+
+
+def _group_norm(
+    x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *rest: Any
+) -> tuple[torch.Tensor, ...]:
+    batch, _, _, groups, eps = rest
+    out, *statistics = _standardized(x.reshape(batch, groups, -1), (-1,), eps)
+    out = _scaled(out.reshape(x.shape), _per_channel(weight, x), _per_channel(bias, x))
+    return out, *(value.view(batch, groups) for value in statistics)
+
+
+def _batch_norm(
+    x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *rest: Any
+) -> tuple[torch.Tensor, ...] | None:
+    *_, training, _, eps = rest
+    if not training:  # one multiplication and one addition, which engines fold into a convolution
+        return None
+    out, *statistics = _standardized(x, (0, *range(2, x.dim())), eps)  # torch's instance norm comes as this
+    return _scaled(out, _per_channel(weight, x), _per_channel(bias, x)), *(value.flatten() for value in statistics)
 
 
 def _softmax(x: torch.Tensor, axis: int, half_to_float: bool) -> torch.Tensor:  # noqa: ARG001 (aten's signature)
@@ -187,13 +233,10 @@ def _addmm(
     return (bias if beta == 1 else beta * bias) + (product if alpha == 1 else alpha * product)
 
 
-def _convolution(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:
-    out: torch.Tensor = aten.convolution.default(x, weight, None, *rest)
-    return out if bias is None else out + bias.view(-1, *[1] * (out.dim() - 2))
-
-
 _UNFUSED: Mapping[Any, Callable[..., Any]] = {
     aten.native_layer_norm.default: _layer_norm,
+    aten.native_group_norm.default: _group_norm,
+    aten.native_batch_norm.default: _batch_norm,
     aten._softmax.default: _softmax,
     aten.gelu.default: _gelu,
     aten.addmm.default: _addmm,
