@@ -67,7 +67,7 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame]) -> str:
                 _model(folder, name, anchor, rows=rows, tables=tables, anchors=anchors)
                 for name, anchor in models.items()
             ],
-            not_run=sheets.not_run(rows),
+            not_run=sheets.not_run(tables["not_run"]),
             coverage=sheets.coverage(tables["coverage"]),
             board=sheets.board(tables["board"]),
             facts={section: sheets.facts(tables["environment"], section) for section in ("run", "settings", "host")},

@@ -81,7 +81,10 @@ def read_errors(folder: Path, name: str) -> dict[str, Errors]:
     """The drawn errors of one row, by output."""
     path = _inside(folder, name)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        arrays = np.load(path, allow_pickle=False)
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise RecordError(f"{name} holds one array; expected an .npz of several.")
+        with arrays:
             outputs = [key.removesuffix("/error") for key in arrays.files if key.endswith("/error")]
             read = {
                 key: Errors(_vector(arrays[f"{key}/reference"]), _vector(arrays[f"{key}/error"])) for key in outputs
@@ -98,7 +101,11 @@ def _without_lone_surrogates(text: str) -> str:
     """JSON can spell what no encoding can write (a model named by broken bytes); ``?`` takes its place."""
     if "\\ud" not in text.lower():
         return text
-    return json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", errors="replace").decode("utf-8")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text  # half a file: who reads it says so better
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _vector(array: npt.NDArray[np.generic]) -> Vector:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from markupsafe import Markup
@@ -32,10 +32,12 @@ __all__ = [
     "task",
 ]
 
+T = TypeVar("T")
 Cell = str | Markup
 Anchors = Mapping[str, str]
-
-_DASHES = (words.DASH,)
+Columns = Mapping[str, Callable[[T], Cell]]
+Line = Mapping[str, Any]
+"""A line of a DataFrame."""
 
 
 @dataclass(frozen=True)
@@ -80,40 +82,48 @@ def glance(rows: Sequence[Verdict], models: Anchors, anchors: Anchors) -> Table:
     for row in rows:
         if row.case.kind in ("parity", "latency"):
             link = Markup('<a href="#{}">{}</a>').format(anchors[row.case.id], badge(row.outcome)) + _doubt(row)
-            cells.setdefault((row.case.model, _column(row)), []).append(link)
-    headings = list(dict.fromkeys(heading for _, heading in cells))
-    return Table(
-        "Parity and latency at a glance. Every verdict leads to its row.",
-        ("Model", *headings),
-        [
-            (
-                Markup('<a href="#{}"><bdi>{}</bdi></a>').format(anchor, words.plain(model)),
-                *(Markup(" ").join(cells.get((model, heading), _DASHES)) for heading in headings),
-            )
-            for model, anchor in models.items()
-        ],
-    )
+            heading = words.lane(row.case) + ("" if row.case.kind == "parity" else ", latency")
+            cells.setdefault((row.case.model, heading), []).append(link)
+    columns: dict[str, Callable[[str], Cell]] = {
+        "Model": lambda model: Markup('<a href="#{}"><bdi>{}</bdi></a>').format(models[model], words.plain(model))
+    }
+    for name in dict.fromkeys(heading for _, heading in cells):
+        columns[name] = lambda model, name=name: Markup(" ").join(cells.get((model, name), ())) or words.DASH  # type: ignore[misc] # bound default
+    return _table("Parity and latency at a glance. Every verdict leads to its row.", columns, models)
 
 
 def lanes(rows: Iterable[Verdict], anchors: Anchors) -> Table:
     """The rows that are judged by what they compute."""
-    return Table(
-        "Lanes: where each row ran, what it computed in, and its verdict",
-        ("Lane", "Verdict", "Ran on", "Precision", "Witness", "Of its tolerance", "Why"),
-        [
-            (
-                _isolated(lane_and_kind(row)),
-                _marked(row, anchors),
-                row.summary.measurement.placement or words.DASH,
-                _precision(row),
-                _witness(row),
-                _nearest(row),
-                _why(row),
-            )
-            for row in rows
-        ],
-        frozenset({"Of its tolerance"}),
+    columns: Columns[Verdict] = {
+        "Lane": lambda row: _isolated(lane_and_kind(row)),
+        "Verdict": lambda row: _marked(row, anchors),
+        "Ran on": lambda row: row.summary.measurement.placement or words.DASH,
+        "Precision": _precision,
+        "Witness": _witness,
+        "Of its tolerance": _nearest,
+        "Why": _why,
+    }
+    return _table(
+        "Lanes: where each row ran, what it computed in, and its verdict", columns, rows, numeric={"Of its tolerance"}
     )
+
+
+_PARITY: Columns[Line] = {
+    "Output": lambda row: (
+        _isolated(row["output"]) + Markup(" <small>{} {}</small>").format(words.plain(row["dtype"]), row["shape"])
+    ),
+    "Lane": lambda row: _isolated(row["lane"] if row["kind"] == "parity" else f"{row['lane']} ({row['kind']})"),
+    "Verdict": lambda row: badge(Outcome(row["output_outcome"])) if row["output_outcome"] else words.DASH,
+    "Worst rel. L2": lambda row: _against_limit(row["rel_l2_max"], row["tolerance_max"], row["tolerance_source"]),
+    "Median rel. L2": lambda row: _against_limit(
+        row["rel_l2_median"], row["tolerance_median"], row["tolerance_source"]
+    ),
+    "Max abs, at": lambda row: ", ".join(filter(None, (words.figure(row["max_abs"]), row["max_abs_at"]))),
+    "Max rel": lambda row: words.figure(row["max_rel"]),
+    "Cosine": lambda row: words.similarity(row["cosine_min"]),
+    "SQNR": lambda row: words.DASH if _absent(row["sqnr_db"]) else f"{words.figure(row['sqnr_db'])} dB",
+    "NaN, Inf": lambda row: f"{row['nan']}, {row['inf']}",
+}
 
 
 def parity(frame: pd.DataFrame) -> Table:
@@ -123,74 +133,47 @@ def parity(frame: pd.DataFrame) -> Table:
     for row in rows:
         if row["tolerance_why"]:
             reasons.setdefault(f"{row['tolerance_source']}: {row['tolerance_why']}", {})[row["output"]] = None
-    return Table(
+    return _table(
         "Error by output, against the reference (semantic rows: against the other artifact)",
-        (
-            "Output",
-            "Lane",
-            "Verdict",
-            "Worst rel. L2",
-            "Median rel. L2",
-            "Max abs, at",
-            "Max rel",
-            "Cosine",
-            "SQNR",
-            "NaN, Inf",
-        ),
-        [
-            (
-                Markup("<bdi>{}</bdi> <small>{} {}</small>").format(
-                    words.plain(row["output"]), row["dtype"], row["shape"]
-                ),
-                _isolated(row["lane"] if row["kind"] == "parity" else f"{row['lane']} ({row['kind']})"),
-                badge(Outcome(row["output_outcome"])) if row["output_outcome"] else words.DASH,
-                _against_limit(row["rel_l2_max"], row["tolerance_max"], row["tolerance_source"]),
-                _against_limit(row["rel_l2_median"], row["tolerance_median"], row["tolerance_source"]),
-                f"{words.figure(row['max_abs'])}, {row['max_abs_at']}"
-                if row["max_abs_at"]
-                else words.figure(row["max_abs"]),
-                words.figure(row["max_rel"]),
-                words.DASH if _absent(row["cosine_min"]) else f"{row['cosine_min']:.7g}",
-                words.DASH if _absent(row["sqnr_db"]) else f"{words.figure(row['sqnr_db'])} dB",
-                f"{row['nan']}, {row['inf']}",
-            )
-            for row in rows
-        ],
-        frozenset({"Max rel", "Cosine", "SQNR", "NaN, Inf"}),
+        _PARITY,
+        rows,
+        numeric={"Max rel", "Cosine", "SQNR", "NaN, Inf"},
         notes=[f"Tolerance of {', '.join(outputs)}, {reason}" for reason, outputs in reasons.items()],
     )
 
 
+_PAIRS: Columns[Line] = {
+    "Pair": lambda row: _isolated(row["lane"]),
+    "Output": lambda row: _isolated(row["output"]) if row["output"] else row["reason"],
+    "Verdict": lambda row: badge(Outcome(row["outcome"])),
+    "Between the two": lambda row: words.figure(row["rel_l2_max"]),
+    "First, from reference": lambda row: words.figure(row["runtime_from_reference"]),
+    "Second, from reference": lambda row: words.figure(row["against_from_reference"]),
+    "Max abs": lambda row: words.figure(row["max_abs"]),
+    "Cosine": lambda row: words.similarity(row["cosine_min"]),
+}
+
+
 def pairs(frame: pd.DataFrame) -> Table:
     """Every runtime against ``pytorch_fp16`` and the others, beside the reference (PT-01)."""
-    return Table(
+    return _table(
         "Runtimes against each other, beside the reference. For information: neither is the truth.",
-        (
-            "Pair",
-            "Output",
-            "Verdict",
-            "Between the two",
-            "First, from reference",
-            "Second, from reference",
-            "Max abs",
-            "Cosine",
-        ),
-        [
-            (
-                _isolated(row["lane"]),
-                _isolated(row["output"]) if row["output"] else row["reason"],
-                badge(Outcome(row["outcome"])),
-                words.figure(row["rel_l2_max"]),
-                words.figure(row["runtime_from_reference"]),
-                words.figure(row["against_from_reference"]),
-                words.figure(row["max_abs"]),
-                words.DASH if _absent(row["cosine_min"]) else f"{row['cosine_min']:.7g}",
-            )
-            for row in _records(frame)
-        ],
-        frozenset({"Between the two", "First, from reference", "Second, from reference", "Max abs", "Cosine"}),
+        _PAIRS,
+        _records(frame),
+        numeric=set(_PAIRS) - {"Pair", "Output", "Verdict"},
         notes=["Differences are relative L2, of the worst sample; no unit."],
     )
+
+
+_TIMES: Columns[Line] = {
+    "p50": lambda row: words.interval(row["p50_ms"], row["p50_low_ms"], row["p50_high_ms"]),
+    "p95": lambda row: words.interval(row["p95_ms"], row["p95_low_ms"], row["p95_high_ms"]),
+    "p99": lambda row: words.interval(row["p99_ms"], row["p99_low_ms"], row["p99_high_ms"]),
+    "Calls": lambda row: f"{row['calls']:,}" + (f", {row['failed']:,} failed" if row["failed"] else ""),
+    "Rate": lambda row: f"{words.figure(row['calls_per_s'])} /s",
+    "Load": lambda row: words.milliseconds(row["load_ms"]),
+    "First call": lambda row: words.milliseconds(row["first_call_ms"]),
+}
 
 
 def latency(rows: Iterable[Verdict], frame: pd.DataFrame, anchors: Anchors) -> Table:
@@ -198,49 +181,59 @@ def latency(rows: Iterable[Verdict], frame: pd.DataFrame, anchors: Anchors) -> T
     figures = {row["case"]: row for row in _records(frame)}
     levels = ", ".join(dict.fromkeys(f"{100 * row['confidence']:g} %" for row in figures.values()))
     boundaries = dict.fromkeys(row["timing_boundary"] for row in figures.values() if row["timing_boundary"])
-    return Table(
-        "Latency of one call",
-        ("Lane", "Verdict", "p50", "p95", "p99", "Calls", "Rate", "Load", "First call", "Ran on", "Why"),
-        [
-            (
-                _isolated(words.lane(row.case, row.summary.measurement.lane_name)),
-                _marked(row, anchors),
-                *_times(figures.get(row.case.id)),
-                row.summary.measurement.placement or words.DASH,
-                _why(row),
-            )
-            for row in rows
-        ],
-        frozenset({"p50", "p95", "p99", "Calls", "Rate", "Load", "First call"}),
-        notes=[
-            *(
-                [f"In brackets: the {levels} interval by order statistics; {words.DASH}: too few calls for that bound."]
-                * bool(levels)
-            ),
-            *(f"Timed: {boundary}." for boundary in boundaries),
-        ],
-    )
+    dashed = f"In brackets: the {levels} interval by order statistics; {words.DASH}: too few calls for that bound."
+
+    def time(column: Callable[[Line], Cell]) -> Callable[[Verdict], Cell]:
+        return lambda row: column(figures[row.case.id]) if row.case.id in figures else words.DASH
+
+    columns: Columns[Verdict] = {
+        "Lane": lambda row: _isolated(words.lane(row.case, row.summary.measurement.lane_name)),
+        "Verdict": lambda row: _marked(row, anchors),
+        **{heading: time(column) for heading, column in _TIMES.items()},
+        "Ran on": lambda row: row.summary.measurement.placement or words.DASH,
+        "Why": _why,
+    }
+    notes = [dashed] * bool(levels) + [f"Timed: {boundary}." for boundary in boundaries]
+    return _table("Latency of one call", columns, rows, numeric=set(_TIMES), notes=notes)
+
+
+_TASK: Columns[Line] = {
+    "Lane": lambda row: _isolated(row["lane"]),
+    "Metric": lambda row: row["metric"],
+    "Value": lambda row: words.figure(row["value"]),
+}
 
 
 def task(frame: pd.DataFrame) -> Table:
     """What the model is for, in its own metric."""
-    return Table(
-        "Task metrics, in the metric's own unit",
-        ("Lane", "Metric", "Value"),
-        [(_isolated(row["lane"]), row["metric"], words.figure(row["value"])) for row in _records(frame)],
-        frozenset({"Value"}),
-    )
+    return _table("Task metrics, in the metric's own unit", _TASK, _records(frame), numeric={"Value"})
+
+
+_LAYERS: Columns[Line] = {
+    "Layer": lambda row: _isolated(row["layer"]),
+    "Operator": lambda row: row["operator"],
+    "Module": lambda row: row["module"] or words.DASH,
+    "Local error": lambda row: words.figure(row["local_error"]),
+    "Accumulated": lambda row: words.figure(row["accumulated_error"]),
+    "Rounding noise": lambda row: words.figure(row["noise"]),
+    "In words": lambda row: row["words"],
+}
 
 
 def findings(frame: pd.DataFrame) -> list[Finding]:
     """What T1-02 found, row by row."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Line]] = {}
     for layer in _records(frame):
         found.setdefault(layer["case"], []).append(layer)
     return [
         Finding(
             lane=layers[0]["lane"],
-            layers=_layers([layer for layer in layers if layer["layer"]]),
+            layers=_table(
+                "The first layer that diverges, then the other suspects; errors have no unit",
+                _LAYERS,
+                [layer for layer in layers if layer["layer"]],
+                numeric={"Local error", "Accumulated", "Rounding noise"},
+            ),
             smallest_input=" ".join(filter(None, (layers[0]["smallest_input"], layers[0]["smallest_input_file"]))),
             reproduce=layers[0]["reproduce"],
             keep_fp32=layers[0]["keep_fp32"],
@@ -250,71 +243,55 @@ def findings(frame: pd.DataFrame) -> list[Finding]:
     ]
 
 
-def not_run(rows: Iterable[Verdict]) -> Table:
+_NOT_RUN: Columns[tuple[str, str, pd.DataFrame]] = {
+    "Reason": lambda group: group[0],
+    "Rows": lambda group: str(len(group[2])),
+    "Required": lambda group: str(int(group[2]["required"].sum())),
+    "What to do": lambda group: group[1] or words.DASH,
+    "Which": lambda group: ", ".join(group[2]["case"]),
+}
+
+
+def not_run(frame: pd.DataFrame) -> Table:
     """What did not run, by reason (T1-03)."""
-    groups: dict[tuple[str, str], list[Verdict]] = {}
-    for row in rows:
-        if row.outcome is Outcome.NOT_RUN:
-            groups.setdefault((row.reason, row.remedy), []).append(row)
-    return Table(
-        "Rows that did not run, by reason",
-        ("Reason", "Rows", "Required", "What to do", "Which"),
-        [
-            (
-                reason,
-                str(len(group)),
-                str(sum(row.case.required for row in group)),
-                remedy or words.DASH,
-                ", ".join(row.case.id for row in group),
-            )
-            for (reason, remedy), group in groups.items()
-        ],
-        frozenset({"Rows", "Required"}),
-    )
+    grouped = frame.groupby(["reason", "remedy"], sort=False)
+    groups = [(str(reason), str(remedy), group) for (reason, remedy), group in grouped]
+    return _table("Rows that did not run, by reason", _NOT_RUN, groups, numeric={"Rows", "Required"})
 
 
 def coverage(frame: pd.DataFrame) -> Table:
     """Requirement ids with the outcomes of their rows."""
-    outcomes = {outcome.value: outcome.value.lower().replace(" ", "_") for outcome in words.SYMBOLS}
-    return Table(
+    headings = {"Requirement": "requirement", "Rows": "rows", "Evidence": "evidence"}
+    headings |= {outcome.value: outcome.value.lower().replace(" ", "_") for outcome in words.SYMBOLS}
+    columns: Columns[Line] = {
+        heading: lambda row, column=column: str(row[column])  # type: ignore[misc] # bound default
+        for heading, column in headings.items()
+    }
+    return _table(
         "Requirement ids and the rows that bear on them. Evidence: PASS, on a real device, and what it claims to be.",
-        ("Requirement", "Rows", "Evidence", *outcomes),
-        [
-            (
-                row["requirement"],
-                str(row["rows"]),
-                str(row["evidence"]),
-                *(str(row[column]) for column in outcomes.values()),
-            )
-            for row in _records(frame)
-        ],
-        frozenset({"Rows", "Evidence", *outcomes}),
+        columns,
+        _records(frame),
+        numeric=set(headings) - {"Requirement"},
     )
+
+
+_BOARD: Columns[Line] = {
+    "CPU °C": lambda row: _span(row["cpu_temp_c_start"], row["cpu_temp_c_end"]),
+    "GPU °C": lambda row: _span(row["gpu_temp_c_start"], row["gpu_temp_c_end"]),
+    "Clock MHz": lambda row: _span(row["clock_mhz_start"], row["clock_mhz_end"]),
+    "Load": lambda row: _span(row["load_1min_start"], row["load_1min_end"]),
+    "Throttled": lambda row: words.DASH if _absent(row["throttled"]) else "yes" if row["throttled"] else "no",
+    "Power mode": lambda row: words.DASH if _absent(row["power_mode"]) else str(row["power_mode"]),
+}
 
 
 def board(frame: pd.DataFrame) -> Table:
     """The state of the board around each row; what no row knows has no column."""
     rows = _records(frame)
-    known = {
-        heading: [_span(row[f"{column}_start"], row[f"{column}_end"]) for row in rows]
-        for heading, column in (
-            ("CPU °C", "cpu_temp_c"),
-            ("GPU °C", "gpu_temp_c"),
-            ("Clock MHz", "clock_mhz"),
-            ("Load", "load_1min"),
-        )
-    }
-    known["Throttled"] = [
-        words.DASH if _absent(row["throttled"]) else "yes" if row["throttled"] else "no" for row in rows
-    ]
-    known["Power mode"] = [words.DASH if _absent(row["power_mode"]) else str(row["power_mode"]) for row in rows]
-    shown = {heading: cells for heading, cells in known.items() if set(cells) - set(_DASHES)}
-    return Table(
-        "State of the board at the start → at the end of each row",
-        ("Row", *shown),
-        [(row["case"], *(cells[at] for cells in shown.values())) for at, row in enumerate(rows)] if shown else [],
-        frozenset(shown) - {"Throttled", "Power mode"},
-    )
+    known = {heading: cell for heading, cell in _BOARD.items() if any(cell(row) != words.DASH for row in rows)}
+    columns: Columns[Line] = {"Row": lambda row: row["case"], **known}
+    shown = rows if known else []
+    return _table("State of the board at the start → at the end of each row", columns, shown)
 
 
 def facts(frame: pd.DataFrame, section: str) -> list[tuple[str, str]]:
@@ -322,17 +299,25 @@ def facts(frame: pd.DataFrame, section: str) -> list[tuple[str, str]]:
     return [(row["name"], row["value"] or words.DASH) for row in _records(frame) if row["section"] == section]
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _table(
+    caption: str,
+    columns: Columns[T],
+    items: Iterable[T],
+    *,
+    numeric: Collection[str] = (),
+    notes: Sequence[str] = (),
+) -> Table:
+    lines = [tuple(cell(item) for cell in columns.values()) for item in items]
+    return Table(caption, tuple(columns), lines, frozenset(numeric), notes)
+
+
+def _records(frame: pd.DataFrame) -> list[Line]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _isolated(text: str) -> Markup:
     """Text whose direction of writing does not reach beyond it."""
     return Markup("<bdi>{}</bdi>").format(words.plain(text))
-
-
-def _column(row: Verdict) -> str:
-    return words.lane(row.case) + ("" if row.case.kind == "parity" else ", latency")
 
 
 def _marked(row: Verdict, anchors: Anchors) -> Markup:
@@ -380,42 +365,6 @@ def _against_limit(error: float | None, limit: float | None, source: str) -> str
     if _absent(limit):
         return f"{text}, ignored" if source == "ignore" else f"{text}, no limit"
     return f"{text} of {words.figure(limit)} {source}"
-
-
-def _times(row: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The cells from ``p50`` to ``First call``."""
-    if row is None:
-        return _DASHES * 7
-    quantiles = (words.interval(row[f"{p}_ms"], row[f"{p}_low_ms"], row[f"{p}_high_ms"]) for p in ("p50", "p95", "p99"))
-    failed = f", {row['failed']:,} failed" if row["failed"] else ""
-    rate = f"{words.figure(row['calls_per_s'])} /s"
-    return (
-        *quantiles,
-        f"{row['calls']:,}{failed}",
-        rate,
-        words.milliseconds(row["load_ms"]),
-        words.milliseconds(row["first_call_ms"]),
-    )
-
-
-def _layers(layers: Iterable[Mapping[str, Any]]) -> Table:
-    return Table(
-        "The first layer that diverges, then the other suspects",
-        ("Layer", "Operator", "Module", "Local error", "Accumulated", "Rounding noise", "In words"),
-        [
-            (
-                _isolated(layer["layer"]),
-                layer["operator"],
-                layer["module"] or words.DASH,
-                words.figure(layer["local_error"]),
-                words.figure(layer["accumulated_error"]),
-                words.figure(layer["noise"]),
-                layer["words"],
-            )
-            for layer in layers
-        ],
-        frozenset({"Local error", "Accumulated", "Rounding noise"}),
-    )
 
 
 def _absent(value: object) -> bool:

@@ -152,7 +152,15 @@ def _of(row: Verdict) -> Measurement:
 
 def _frame(columns: Columns[T], items: Iterable[T]) -> pd.DataFrame:
     kept = list(items)
-    return pd.DataFrame({name: pd.Series([value(item) for item in kept]) for name, value in columns.items()})
+    values = {name: [value(item) for item in kept] for name, value in columns.items()}
+    return pd.DataFrame({name: pd.Series(column, dtype=_dtype(column)) for name, column in values.items()})
+
+
+def _dtype(column: Sequence[object]) -> type | None:
+    """What pandas cannot tell: a column in which every figure is missing, or that has no lines."""
+    if not column:
+        return object
+    return float if all(value is None for value in column) else None
 
 
 def _parity_columns() -> Columns[tuple[Verdict, ParityFigures]]:

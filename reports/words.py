@@ -27,6 +27,7 @@ __all__ = [
     "plain",
     "quantile",
     "rows_of",
+    "similarity",
     "tally",
     "title",
 ]
@@ -67,6 +68,11 @@ def figure(value: float | None) -> str:
         return f"{mantissa}e{int(exponent)}"
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{value:#.3g}".rstrip(".")
+
+
+def similarity(value: float | None) -> str:
+    """A cosine: seven digits, since what matters is how far it is from 1."""
+    return DASH if value is None or math.isnan(value) else f"{value:.7g}"
 
 
 def milliseconds(value_ms: float | None) -> str:

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import reports
+from harness.records import to_json
+from reports import html, tables
+
+pytestmark = pytest.mark.covers("RE-01")
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Page(HTMLParser):
+    """Every element with its attributes, and what was opened and not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.disorder: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.disorder.append(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def source(full):
+    return (full / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(source):
+    return Page(source)
+
+
+def test_every_element_is_closed_and_every_id_is_there_once(page):
+    assert page.disorder == []
+    assert page.open == []
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [attributes["href"] for attributes in page.all("a")]
+    assert len(links) > 50
+    assert {link.removeprefix("#") for link in links} <= set(ids), "every link leads somewhere on the page"
+
+
+def test_it_stands_alone_without_network_or_script(page, source):
+    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in page.elements}
+    assert not [a for _, a in page.elements if a.get("src") or any(name.startswith("on") for name in a) or "style" in a]
+    assert all(a["href"].startswith("#") for a in page.all("a"))
+    assert "url(" not in source
+    assert "@import" not in source
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'"
+    assert len(source.encode()) < 3_000_000
+
+
+@pytest.mark.covers("RE-04")
+def test_the_verdict_stands_first_in_words_then_the_three_rows_that_matter(page):
+    text = " ".join(page.text.partition("To the verdict")[2].split())
+    order = [
+        "FAIL. At least one row fails.",
+        "NOT RUN 18 (tensorrt: not installed). No evidence about TensorRT.",
+        "Exit code 1",
+        "What matters most",
+        "lightglue-onnx_trt_ep-fp32-b1",
+        "adhop-pytorch_fp16-fp16-b1",
+        "Parity and latency at a glance",
+    ]
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+
+
+def test_hostile_text_is_shown_as_text(page, source):
+    assert "<script" not in source
+    assert "<script>alert('x')</script>" in page.text
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", source)
+    assert "名前" in page.text
+    assert "عربي" in page.text
+
+
+def test_each_model_has_an_error_plot_per_output_and_a_latency_plot(page, builder):
+    for model, outputs in builder.MODELS.items():
+        section = page.text.partition(f"\n{model}\n")[2] or page.text
+        assert all(f"Error of {output}" in section for output in outputs)
+    captions = page.text.count("Latency of every call")
+    assert captions == len(builder.MODELS) + 1, "and one that says why the hostile model's samples are not drawn"
+    bands = [a for a in page.all("svg") if a.get("role") == "img"]
+    assert len(bands) == 11 * 4 + 1 + 6 * 2, (
+        "a band per lane and output, one of the hostile model, two lanes of latency each"
+    )
+
+
+def test_plots_and_tables_have_names_for_who_cannot_see_them(page):
+    bands = [a for a in page.all("svg") if a.get("role") == "img"]
+    assert len(page.all("title")) == len(bands) + 1
+    assert len(page.all("desc")) == len(bands)
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(a.get("scope") in ("col", "row") for a in page.all("th"))
+    assert page.all("html")[0]["lang"] == "en"
+    assert [tag for tag, _ in page.elements].count("h1") == 1
+
+
+def test_every_wide_table_can_be_reached_by_keyboard(page):
+    wide = [a for a in page.all("div") if a.get("class") == "wide"]
+    assert len(wide) == len(page.all("table"))
+    assert all(a["tabindex"] == "0" and a["role"] == "region" and a["aria-label"] for a in wide)
+
+
+@pytest.mark.covers("T1-03")
+def test_what_did_not_run_is_told_with_its_reason_and_what_to_do(page):
+    assert "tensorrt: not installed" in page.text.partition("Rows that did not run, by reason")[2]
+    assert "python -m pip install 'trigate[trt]'" in page.text
+
+
+@pytest.mark.covers("T1-01")
+def test_a_row_shows_where_it_ran_what_it_computed_in_and_that_it_is_no_witness(page):
+    assert "onnx_trt_ep[cpu]" in page.text
+    assert "fp16 asked, fp32 ran" in page.text
+    assert page.text.count("no witness") >= 6
+
+
+def test_a_simulated_row_says_so_on_the_page_and_at_the_row(page):
+    assert "1 of 68 rows come from a simulated device" in " ".join(page.text.split())
+    assert page.text.count("SIMULATED") >= 4
+
+
+def test_figures_have_units_and_intervals_and_a_missing_bound_is_explained(page):
+    assert re.search(r"61\.\d ms \[60\.\d, 61\.\d\]", page.text)
+    assert re.search(r"71\.\d ms \[[\d.]+, –\]", page.text)
+    assert "the 95 % interval by order statistics; –: too few calls for that bound" in page.text
+
+
+def test_files_that_cannot_be_read_are_said_in_their_place_and_stop_nothing(page):
+    text = " ".join(page.text.split())
+    assert "'../../etc/passwd' is not inside the run folder" in text
+    assert "outputs/absent.npz cannot be read" in text
+
+
+def test_samples_that_do_not_fit_the_record_are_pointed_out(small, builder):
+    import numpy as np
+
+    builder.write_samples(
+        small, "samples/disk-onnx_trt_ep-fp16-b1-latency.parquet", np.append(np.full(59, 5_000_000), -7)
+    )
+    report = reports.load(small)
+    text = html.render(small, report.run, report.tables)
+    assert "50 samples are on disk, and the record says 400." in text
+    assert "1 calls took no time or less (the clock ran backward)" in text
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_run_that_is_not_complete_says_so_in_the_heading(full, interrupted):
+    run = replace(
+        reports.load(full).run,
+        complete=False,
+        interrupted=interrupted,
+        exit_code=130 if interrupted else None,
+        finished_at="",
+    )
+    run = replace(run, verdicts=run.verdicts[:5])
+    page = Page(html.render(full, run, tables.make(run)))
+    assert ("INTERRUPTED." if interrupted else "NOT FINISHED.") in page.text
+    assert "Not complete:" in page.text
+    assert "5 of 68 rows have a verdict" in page.text
+    assert f"not reached: the run is {'interrupted' if interrupted else 'not finished'}" in page.text
+
+
+def test_a_run_without_any_row_is_a_page(full):
+    run = replace(reports.load(full).run, planned=(), verdicts=(), exit_code=3, last_line="Nothing ran.")
+    page = Page(html.render(full, run, tables.make(run)))
+    assert page.disorder == []
+    assert "There is no row." in page.text
+
+
+def test_only_the_outputs_nearest_to_their_tolerance_are_plotted_when_there_are_many(small, builder):
+    report = reports.load(small)
+    row = next(v for v in report.run.verdicts if v.summary.measurement.errors_file)
+    figures = tuple(builder.parity_of(f"output{at}", 1e-4 * (at + 1), 1e-2) for at in range(20))
+    name = builder.write_errors(small, row.case, figures, seed=1)
+    summary = replace(row.summary, parity=figures, measurement=replace(row.summary.measurement, errors_file=name))
+    run = replace(report.run, planned=(), verdicts=(replace(row, summary=summary),))
+    text = html.render(small, run, tables.make(run))
+    assert "Of 20 outputs the 12 nearest to their tolerance are plotted" in text
+    assert "Error of output19" in text
+    assert "Error of output7," not in text
+
+
+def contrast(first: str, second: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    lighter, darker = sorted((luminance(first), luminance(second)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_every_text_colour_can_be_read_in_both_schemes(scheme):
+    css = Path(html.__file__).with_name("templates") / "report.css"
+    block = re.findall(r":root \{(.*?)\}", css.read_text(), re.DOTALL)[scheme]
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
+    for ink in ("ink", "soft", "link", "pass", "fail", "open"):
+        for paper in ("page", "panel"):
+            assert contrast(colours[ink], colours[paper]) >= 4.5, (ink, paper)
+    for shape in ("bars", "mark", "limit"):
+        assert contrast(colours[shape], colours["panel"]) >= 2.4, shape
+
+
+def in_browser(tmp_path: Path, report: Path, width: int) -> dict[str, object]:
+    """The page in a frame of a given width: what a browser says of it."""
+    probe = """<iframe id=f style="border:0;width:WIDTHpx;height:900px" src="PAGE"></iframe><pre id=o></pre><script>
+    document.getElementById('f').onload = e => { const d = e.target.contentDocument, r = d.documentElement;
+      const small = [...d.querySelectorAll('.axis text')].map(t => t.getBoundingClientRect().height);
+      document.getElementById('o').textContent = JSON.stringify({scroll: r.scrollWidth, width: r.clientWidth,
+        scripts: d.scripts.length, tick: Math.min(...small), h1: d.querySelector('h1').textContent,
+        bars: d.querySelector('svg.band').getBoundingClientRect().width}) }</script>"""
+    wrapper = tmp_path / "probe.html"
+    wrapper.write_text(probe.replace("WIDTH", str(width)).replace("PAGE", report.as_uri()))
+    switches = "headless no-sandbox disable-gpu no-first-run disable-background-networking allow-file-access-from-files"
+    command = [str(BROWSER), *(f"--{switch}" for switch in switches.split()), f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--virtual-time-budget=4000", "--dump-dom", wrapper.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return json.loads(re.search(r"<pre id=\"o\">(.*?)</pre>", done.stdout, re.DOTALL)[1])
+
+
+@pytest.mark.skipif(BROWSER is None, reason="NOT RUN: no chromium")
+@pytest.mark.parametrize("width", [360, 1280])
+def test_in_a_real_browser_it_fits_the_width_and_text_in_plots_keeps_its_size(full, tmp_path, width):
+    seen = in_browser(tmp_path, full / "report.html", width)
+    assert seen["h1"] == "FAIL. At least one row fails."
+    assert seen["scripts"] == 0
+    assert seen["scroll"] <= seen["width"] <= width
+    assert seen["tick"] >= 12
+    assert seen["bars"] > 0.5 * min(width, 500)
+
+
+def test_the_run_of_the_builder_is_what_the_harness_would_write(full):
+    run = reports.load(full).run
+    assert json.loads((full / "run.json").read_text())["schema"] == 1
+    assert len(to_json(run)["verdicts"]) == 68

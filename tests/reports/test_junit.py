@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.records import Case, Measurement, Outcome, Run, Summary, Verdict
+from reports import junit
+
+pytestmark = pytest.mark.covers("RE-04")
+
+CASE = Case("disk-tensorrt-fp16-b1", 1, "parity", "disk", "tensorrt", "fp16", "fp16", "small")
+
+
+def run_of(*verdicts: Verdict, code: int | None = 0, text: str = "x") -> Run:
+    return Run(
+        id=text,
+        started_at="2026-03-04T10:00:00+00:00",
+        finished_at="",
+        complete=True,
+        exit_code=code,
+        last_line=text,
+        command=text,
+        seed=0,
+        settings={},
+        environment={},
+        configuration_sha256="",
+        pack_sha256="",
+        planned=tuple(verdict.case for verdict in verdicts),
+        verdicts=verdicts,
+        trigate_version="0.1.0",
+    )
+
+
+def row(outcome: Outcome, *, required: bool, reason: str = "because", **measured: bool) -> Verdict:
+    return Verdict(Summary(Measurement(case=replace(CASE, required=required), **measured)), outcome, reason)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "required", "tag"),
+    [
+        (Outcome.PASS, False, None),
+        (Outcome.PASS, True, None),
+        (Outcome.FAIL, False, "failure"),
+        (Outcome.FAIL, True, "failure"),
+        (Outcome.NOT_RUN, False, "skipped"),
+        (Outcome.NOT_RUN, True, "error"),
+        (Outcome.MEASURED, False, None),
+        (Outcome.MEASURED, True, "error"),
+        (Outcome.INCONCLUSIVE, False, "error"),
+        (Outcome.INCONCLUSIVE, True, "error"),
+    ],
+)
+def test_each_outcome_has_its_element(outcome, required, tag):
+    root = ET.fromstring(
+        junit.render(run_of(row(outcome, required=required)).__class__(**vars(run_of(row(outcome, required=required)))))
+    )
+    case = root.find(".//testcase[@name='disk-tensorrt-fp16-b1']")
+    found = [child for child in case if child.tag in ("failure", "error", "skipped")]
+    assert [child.tag for child in found] == ([tag] if tag else [])
+    assert all(child.get("message") == "because" for child in found)
+
+
+@pytest.mark.parametrize("doubt", [{"simulated": True}, {"witness": False}])
+def test_a_required_pass_that_is_no_evidence_is_an_error(doubt):
+    root = ET.fromstring(junit.render(run_of(row(Outcome.PASS, required=True, **doubt), code=3)))
+    assert "no evidence" in root.find(".//error").get("message")
+
+
+@pytest.mark.parametrize("code", [2, 3, 4, 130, None])
+def test_the_file_is_never_greener_than_the_exit_code(code):
+    root = ET.fromstring(junit.render(run_of(row(Outcome.PASS, required=False), code=code, text="the last line")))
+    assert root.get("errors") == "1"
+    assert root.find(".//testsuite[@name='run']/testcase/error").text == "the last line"
+    assert ET.fromstring(junit.render(run_of(row(Outcome.PASS, required=False), code=0))).get("errors") == "0"
+
+
+@pytest.mark.covers("T1-03")
+def test_a_planned_row_that_was_not_reached_is_there(full):
+    from reports.run_folder import read_run
+
+    run = read_run(full)
+    cut = replace(run, verdicts=run.verdicts[:2], complete=False, exit_code=None)
+    names = [case.get("name") for case in ET.fromstring(junit.render(cut)).iter("testcase")]
+    assert set(names) >= {case.id for case in run.planned}
+
+
+def test_the_counts_are_those_of_the_elements(full):
+    root = ET.parse(full / "junit.xml").getroot()
+    for suite in (root, *root.findall("testsuite")):
+        for attribute, tag in (
+            ("tests", "testcase"),
+            ("failures", "failure"),
+            ("errors", "error"),
+            ("skipped", "skipped"),
+        ):
+            assert int(suite.get(attribute)) == len(suite.findall(f".//{tag}"))
+    assert [int(root.get(name)) for name in ("tests", "failures", "errors", "skipped")] == [68, 1, 2, 18]
+
+
+@given(st.text())
+def test_any_text_gives_a_file_that_parses(text):
+    verdict = Verdict(Summary(Measurement(case=replace(CASE, id=text, model=text))), Outcome.FAIL, text, remedy=text)
+    root = ET.fromstring(junit.render(run_of(verdict, text=text)))
+    assert len(root.findall(".//failure")) == 1

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.records import Outcome
+from reports import words
+from reports.ranking import matters
+from reports.run_folder import read_run
+
+
+def test_the_gravest_rows_come_first(full):
+    rows = words.rows_of(read_run(full))
+    first, second, third = matters(rows)
+    assert first.row.outcome is Outcome.FAIL
+    assert second.row.outcome is Outcome.INCONCLUSIVE
+    assert second.row.case.required
+    assert third.row.summary.measurement.simulated
+    assert third.why.startswith("SIMULATED, so it is no evidence")
+
+
+def test_rows_that_say_the_same_are_one(full):
+    rows = [row for row in words.rows_of(read_run(full)) if row.outcome is Outcome.NOT_RUN and row.case.kind != "pair"]
+    (only,) = matters(rows)
+    assert only.others == len(rows) - 1
+    assert only.why == "tensorrt: not installed"
+
+
+def test_when_all_passes_the_row_nearest_to_its_tolerance_is_shown(full):
+    rows = [row for row in words.rows_of(read_run(full)) if words.is_evidence(row)]
+    first = matters(rows)[0]
+    assert first.why.startswith("of the rows that pass, the nearest to its tolerance: 28 % of it, at output scores")
+
+
+def test_a_required_row_that_did_not_run_comes_before_one_that_is_not_required(full):
+    rows = [
+        row for row in words.rows_of(read_run(full)) if row.outcome is Outcome.NOT_RUN and row.case.kind == "parity"
+    ]
+    required = replace(
+        rows[3],
+        summary=replace(
+            rows[3].summary, measurement=replace(rows[3].summary.measurement, case=replace(rows[3].case, required=True))
+        ),
+    )
+    first = matters([*rows, required])[0]
+    assert first.row.case.required
+    assert first.why == "required: tensorrt: not installed"
+
+
+def test_of_no_rows_none_matters():
+    assert matters([]) == ()
