@@ -258,7 +258,8 @@ def _named(word: str, request: Request, house: House, configuration: Configurati
         return ModelConfig(stem, onnx=path, inputs=request.inputs)
     for name in (word, path.stem):
         if name in built_in:
-            return ModelConfig(name, source=built_in[name])
+            # the onnx package's light models are for parity in fp32: their made-up weights overflow fp16
+            return ModelConfig(name, source=built_in[name], precision=("fp32",) if name.startswith("light_") else ("fp16",))
     if path.suffix in (".onnx", ".pt", ".pth") or os.sep in word:
         raise UsageError(f"--model: {word} does not exist. Give the path of an .onnx file, or the name of a model.")
     raise UsageError(f"--model: {word!r} is no model. {did_you_mean(word, [*configuration.models, *built_in])}")

@@ -320,14 +320,14 @@ def _light_source(name: str, size: str, seed: int, cache: Path) -> SourceModel:
     from harness.pack import SourceModel
 
     del size, seed, cache  # the model's authors chose them
-    path, feeds, expected = light.light_model(name)
+    path, feeds, expected = light.light_model(f"light_{name}")
     return SourceModel(path, None, "", feeds, "shipped with the onnx package", expected)
 
 
 def _source_names() -> dict[str, Sequence[str]]:
     from fixtures import flight, light
 
-    return {"flight": flight.MODELS, "light": light.LIGHT_MODELS}
+    return {"flight": flight.MODELS, "light": [name.removeprefix("light_") for name in light.LIGHT_MODELS]}
 
 
 def _progress(arguments: argparse.Namespace) -> Progress:

@@ -219,15 +219,15 @@ def _same_inputs(measurement: Measurement, pack: ModelPack) -> Check:
 
 
 def _as_authors_expect(expected: Sequence[Mapping[str, Array]], outputs: Sequence[Mapping[str, Array]]) -> Check:
-    """The outputs that a model's authors ship, by the ONNX backend tests' rule: rtol 1e-3, atol 1e-7."""
+    """The outputs that a model's authors ship, by the rule of onnx's own tests of its light models: rtol 2e-3, atol 1e-7."""
     for at, (want, got) in enumerate(zip(expected, outputs, strict=False)):
         for name, array in want.items():
-            if name not in got or not np.allclose(got[name], array, rtol=1e-3, atol=1e-7, equal_nan=False):
+            if name not in got or not np.allclose(got[name], array, rtol=2e-3, atol=1e-7, equal_nan=False):
                 return Check(
-                    "expected", Outcome.FAIL, f"sample {at}: {name} is not what the model's authors ship (rtol 1e-3)"
+                    "expected", Outcome.FAIL, f"sample {at}: {name} is not what the model's authors ship (rtol 2e-3)"
                 )
     return Check(
-        "expected", Outcome.PASS, "agrees with the outputs that the model's authors ship (rtol 1e-3, atol 1e-7)"
+        "expected", Outcome.PASS, "agrees with the outputs that the model's authors ship (rtol 2e-3, atol 1e-7)"
     )
 
 

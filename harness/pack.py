@@ -39,7 +39,7 @@ from runtime.protocol import Array
 
 __all__ = ["METHOD", "Maker", "ModelPack", "Pack", "Source", "SourceModel", "load_pack"]
 
-METHOD = "1"
+METHOD = "2"
 """Of references and tolerances: changed whenever their figures may change, so that no cache outlives it."""
 
 PACK_SCHEMA = 1
@@ -217,7 +217,8 @@ class Maker:
         seen = hashlib.sha256(f"{METHOD} {self.seed} {self.size} {SAMPLES} {MONTE_CARLO_RUNS}".encode())
         seen.update(model_sha256(source.onnx).encode() if source.onnx else b"-")
         seen.update(_file_sha256(source.checkpoint).encode() if source.checkpoint else b"-")
-        seen.update(f"{source.architecture} {source.origin} {sorted(model.tolerance.items())}".encode())
+        asked = f"{source.architecture} {source.origin} {sorted(model.tolerance.items())} {sorted(model.precision)}"
+        seen.update(asked.encode())
         if source.architecture in self.registry:
             seen.update(_source_of(self.registry.get(source.architecture).factory).encode())
         for feed in source.feeds:

@@ -97,9 +97,8 @@ def run_rows(
             f"--rootdir={suites}",
             "-c",
             str(suites / "pytest.ini"),
-            "--quiet",
-            "--no-header",
             "--import-mode=importlib",
+            "--capture=no",  # our progress is on standard error
             "-p",
             "no:terminal",
             "-p",
