@@ -125,10 +125,13 @@ class ProviderChain:
                 refusals[head] = "left off: ort_disallow_cpu_fallback is set"
             else:
                 try:
-                    return Opened(self.attempt(head, source), head, refusals)
+                    session = self.attempt(head, source)
                 except EngineDeserializeError as refusal:
                     refusals[head] = refusal.message.rstrip(".") + self._loader_error(head)
                     last = refusal.__cause__ or refusal
+                else:
+                    last = None  # through its traceback it would hold the session in a cycle, past release_engine
+                    return Opened(session, head, refusals)
         reasons = "; ".join(f"{head} {reason}" for head, reason in refusals.items())
         raise EngineDeserializeError(
             f"{name}: no provider of ONNX Runtime {self._ort.__version__} took it: {reasons}.",

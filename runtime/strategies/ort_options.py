@@ -120,4 +120,6 @@ def cache_folder(
 def ignored_environment(environ: Iterable[str]) -> tuple[str, ...]:
     """The variables that would steer the TensorRT provider if its options were not given explicitly."""
     prefixes = ("ORT_TENSORRT_", "ORT_DUMP_EP_CONTEXT", "ORT_EP_CONTEXT")
-    return tuple(sorted(name for name in environ if name.startswith(prefixes)))
+    # ORT_TENSORRT_UNAVAILABLE is obeyed, not ignored: the provider is then left out, which the session's list shows.
+    found = (name for name in environ if name.startswith(prefixes) and name != "ORT_TENSORRT_UNAVAILABLE")
+    return tuple(sorted(found))
