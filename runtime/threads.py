@@ -7,7 +7,9 @@ of the process that is started (``thread_environment``). A strategy sets its lib
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from typing import Any
 
 from runtime.errors import ConfigError
 
@@ -30,9 +32,10 @@ def thread_environment(count: int) -> dict[str, str]:
     return dict.fromkeys(VARIABLES, str(count))
 
 
-def reported_threads(environ: Mapping[str, str]) -> dict[str, int]:
-    """``cores``, and each variable of ``VARIABLES`` that ``environ`` sets to a number; one that is unset is left out.
+def reported_threads(environ: Mapping[str, str], modules: Mapping[str, Any] = sys.modules) -> dict[str, int]:
+    """``cores``, each variable of ``VARIABLES`` that ``environ`` sets to a number, and ``torch``'s own count.
 
+    What is not set is left out, and so is torch where ``modules`` has not loaded it: nothing is imported here.
     ``OMP_NUM_THREADS`` may be a list by nesting level (``"4,2"``): the first, which is what one call uses, counts.
     """
     counts = {"cores": usable_cores()}
@@ -40,4 +43,6 @@ def reported_threads(environ: Mapping[str, str]) -> dict[str, int]:
         outermost = environ.get(name, "").split(",")[0].strip()
         if outermost.isdecimal():
             counts[name] = int(outermost)
+    if "torch" in modules:
+        counts["torch"] = modules["torch"].get_num_threads()
     return counts
