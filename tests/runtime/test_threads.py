@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,10 +26,11 @@ def test_what_is_no_count_is_refused(count: Any) -> None:
 
 @pytest.mark.covers("BA-04")
 def test_what_was_set_is_reported_and_what_was_not_is_left_out() -> None:
-    assert reported_threads(thread_environment(3)) == {"cores": usable_cores()} | dict.fromkeys(
-        thread_environment(3), 3
-    )
-    assert reported_threads({}) == {"cores": usable_cores()}
+    cores = {"cores": usable_cores()}
+    assert reported_threads(thread_environment(3), {}) == cores | dict.fromkeys(thread_environment(3), 3)
+    assert reported_threads({}, {}) == cores
+    loaded = {"torch": SimpleNamespace(get_num_threads=lambda: 5)}
+    assert reported_threads({}, loaded) == cores | {"torch": 5}
     assert reported_threads({"OMP_NUM_THREADS": "4,2", "MKL_NUM_THREADS": "many"})["OMP_NUM_THREADS"] == 4
     assert "MKL_NUM_THREADS" not in reported_threads({"MKL_NUM_THREADS": "many"})
 
