@@ -1066,6 +1066,19 @@ def test_description_tells_where_nodes_ran_and_that_fp16_was_computed_in_fp32(be
 
 
 @pytest.mark.covers("OR-06")
+def test_description_does_not_depend_on_the_working_directory(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = bench.runtime()
+    entry = bench.entry(ours)
+    monkeypatch.chdir(tmp_path)
+    handle = ours.deserialize_engine(replace(entry, engine_path=Path("m.onnx")))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert ours.describe(handle).nodes_by_provider == {"cpu": 1}
+
+
+@pytest.mark.covers("OR-06")
 @pytest.mark.parametrize(
     ("kinds", "precision"),
     [
