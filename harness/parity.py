@@ -1,6 +1,7 @@
 """Outputs against a reference: figures, and what they say (T1-01; methods B2 and B4).
 
-All arithmetic is in float64 and scaled by a power of two, so that neither 1e200 nor 1e-200 spoils a norm.
+All arithmetic is in float64 and scaled by a power of two, so that neither 1e200 nor 1e-200 spoils a norm; and in blocks,
+since a dense output of a full frame is 300 MB.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,19 +100,34 @@ def error_samples(
     for name in dict.fromkeys(name for outputs in expected for name in outputs):
         if _obstacle(name, expected, got):
             continue
-        references = np.concatenate([_flat(outputs[name]) for outputs in expected])
-        outputs64 = np.concatenate([_flat(outputs[name]) for outputs in got])
-        finite = np.flatnonzero(np.isfinite(references) & np.isfinite(outputs64))
+        pairs = [
+            (np.asarray(reference[name]).reshape(-1), np.asarray(output[name]).reshape(-1))
+            for reference, output in zip(expected, got, strict=True)
+        ]
+        ends = np.cumsum([len(r) for r, _ in pairs])
+        total = int(ends[-1])
+        chosen = np.arange(total) if total <= limit else _draw(generator, pairs, ends, limit)
+        places = np.split(chosen, np.searchsorted(chosen, ends))
+        starts = [0, *ends[:-1]]
+        taken = zip(pairs, places, starts, strict=False)
+        rows = np.concatenate(
+            [np.stack((r[at - start], y[at - start]), dtype=np.float64) for (r, y), at, start in taken], axis=1
+        )
+        references, outputs64 = rows[:, np.isfinite(rows).all(axis=0)]
         with np.errstate(over="ignore"):
-            errors = outputs64[finite] - references[finite]
-        if len(finite) > limit:
-            chosen = generator.choice(len(finite), size=limit, replace=False)
-            largest = int(np.argmax(np.abs(errors)))
-            if largest not in chosen:
-                chosen[0] = largest
-            finite, errors = finite[chosen], errors[chosen]
-        drawn[f"{name}/reference"], drawn[f"{name}/error"] = references[finite], errors
+            drawn[f"{name}/reference"], drawn[f"{name}/error"] = references, outputs64 - references
     return drawn
+
+
+def _draw(generator: np.random.Generator, pairs: Sequence[tuple[Array, Array]], ends: Array, limit: int) -> Array:
+    """``limit`` positions in the samples put end to end, sorted, with that of the largest error among them."""
+    samples = [_sample(r, y) for r, y in pairs]
+    worst = max(range(len(samples)), key=lambda at: samples[at].max_abs)
+    largest = int(ends[worst]) - len(pairs[worst][0]) + samples[worst].worst
+    chosen = generator.choice(int(ends[-1]), size=limit, replace=False)
+    if largest not in chosen:
+        chosen[0] = largest
+    return np.sort(chosen)
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,7 @@ class _Sample:
     error_norm: float
     ratio: float | None
     max_abs: float
+    worst: int
     at: str
     max_rel: float | None
     cosine: float | None
@@ -131,50 +148,76 @@ class _Sample:
     inf: int
 
 
-def _flat(array: Array) -> Array:
-    return np.asarray(array).reshape(-1).astype(np.float64, copy=False)
+_BLOCK = 1 << 15
+_SAFE = 400  # numbers under 2^400 and over 2^-400 have squares
+
+
+def _blocks(reference: Array, output: Array) -> Iterator[tuple[int, Array, Array]]:
+    r, y = reference.reshape(-1), output.reshape(-1)
+    for start in range(0, len(r), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        yield start, r[part].astype(np.float64, copy=False), y[part].astype(np.float64, copy=False)
+
+
+def _top(array: Array) -> float:
+    top = float(np.abs(array).max(initial=0.0))
+    return top if math.isfinite(top) else float(np.abs(array).max(initial=0.0, where=np.isfinite(array)))
+
+
+def _dot(left: Array, right: Array) -> float:
+    return float(np.einsum("i,i->", left, right))  # np.dot wakes a pool of threads, which costs more than it gives here
 
 
 def _sample(reference: Array, output: Array) -> _Sample:
     reference, output = np.asarray(reference), np.asarray(output)
-    r, y = _flat(reference), _flat(output)
-    nan, finite = np.isnan(r) | np.isnan(y), np.isfinite(r) & np.isfinite(y)
-    unequal_inf = ~nan & ~finite & (r != y)
-    unequal = int(np.count_nonzero(reference.reshape(-1) != output.reshape(-1)))
-    r, y = np.where(finite, r, 0.0), np.where(finite, y, 0.0)
-    exponent = int(np.frexp(max(np.abs(r).max(initial=0.0), np.abs(y).max(initial=0.0)))[1])
-    scaled_r, scaled_y = np.ldexp(r, -exponent), np.ldexp(y, -exponent)  # exact: only the exponent moves
-    distance = np.abs(scaled_y - scaled_r)
-    norm_r, norm_y = float(np.linalg.norm(scaled_r)), float(np.linalg.norm(scaled_y))
-    error_norm = float(np.linalg.norm(distance))
-    nonzero = scaled_r != 0.0
+    exponent = math.frexp(max((max(_top(r), _top(y)) for _, r, y in _blocks(reference, output)), default=0.0))[1]
+    exponent = exponent if abs(exponent) > _SAFE else 0
+    square_r = square_y = square_error = product = largest = 0.0
+    max_rel: float | None = None
+    worst = nan = inf = 0
+    for start, given, got in _blocks(reference, output):
+        r, y = given, got
+        finite = np.isfinite(r) & np.isfinite(y)
+        if not finite.all():
+            broken = np.isnan(r) | np.isnan(y)
+            nan += int(np.count_nonzero(broken))
+            inf += int(np.count_nonzero(~finite & ~broken & (r != y)))
+            r, y = np.where(finite, r, 0.0), np.where(finite, y, 0.0)
+        if exponent:
+            r, y = np.ldexp(r, -exponent), np.ldexp(y, -exponent)  # exact: only the exponent moves
+        distance = np.abs(y - r)
+        square_r, square_y = square_r + _dot(r, r), square_y + _dot(y, y)
+        square_error, product = square_error + _dot(distance, distance), product + _dot(r, y)
+        at = int(np.argmax(distance))
+        if distance[at] > largest:
+            largest, worst = float(distance[at]), start + at
+        nonzero = r != 0.0
+        if nonzero.any():
+            with np.errstate(over="ignore"):
+                relative = np.divide(distance, np.abs(r), out=np.zeros_like(distance), where=nonzero)
+            max_rel = max(max_rel or 0.0, float(relative.max()))
+    norm_r, norm_y, error_norm = math.sqrt(square_r), math.sqrt(square_y), math.sqrt(square_error)
+    unequal = int(np.count_nonzero(reference != output))
+    ratio: float | None = error_norm / norm_r if norm_r > 0.0 else (0.0 if error_norm == 0.0 else None)
+    if is_exact_kind(reference):
+        ratio = unequal / max(reference.size, 1)
+    place = np.unravel_index(worst, reference.shape) if reference.size else ()
+    lengths = norm_r * norm_y
     with np.errstate(over="ignore"):
-        max_rel = float((distance[nonzero] / np.abs(scaled_r[nonzero])).max()) if nonzero.any() else None
-        worst = int(np.argmax(distance)) if distance.size else 0
-        max_abs = float(np.ldexp(distance[worst], exponent)) if distance.size else 0.0
-        ratio: float | None = error_norm / norm_r if norm_r > 0.0 else (0.0 if error_norm == 0.0 else None)
-        if is_exact_kind(reference):
-            ratio = unequal / max(reference.size, 1)
-        place = np.unravel_index(worst, reference.shape) if distance.size else ()
         return _Sample(
             norm=float(np.ldexp(norm_r, exponent)),
             error_norm=float(np.ldexp(error_norm, exponent)),
             ratio=ratio,
-            max_abs=max_abs,
+            max_abs=float(np.ldexp(largest, exponent)),
+            worst=worst,
             at=f"[{','.join(str(int(step)) for step in place)}]",
             max_rel=max_rel,
-            cosine=_cosine(scaled_r, scaled_y, norm_r, norm_y),
+            cosine=min(1.0, max(-1.0, product / lengths)) if lengths > 0.0 else None,
             unequal=unequal,
             size=reference.size,
-            nan=int(np.count_nonzero(nan)),
-            inf=int(np.count_nonzero(unequal_inf)),
+            nan=nan,
+            inf=inf,
         )
-
-
-def _cosine(r: Array, y: Array, norm_r: float, norm_y: float) -> float | None:
-    if norm_r == 0.0 or norm_y == 0.0:
-        return None
-    return min(1.0, max(-1.0, float(np.dot(r / norm_r, y / norm_y))))
 
 
 def _errors(samples: Sequence[_Sample]) -> list[float | None]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -109,9 +110,11 @@ class TorchReference:
 
         def watch(op: str, value: torch.Tensor) -> None:
             nonlocal largest
-            magnitude = value[value.isfinite()].abs()
-            if magnitude.numel() and float(magnitude.max()) > largest[0]:
-                largest = (float(magnitude.max()), op)
+            magnitude = value.abs()
+            if magnitude.numel() and not magnitude.amax().isfinite():
+                magnitude = magnitude[magnitude.isfinite()]
+            if magnitude.numel() and float(magnitude.amax()) > largest[0]:
+                largest = (float(magnitude.amax()), op)
 
         self._run(feed, watch=watch)
         return largest
@@ -120,28 +123,41 @@ class TorchReference:
         import torch
 
         prove_true_fp32(lambda left, right: torch.mm(torch.from_numpy(left), torch.from_numpy(right)).numpy())
+        prove_true_fp32(_as_convolution)
         if self._single is None:
             self._single = copy.deepcopy(self._module).to("cpu").float().eval()
         args, kwargs = self._arguments(feed)
         args, kwargs = [_as_single(value) for value in args], {key: _as_single(v) for key, v in kwargs.items()}
-        with torch.no_grad():
+        with torch.no_grad(), self._faults():
             return self._named(self._single(*args, **kwargs))
 
     def _run(self, feed: Mapping[str, Array], **options: Any) -> dict[str, Array]:
         from harness import torch64
 
         args, kwargs = self._arguments(feed)
-        try:
+        with self._faults():
             outputs = self._named(torch64.run(self._wide, args, kwargs, **options))
-        except torch64.NotFloat64Error as error:
-            raise ReferenceUnusableError(
-                f"{self.name} is not float64 throughout: {error}",
-                remedy="Make constants and buffers inside the model, without a dtype of their own.",
-            ) from error
         narrow = [key for key, value in outputs.items() if value.dtype.kind == "f" and value.dtype != np.float64]
         if narrow:
             raise ReferenceUnusableError(f"{self.name} gives {narrow[0]} as {outputs[narrow[0]].dtype}, not float64.")
         return outputs
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """What a model of a user raises, in one sentence."""
+        from harness.torch64 import NotFloat64Error
+
+        try:
+            yield
+        except ReferenceUnusableError:
+            raise
+        except NotFloat64Error as error:
+            raise ReferenceUnusableError(
+                f"{self.name} is not float64 throughout: {error}",
+                remedy="Make constants and buffers inside the model, without a dtype of their own.",
+            ) from error
+        except Exception as error:
+            raise ReferenceUnusableError(f"{self.name} fails on this input: {type(error).__name__}: {error}") from error
 
     def _arguments(self, feed: Mapping[str, Array]) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
         import torch
@@ -164,7 +180,7 @@ class TorchReference:
                 f"{self.name} gives {len(tensors)} tensors; {len(self.output_names)} outputs are named: "
                 f"{', '.join(self.output_names)}."
             )
-        return {key: tensor.numpy() for key, tensor in zip(self.output_names, tensors, strict=True)}
+        return {key: tensor.detach().numpy() for key, tensor in zip(self.output_names, tensors, strict=True)}
 
 
 class OnnxReference:
@@ -242,6 +258,15 @@ def _terms(node: Node, output: Array, input_size: int) -> int:
     if node.op_type in ("LayerNormalization", "Softmax", "LogSoftmax"):
         return int(output.shape[node.attributes.get("axis", -1)])
     return 1
+
+
+def _as_convolution(left: Array, right: Array) -> Array:
+    """``left @ right``, by a 1x1 convolution: libraries have a precision setting of its own for these."""
+    import torch
+
+    image = torch.from_numpy(left.T.copy())[None, :, :, None]
+    product = torch.nn.functional.conv2d(image, torch.from_numpy(right.T.copy())[:, :, None, None])
+    return np.asarray(product[0, :, :, 0].numpy().T)
 
 
 def _as_single(value: torch.Tensor) -> torch.Tensor:

@@ -239,3 +239,27 @@ def test_the_errors_for_plots_are_paired_limited_and_hold_the_largest() -> None:
     assert np.array_equal(drawn["y/reference"], again["y/reference"])
     finite = error_samples([{"y": np.array([1.0, np.inf, 2.0])}], [{"y": np.array([1.5, np.inf, np.nan])}])
     assert finite["y/error"].tolist() == [0.5]
+
+
+def test_figures_do_not_depend_on_the_blocks_in_which_they_are_summed() -> None:
+    generator = np.random.default_rng(9)
+    r = generator.standard_normal((3, 100_003))
+    y = (r * (1 + 1e-4 * generator.standard_normal(r.shape))).astype(np.float32)
+    y[2, 99_999] += 3.0
+    figures = only(r, y)
+    assert figures.max_abs_at == "0[2,99999]"
+    assert figures.rel_l2_max == pytest.approx(np.linalg.norm(y - r) / np.linalg.norm(r), rel=1e-9)
+    assert figures.max_rel == pytest.approx(np.abs((y - r) / r).max(), rel=1e-12)
+    y[2, 5] = np.nan
+    r[1, 7] = np.inf
+    assert (only(r, y).nan, only(r, y).inf) == (1, 1)
+
+
+def test_the_errors_for_plots_come_from_every_sample() -> None:
+    expected = [{"y": np.full(at + 1, float(at))} for at in range(4)]
+    got = [{"y": np.full(at + 1, at + 0.5)} for at in range(4)]
+    drawn = error_samples(expected, got)
+    assert drawn["y/reference"].tolist() == [0.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0]
+    assert set(drawn["y/error"]) == {0.5}
+    few = error_samples(expected, got, limit=6)
+    assert len(few["y/reference"]) == 6

@@ -278,3 +278,16 @@ def test_an_onnx_model_is_a_reference_of_the_same_kind() -> None:
     assert np.abs(noisy["t"] / exact["t"] - 1.0).max() <= U16
     assert np.array_equal(reference.noisy(x, u=U32, seed=1)["t"], exact["t"])
     assert reference.peak(x) == (float(np.abs(logits).max()), "Add bias")
+
+
+def test_what_a_users_model_raises_is_one_sentence() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return None if x.shape[0] == 1 else x @ x
+
+    reference = TorchReference(Broken(), ["x"], ["y"])
+    for run in (reference.exact, reference.single):
+        with pytest.raises(ReferenceUnusableError, match=r"torch float64 fails on this input: RuntimeError: .*shapes"):
+            run(feed(2, 3))
+        with pytest.raises(ReferenceUnusableError, match="fails on this input"):
+            run(feed(1, 3))
