@@ -29,7 +29,7 @@ from runtime.protocol import Array
 
 __all__ = ["EvaluatorError", "Node", "OnnxEvaluator"]
 
-After = Callable[["Node", list[Array]], list[Array]]
+Hook = Callable[["Node", list[Array]], list[Array]]
 Weights = Callable[[str, Array], Array]
 
 _FLOATS = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE})
@@ -98,17 +98,25 @@ class OnnxEvaluator:
         return self._weights
 
     def run(
-        self, feed: Mapping[str, Array], *, after: After | None = None, weights: Weights | None = None
+        self,
+        feed: Mapping[str, Array],
+        *,
+        after: Hook | None = None,
+        before: Hook | None = None,
+        weights: Weights | None = None,
     ) -> dict[str, Array]:
         """The graph's outputs by name, floating ones in the working dtype.
 
-        ``after(node, outputs)`` sees every node's outputs and gives what is to be used in their place; ``weights(name,
-        array)`` does so for every floating initializer. Values are freed after their last use.
+        ``after(node, outputs)`` sees every node's outputs and gives what is to be used in their place; ``before(node,
+        inputs)`` does so for what one node reads (an optional input that is left out is ``None``), and ``weights(name,
+        array)`` for every floating initializer. Values are freed after their last use.
         """
         values = self._start(feed, weights)
         kept = {spec.name for spec in self.outputs}
         for node in self.nodes:
-            given = [values[name] if name else None for name in node.inputs]
+            given: list[Any] = [values[name] if name else None for name in node.inputs]
+            if before is not None:
+                given = before(node, given)
             results = self._evaluate(node, given, values)
             if after is not None:
                 results = after(node, results)
