@@ -17,7 +17,7 @@ from harness.host import availability, board_state, environment
 from harness.measure import Bench, Stopping
 from harness.pack import Maker, Pack, Source, load_pack
 from harness.plan import Ask
-from harness.records import Case, Divergence, Verdict
+from harness.records import Case, Divergence
 from harness.run import Job
 from runtime.architectures import ArchitectureRegistry
 from runtime.config import RuntimeConfig
@@ -192,12 +192,12 @@ def _builder(house: House, folders: Sequence[Path]) -> Callable[[str, RuntimeCon
 
 def _diagnoser(
     request: Request, house: House, bench: Bench, models: Sequence[ModelConfig]
-) -> Callable[[Case, Verdict, Path], Divergence | None]:
-    def diagnose(case: Case, verdict: Verdict, folder: Path) -> Divergence | None:
+) -> Callable[[Case, Path], Divergence | None]:
+    def diagnose(case: Case, folder: Path) -> Divergence | None:
         from harness.diagnose import Diagnosis
 
         model = next(model for model in models if model.name == case.model)
-        return Diagnosis(bench, house.registry, model, request.seed, request.config).explain(case, verdict, folder)
+        return Diagnosis(bench, house.registry, model, request.seed, request.config).explain(case, folder)
 
     return diagnose
 
@@ -259,7 +259,9 @@ def _named(word: str, request: Request, house: House, configuration: Configurati
     for name in (word, path.stem):
         if name in built_in:
             # the onnx package's light models are for parity in fp32: their made-up weights overflow fp16
-            return ModelConfig(name, source=built_in[name], precision=("fp32",) if name.startswith("light_") else ("fp16",))
+            return ModelConfig(
+                name, source=built_in[name], precision=("fp32",) if name.startswith("light_") else ("fp16",)
+            )
     if path.suffix in (".onnx", ".pt", ".pth") or os.sep in word:
         raise UsageError(f"--model: {word} does not exist. Give the path of an .onnx file, or the name of a model.")
     raise UsageError(f"--model: {word!r} is no model. {did_you_mean(word, [*configuration.models, *built_in])}")

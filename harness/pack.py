@@ -39,11 +39,13 @@ from runtime.protocol import Array
 
 __all__ = ["METHOD", "Maker", "ModelPack", "Pack", "Source", "SourceModel", "load_pack"]
 
-METHOD = "2"
+METHOD = "3"
 """Of references and tolerances: changed whenever their figures may change, so that no cache outlives it."""
 
 PACK_SCHEMA = 1
 SAMPLES = 4
+CALIBRATION_SAMPLES = 2
+"""How many of the samples tolerances are derived from; all are compared."""
 MONTE_CARLO_RUNS = 8
 
 Say = Callable[[str], None]
@@ -214,7 +216,9 @@ class Maker:
         return feeds_of.load_npz(model.inputs, self.folders[0] if self.folders else Path())
 
     def _key(self, model: ModelConfig, source: SourceModel) -> str:
-        seen = hashlib.sha256(f"{METHOD} {self.seed} {self.size} {SAMPLES} {MONTE_CARLO_RUNS}".encode())
+        seen = hashlib.sha256(
+            f"{METHOD} {self.seed} {self.size} {SAMPLES} {CALIBRATION_SAMPLES} {MONTE_CARLO_RUNS}".encode()
+        )
         seen.update(model_sha256(source.onnx).encode() if source.onnx else b"-")
         seen.update(_file_sha256(source.checkpoint).encode() if source.checkpoint else b"-")
         asked = f"{source.architecture} {source.origin} {sorted(model.tolerance.items())} {sorted(model.precision)}"

@@ -14,7 +14,7 @@ import numpy as np
 from harness.config import ModelConfig
 from harness.errors import UsageError
 from harness.inputs import digest
-from harness.pack import MONTE_CARLO_RUNS, Maker, ModelPack, SourceModel, model_json
+from harness.pack import CALIBRATION_SAMPLES, MONTE_CARLO_RUNS, Maker, ModelPack, SourceModel, model_json
 from harness.records import Tolerance
 from runtime.errors import RuntimeCoreError
 from runtime.files import write_atomic
@@ -45,7 +45,14 @@ def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, ke
         maker.say(f"{model.name}: deriving tolerances, {MONTE_CARLO_RUNS} Monte-Carlo runs per lane")
         tolerances = {
             lane: _with_rules(
-                derive(reference, source.feeds, lane=lane, runs=MONTE_CARLO_RUNS, seed=maker.seed, exact=exact),
+                derive(
+                    reference,
+                    source.feeds[:CALIBRATION_SAMPLES],
+                    lane=lane,
+                    runs=MONTE_CARLO_RUNS,
+                    seed=maker.seed,
+                    exact=exact[:CALIBRATION_SAMPLES],
+                ),
                 model,
                 lane,
                 authors=bool(source.expected),
@@ -118,23 +125,57 @@ def load_module(checkpoint: Path, architecture: str, maker: Maker) -> tuple[Any,
 
 
 def cast_to_fp16(source: Path, target: Path) -> tuple[str, str]:
-    """Write ``source`` with fp16 weights and arithmetic, float32 inputs and outputs kept; (file name, why not)."""
-    import onnx
-    from onnxconverter_common import float16
+    """Write ``source`` with fp16 weights and arithmetic, float32 inputs and outputs kept; (file name, why not).
 
-    model = onnx.load(source)
+    Two converters are tried, since each breaks on graphs that the other takes: onnxconverter-common's, then ONNX
+    Runtime's. What they write counts only if the checker accepts it, types included.
+    """
+    import onnx
+    from onnxconverter_common.float16 import convert_float_to_float16
+
+    refusals: list[str] = []
+    for name, convert in (("onnxconverter-common", convert_float_to_float16), ("ONNX Runtime", _ort_converter())):
+        if convert is None:
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of each weight below fp16's smallest number: the row's error shows it
+                cast = convert(onnx.load(source), keep_io_types=True)
+            _sort(cast.graph)
+            onnx.save_model(cast, target)
+            onnx.checker.check_model(str(target), full_check=True)
+        except Exception as error:  # whatever a converter raises means the same: not this one
+            target.unlink(missing_ok=True)
+            refusals.append(f"{name}: {type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}")
+        else:
+            return target.name, ""
+    return "", f"its ONNX file cannot be cast to fp16 ({'; '.join(refusals)})"
+
+
+def _ort_converter() -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # it warns of each weight under fp16's smallest number; the row's error shows it
-            cast = float16.convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=False)
-        onnx.save_model(cast, target)
-        onnx.checker.check_model(str(target), full_check=True)
-    except Exception as error:  # any failure of the converter means the same: there is no fp16 model
-        target.unlink(missing_ok=True)
-        return "", f"its ONNX file cannot be cast to fp16: {type(error).__name__}: {str(error).splitlines()[0]}"
-    return target.name, ""
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    except ImportError:
+        return None
+    return convert_float_to_float16
+
+
+def _sort(graph: Any) -> None:
+    """Put the nodes into topological order, which ONNX asks for and one converter forgets; stable otherwise."""
+    made = {name for node in graph.node for name in node.output}
+    known: set[str] = set()
+    waiting, ordered = list(graph.node), []
+    while waiting:
+        ready = [node for node in waiting if all(name in known or name not in made for name in node.input)]
+        if not ready:
+            raise ValueError("the graph has a cycle")
+        chosen = {id(node) for node in ready}
+        ordered += ready
+        known.update(name for node in ready for name in node.output)
+        waiting = [node for node in waiting if id(node) not in chosen]
+    copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
+    del graph.node[:]
+    graph.node.extend(copies)
 
 
 def _lanes(model: ModelConfig) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from runtime.protocol import Array
 
 __all__ = ["Job", "Progress", "run"]
 
-Diagnose = Callable[[Case, Verdict, Path], Divergence | None]
+Diagnose = Callable[[Case, Path], Divergence | None]
 
 
 class Progress:
@@ -68,7 +68,7 @@ class Job:
     gpu_host: bool
     device: str
     board_name: str = ""
-    diagnose: Diagnose = lambda case, verdict, folder: None
+    diagnose: Diagnose = lambda case, folder: None
     remedies: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -250,7 +250,7 @@ def _with_errors(seen: Observed, expected: Sequence[Mapping[str, Array]], folder
 def _diagnosed(case: Case, verdict: Verdict, job: Job, folder: RunFolder) -> Verdict:
     if verdict.outcome is not Outcome.FAIL:
         return verdict
-    return replace(verdict, divergence=job.diagnose(case, verdict, folder.path))
+    return replace(verdict, divergence=job.diagnose(case, folder.path))
 
 
 def _now() -> str:
