@@ -71,10 +71,12 @@ def locate_runtime(
     findings = search.walk(progress)
     if findings:
         return Divergence(findings[0], suspects=tuple(findings[1:6]), notes=search.notes)
-    whole = search.output_error(model_path)
-    if whole <= _TIMES_NOISE * search.output_noise():
-        return Divergence(None, notes=(f"no layer errs by more than {_TIMES_NOISE:g} times its own noise",))
-    return search.bisect(whole)
+    whole, noise = search.output_error(candidate(model_path, feed)), search.output_noise()
+    if whole > _TIMES_NOISE * noise and search.marked_error < whole / 4:
+        return search.bisect(whole)
+    words = f"no layer errs by more than {_TIMES_NOISE:g} times its own noise"
+    end = f"the outputs err by rel L2 {whole:.1e}, rounding noise alone makes {noise:.1e}"
+    return Divergence(None, notes=(words, end, *search.notes))
 
 
 @dataclass
@@ -92,6 +94,7 @@ class _Runtime:
         self.constants: dict[str, Array] = dict(self.evaluator.weights)
         self.dynamic: list[Node] = []
         self.notes: tuple[str, ...] = ()
+        self.marked_error = math.inf  # of the outputs, in the run with marks where it was least
         self._bytes: dict[str, int] = {}
         self._floats: set[str] = set()
 
@@ -124,8 +127,7 @@ class _Runtime:
                     return findings
         return findings
 
-    def output_error(self, model: Path) -> float:
-        got = self.candidate(model, self.feed)
+    def output_error(self, got: Mapping[str, Array]) -> float:
         return max((_distance(got[name], value) for name, value in self._float_outputs() if name in got), default=0.0)
 
     def output_noise(self) -> float:
@@ -242,6 +244,7 @@ class _Runtime:
             path = Path(folder) / "marked.onnx"
             onnx.save(model, str(path))
             got = self.candidate(path, self.feed)
+        self.marked_error = min(self.marked_error, self.output_error(got))
         left_out = names - got.keys()
         if left_out:
             self.notes = (f"the runtime does not give {len(left_out)} of the tensors that were marked",)

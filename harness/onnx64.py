@@ -204,6 +204,10 @@ def _reference(working: int) -> type[ReferenceEvaluator]:
             if isinstance(proto, onnx.FunctionProto):
                 _convert_nodes(proto.node, working)
             super().__init__(proto, *args, **kwargs)
+            for operator in self.rt_nodes_:
+                for name in operator.attributes_names_:
+                    if isinstance(getattr(operator, name), np.float32):  # would compute with its like in float32
+                        setattr(operator, name, float(getattr(operator, name)))
 
         def _load_impl(self, node: onnx.NodeProto, input_types: Any = None) -> Any:
             opset = self.opsets.get(node.domain, 0)
