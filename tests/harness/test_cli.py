@@ -1,0 +1,355 @@
+"""The command as a user types it: whole processes where rows run, in this process where nothing does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="onnx: not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime: not installed")
+pytest.importorskip("torch", reason="torch: not installed")
+
+from harness.cli import main  # noqa: E402
+from harness.records import Outcome, Run, run_from_text  # noqa: E402
+from tests.harness import tiny  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def trigate(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    environ = {**os.environ, "TRIGATE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+
+    def call(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "harness.cli", *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environ, timeout=300, **more
+        )
+
+    return call
+
+
+def read(folder: Path) -> Run:
+    return run_from_text((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one sentence of a call that ends with exit code 2."""
+    assert main(arguments) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "Traceback" not in told.err
+    lines = [line for line in told.err.splitlines() if line.startswith("trigate: ")]
+    assert len(lines) == 1, told.err
+    return lines[0]
+
+
+@pytest.mark.covers("RE-01", "RE-04", "T1-01", "T1-03")
+def test_a_users_model_in_both_forms_is_judged_and_reported(trigate: Any, tmp_path: Path) -> None:
+    config = tiny.write_project(tmp_path)
+    done = trigate("run", config, "--out", "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].endswith("No evidence about TensorRT.")
+    run = read(tmp_path / "run")
+    assert run.complete
+    assert run.exit_code == 0
+    rows = {verdict.case.id: verdict for verdict in run.verdicts}
+    assert [case.id for case in run.planned] == list(rows)
+    passed = {name for name, verdict in rows.items() if verdict.outcome is Outcome.PASS}
+    assert {
+        "tiny-onnx-fp32-b1-artifact",
+        "tiny-onnx_trt_ep-fp32-b1-semantic",
+        "tiny-onnx_trt_ep-fp32-b1",
+        "tiny-pytorch_fp16-fp32-b1",
+        "tiny-pytorch_fp16-fp16-b1",
+        "tiny-onnx_trt_ep-fp16-b1",
+    } <= passed
+    assert rows["tiny-onnx_trt_ep-fp32-b1"].summary.measurement.placement == "onnx_trt_ep[cpu]"
+    assert rows["tiny-tensorrt-fp16-b1"].outcome is Outcome.NOT_RUN
+    latency = rows["tiny-onnx_trt_ep-fp16-b1-latency"]
+    assert latency.outcome is Outcome.MEASURED
+    assert latency.summary.latency is not None
+    assert (tmp_path / "run" / latency.summary.measurement.samples_file).exists()
+    for name in ("report.html", "report.md", "junit.xml", "tables/verdicts.csv"):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+
+
+@pytest.mark.covers("T1-02", "T1-01")
+def test_a_planted_fault_is_found_located_shrunk_and_can_be_reproduced(trigate: Any, tmp_path: Path) -> None:
+    state = tiny.weights()
+    state["first.weight"] = np.ascontiguousarray(state["first.weight"].T)
+    config = tiny.write_project(tmp_path, onnx_state=state)
+    done = trigate("run", config, "--tier", "1", "--out", "run")
+    assert done.returncode == 1, done.stdout + done.stderr
+    failed = {v.case.id: v for v in read(tmp_path / "run").verdicts if v.outcome is Outcome.FAIL}
+    assert "tiny-onnx_trt_ep-fp32-b1-semantic" in failed
+    assert "tiny-pytorch_fp16-fp32-b1" not in failed
+    found = failed["tiny-onnx_trt_ep-fp32-b1"].divergence
+    assert found is not None
+    assert found.first is not None
+    assert found.first.layer == "first"
+    assert (tmp_path / "run" / found.smallest_input_file).exists()
+    again = trigate(*found.reproduce.split()[1:], "--out", "again")
+    assert again.returncode == 1, again.stdout + again.stderr
+
+
+@pytest.mark.covers("RE-04")
+def test_what_is_required_and_not_shown_is_exit_code_3(trigate: Any, tmp_path: Path) -> None:
+    path = tiny.write_onnx(tmp_path / "tiny.onnx")
+    done = trigate("run", "--model", path, "--tier", "1", "--require", "onnx_trt_ep[tensorrt]", "--out", "run")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "Required onnx_trt_ep[tensorrt]" in done.stdout
+    assert trigate("run", "--model", path, "--tier", "1", "--require", "tensorrt", "--out", "run2").returncode == 3
+
+
+def test_a_pack_runs_elsewhere_without_torch_and_onnx(trigate: Any, tmp_path: Path) -> None:
+    tiny.write_onnx(tmp_path / "tiny.onnx")
+    (tmp_path / "my.toml").write_text('[model.tiny]\nonnx = "tiny.onnx"\nprecision = ["fp32"]\n')
+    assert trigate("pack", "my.toml", "--out", "pack").returncode == 0
+    (tmp_path / "tiny.onnx").unlink()
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('torch', 'onnx', 'kornia'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TRIGATE_CACHE": str(tmp_path / "other")}
+    command = [sys.executable, "-m", "harness.cli", "run", "my.toml", "--pack", "pack", "--tier", "1", "--out", "run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environ, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {verdict.case.id: verdict.outcome for verdict in read(tmp_path / "run").verdicts}
+    assert rows["tiny-onnx_trt_ep-fp32-b1"] is Outcome.PASS
+    inputs = tmp_path / "pack" / "tiny" / "inputs.npz"
+    inputs.write_bytes(inputs.read_bytes()[:-1] + b"\0")
+    tampered = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environ, timeout=300
+    )
+    assert tampered.returncode == 2
+    assert "was changed since the pack was made" in tampered.stderr
+
+
+def test_ctrl_c_leaves_a_whole_folder_and_resume_goes_on(trigate: Any, tmp_path: Path) -> None:
+    config = tiny.write_project(tmp_path)
+    environ = {**os.environ, "TRIGATE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cli",
+        "run",
+        str(config),
+        "--profile",
+        "pr",
+        "--require",
+        "onnx_trt_ep",
+        "--out",
+        "run",
+    ]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 240
+    run_json = tmp_path / "run" / "run.json"
+    while time.monotonic() < deadline and process.poll() is None:
+        if run_json.exists() and read(tmp_path / "run").verdicts:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, out + err
+    interrupted = read(tmp_path / "run")
+    assert interrupted.interrupted
+    assert not interrupted.complete
+    assert 0 < len(interrupted.verdicts) < len(interrupted.planned)
+    assert "--resume" in interrupted.last_line
+    assert (tmp_path / "run" / "report.html").exists()
+    done = trigate("run", config, "--require", "onnx_trt_ep", "--out", "run", "--resume")
+    finished = read(tmp_path / "run")
+    assert done.returncode == finished.exit_code
+    assert finished.complete
+    assert finished.id == interrupted.id
+    assert finished.verdicts[: len(interrupted.verdicts)] == interrupted.verdicts
+
+
+@pytest.mark.covers("FA-05", "RT-07")
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_text("not a model"), ""),
+        (lambda path: path.write_bytes(tiny.write_onnx(path).read_bytes()[:-100]), ""),
+        (
+            lambda path: path.write_text(
+                "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 9\n"
+            ),
+            "Git LFS",
+        ),
+    ],
+    ids=["missing", "empty", "text", "truncated", "lfs"],
+)
+def test_a_file_that_is_no_model_is_refused_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], write: Any, says: str
+) -> None:
+    path = tmp_path / "broken.onnx"
+    write(path)
+    sentence = refused(
+        ["run", "--model", str(path), "--cache", str(tmp_path / "c"), "--out", str(tmp_path / "run")], capsys
+    )
+    assert says in sentence
+    assert "broken.onnx" in sentence
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.covers("TR-06")
+@pytest.mark.parametrize("where", ["../outside.bin", "gone.bin"])
+def test_external_data_that_is_missing_or_outside_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "outside.bin").write_bytes(b"\0" * 4096)
+    model = onnx.load(tiny.write_onnx(folder / "m.onnx"))
+    for tensor in model.graph.initializer:
+        size = len(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", where), ("offset", "0"), ("length", str(size))):
+            tensor.external_data.add(key=key, value=value)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    sentence = refused(
+        ["run", "--model", str(folder / "m.onnx"), "--cache", str(tmp_path / "c"), "--out", str(tmp_path / "r")], capsys
+    )
+    assert where in sentence
+
+
+def test_custom_operators_and_a_future_opset_are_told(trigate: Any, tmp_path: Path) -> None:
+    model = onnx.load(tiny.write_onnx(tmp_path / "m.onnx"))
+    model.graph.node[2].op_type, model.graph.node[2].domain = "Sparkle", "my.company"
+    model.opset_import.add(domain="my.company", version=1)
+    onnx.save(model, tmp_path / "custom.onnx")
+    done = trigate("run", "--model", "custom.onnx", "--tier", "0", "1", "--out", "run")
+    assert done.returncode in (1, 2)
+    assert "Sparkle" in done.stderr + done.stdout
+    new = trigate(
+        "run", "--model", tiny.write_onnx(tmp_path / "new.onnx", opset=99), "--tier", "0", "1", "--out", "run2"
+    )
+    assert new.returncode in (1, 2)
+    assert "99" in new.stderr + new.stdout
+    assert "Traceback" not in done.stderr + new.stderr
+
+
+def test_a_checkpoint_of_another_architecture_and_a_pickle_that_runs_code_are_refused(
+    trigate: Any, tmp_path: Path
+) -> None:
+    import torch
+
+    config = tiny.write_project(tmp_path)
+    state = tiny.weights()
+    del state["norm.bias"]
+    tiny.write_checkpoint(tmp_path / "tiny.pt", state)
+    done = trigate("run", config, "--tier", "1", "--out", "run")
+    assert done.returncode == 2
+    assert "norm.bias" in done.stderr
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(tmp_path / "owned"),))
+
+    torch.save({"first.weight": Trap()}, tmp_path / "tiny.pt")
+    done = trigate("run", config, "--tier", "1", "--out", "run")
+    assert done.returncode == 2
+    assert not (tmp_path / "owned").exists()
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--model", "disc"], "Did you mean 'disk'?"),
+        (["run", "--runtime", "tensorr"], "Did you mean 'tensorrt'?"),
+        (["run", "--require", "tensorrt[gpu]"], "expected tensorrt, cuda or cpu"),
+        (["run", "absent.toml"], "does not exist"),
+        (["run", "--board", "orin"], "Did you mean 'orin-nx'?"),
+        (["run", "--profile", "signoff"], "needs --require"),
+        (["run", "--device", "gpu"], "expected auto, cpu or cuda:N"),
+        (["run", "--pack", "absent"], "is no pack"),
+        (["run", "--inputs", "x.npz"], "--inputs is for one model"),
+        (["run", "--model", "x.onnx"], "does not exist"),
+        (["run", "--architecture", "a"], "expected NAME=package.module:factory"),
+        (["inspect", "absent"], "does not exist"),
+        (["init", "--model", "absent.onnx"], "absent.onnx"),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
+)
+def test_a_wrong_call_is_one_sentence_with_the_next_step(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRIGATE_CACHE", str(tmp_path / "cache"))
+    extra = ["--dry-run"] if arguments[0] == "run" else []
+    assert says in refused([*arguments, *extra], capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("arguments", [["run", "--tier", "7"], ["run", "--profile", "slow"], ["fly"], []])
+def test_a_wrong_option_ends_with_2_and_points_to_help(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "--help" in capsys.readouterr().err
+
+
+def test_json_for_machines_even_when_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "absent", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 2
+
+
+def test_a_plan_can_be_seen_first(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tiny.write_onnx(tmp_path / "m.onnx")
+    assert main(["run", "--model", str(path), "--dry-run", "--cache", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "m-onnx_trt_ep-fp32-b1" in told
+    assert "NOT RUN: tensorrt: not installed" in told
+
+
+@pytest.mark.covers("OR-04")
+def test_standard_output_is_for_results(trigate: Any, tmp_path: Path) -> None:
+    path = tiny.write_onnx(tmp_path / "m.onnx")
+    done = trigate("run", "--model", path, "--tier", "1", "--out", "run", "--json", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["exit_code"] == 0
+
+
+def test_a_third_partys_runtime_is_built_from_its_class(trigate: Any, tmp_path: Path) -> None:
+    path = tiny.write_onnx(tmp_path / "m.onnx")
+    (tmp_path / "theirs.py").write_text(
+        "from dataclasses import replace\n"
+        "from runtime.strategies.ort import OnnxTrtEpRuntime\n"
+        "class Theirs(OnnxTrtEpRuntime):\n"
+        "    def __init__(self, config):\n"
+        "        super().__init__(replace(config, runtime='onnx_trt_ep'))\n"
+        "class NoRuntime:\n"
+        "    def __init__(self, config): pass\n"
+    )
+    done = trigate("run", "--model", path, "--tier", "1", "--runtime", "theirs:Theirs", "--out", "run")
+    rows = {verdict.case.id: verdict.outcome for verdict in read(tmp_path / "run").verdicts}
+    assert rows["m-theirs.Theirs-fp32-b1"] is Outcome.PASS, done.stdout + done.stderr
+    wrong = trigate("run", "--model", path, "--tier", "1", "--runtime", "theirs:NoRuntime", "--out", "run2")
+    assert wrong.returncode == 2
+    assert "is no InferenceRuntime" in wrong.stderr
+    absent = trigate("run", "--model", path, "--tier", "1", "--runtime", "theirs:Absent", "--out", "run3")
+    assert absent.returncode == 2
