@@ -161,9 +161,11 @@ class _Runtime:
             return None
         expected = dict(zip(node.outputs, self.evaluator.run_node(node, given, context=held), strict=False))
         local, name = max((_distance(held[name], expected[name]), name) for name in names)
-        if local <= self.unit:
+        sums = math.sqrt(1.0 + _summed_terms(node, given) / 24.0)
+        if local <= _TIMES_NOISE * self.unit * sums:  # the least that the noise can be
             return None
-        noise = self._noise(node, given, held, name, expected[name])
+        noise = self._noise(node, given, held, name, expected[name]) * sums
+        noise = max(noise, self._formula_loss(node, given, held, name, expected[name]))
         if local <= _TIMES_NOISE * noise:
             return None
         grown = _distance(held[name], exact[name])
@@ -174,23 +176,30 @@ class _Runtime:
     def _noise(
         self, node: Node, given: Sequence[Array | None], held: Mapping[str, Array], name: str, expected: Array
     ) -> float:
-        """What rounding explains: of what is read and written (Monte Carlo), of sums on their way, and of the formula.
+        """What rounding of all that is read and written explains, by Monte Carlo.
 
-        A sum of K terms that is rounded after each is off by about sqrt(K / 6) units; kernels sum in a few lanes, so
-        half of that. The formula's own loss (``exp(x) - 1``) is what the operator shows in float32, four times, since
-        a kernel's ``exp`` may be off by some units in the last place where numpy's is not.
+        Sums on their way come on top: K terms, rounded after each, are off by about sqrt(K / 6) units; kernels sum in a
+        few lanes, so half of that.
         """
         rng = np.random.default_rng((self.seed, node.index))
-        place = node.outputs.index(name)
         worst = self.unit
         for _ in range(_NOISE_RUNS):
             shaken = [None if value is None else self._shake(rng, value) for value in given]
-            noisy = self._shake(rng, self.evaluator.run_node(node, shaken, context=held)[place])
+            noisy = self._shake(rng, self.evaluator.run_node(node, shaken, context=held)[node.outputs.index(name)])
             distance = _distance(noisy, expected)
             worst = max(worst, distance if math.isfinite(distance) else 0.0)
-        worst *= math.sqrt(1.0 + _summed_terms(node, given) / 24.0)
-        single = _distance(self._single.run_node(node, given, context=held)[place], expected)
-        return max(worst, 4.0 * single * self.unit / _UNIT["fp32"] if math.isfinite(single) else 0.0)
+        return worst
+
+    def _formula_loss(
+        self, node: Node, given: Sequence[Array | None], held: Mapping[str, Array], name: str, expected: Array
+    ) -> float:
+        """What the operator's own formula loses (``exp(x) - 1``): seen in float32, scaled to the lane.
+
+        Four times, since a kernel's ``exp`` may be off by some units in the last place where numpy's is not.
+        """
+        single = self._single.run_node(node, given, context=held)[node.outputs.index(name)]
+        loss = 4.0 * _distance(single, expected) * self.unit / _UNIT["fp32"]
+        return loss if math.isfinite(loss) else 0.0
 
     @cached_property
     def _single(self) -> OnnxEvaluator:
