@@ -61,6 +61,7 @@ class House:
     """What lies in rooms that the harness may not enter, brought in by the roof.
 
     ``sources``: the built-in models by kind. ``default_config``: the flight models. ``suites``: the installed tiers.
+    ``prepare``: fills the cache with several models' packs at once.
     """
 
     sources: Mapping[str, Source]
@@ -70,6 +71,7 @@ class House:
     suites: Path
     version: str
     environ: Mapping[str, str]
+    prepare: Callable[[Request, Sequence[str]], None]
     say: Callable[[str], None]
 
 
@@ -98,8 +100,13 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     elif dry_run:
         pack = Pack({}, "", request.seed, size)
     else:
-        pack = _maker(request, house, configuration, size).make(models, broken if len(models) > 1 else None)
-    found = availability(house.environ, host)
+        request = replace(request, size=size)
+        maker = _maker(request, house, configuration, size)
+        unmade = [model.name for model in models if not maker.has_any(model.name)]
+        if len(unmade) > 1:
+            house.prepare(request, unmade)
+        pack = maker.make(models, broken if len(models) > 1 else None)
+    found = availability(house.environ)
     ask = Ask(
         tiers=tuple(sorted(set(request.tiers))),
         runtimes=runtimes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -302,8 +303,32 @@ def _house(*, quiet: bool) -> House:
         suites=Path(tiers.__file__).parent,
         version=_version(),
         environ=os.environ,
+        prepare=_prepare,
         say=(lambda words: None) if quiet else (lambda words: print(words, file=sys.stderr)),
     )
+
+
+def _prepare(request: Request, names: Sequence[str]) -> None:
+    """Make several model packs at once, a process and one thread each: small operators gain nothing from threads."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    from runtime.threads import thread_environment, usable_cores
+
+    os.environ.update(thread_environment(1))  # for the children, which read it when they import torch
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(usable_cores(), len(names)), mp_context=spawn) as pool:
+        list(pool.map(_prepare_one, [request] * len(names), names))
+
+
+def _prepare_one(request: Request, name: str) -> None:
+    from dataclasses import replace
+
+    from harness.assemble import make_pack
+    from harness.errors import UsageError
+
+    with contextlib.suppress(UsageError):  # it comes again, with its sentence, when the parent asks for this model
+        make_pack(replace(request, models=(name,)), _house(quiet=False))
 
 
 def _flight_source(name: str, size: str, seed: int, cache: Path) -> SourceModel:
@@ -339,7 +364,7 @@ def _progress(arguments: argparse.Namespace) -> Progress:
 
     from harness.progress import ConsoleProgress
 
-    return ConsoleProgress(Console(stderr=True))
+    return ConsoleProgress(Console(file=sys.stderr))  # this very stream: while rows run, sys.stderr is the log
 
 
 def _write_reports(folder: Path) -> list[Path]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.host import LIBRARIES, availability, environment
+from harness.host import availability, environment
 from runtime.errors import TelemetryUnavailableError
+from runtime.libraries import LIBRARIES
 from runtime.platform import HostTuple, detect_host
 from runtime.thermal_sources import choose_source
 
@@ -21,7 +22,7 @@ PACKAGES = ("runtime", "harness", "tiers", "fixtures", "reports")
 IMPORT_TIMEOUT_S = 120
 
 _TRY = {
-    "torch": (
+    "pytorch_fp16": (
         "import torch\n"
         "print(torch.__version__, 'CUDA', torch.version.cuda or 'none')\n"
         "if torch.cuda.is_available():\n"
@@ -30,14 +31,14 @@ _TRY = {
         "else:\n"
         "    print('no CUDA device: the CPU only')\n"
     ),
-    "onnxruntime": (
+    "onnx_trt_ep": (
         "import onnxruntime\n"
         "print(onnxruntime.__version__, ' '.join(p.removesuffix('ExecutionProvider') for p in "
         "onnxruntime.get_available_providers()))\n"
     ),
     "tensorrt": "import tensorrt\nprint(tensorrt.__version__)\n",
 }
-"""What a fresh interpreter runs for each library. An importable GPU wheel may still be unable to run a kernel."""
+"""What a fresh interpreter runs for each runtime. An importable GPU wheel may still be unable to run a kernel."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def examine(root: Path, environ: Mapping[str, str], *, python: str = sys.executa
     """Look at the host under ``root``; libraries are tried in fresh interpreters of ``python`` where ``root`` is ours."""
     host = detect_host(root)
     here = root == Path("/")
-    trials = tuple(_try(label, environ, host, python) for label in LIBRARIES) if here else ()
+    trials = tuple(_try(label, environ, python) for label in LIBRARIES) if here else ()
     telemetry, why_no_telemetry = _telemetry(root)
     obstacles = [
         *_interpreter(host),
@@ -110,22 +111,20 @@ def examine(root: Path, environ: Mapping[str, str], *, python: str = sys.executa
     )
 
 
-def _try(label: str, environ: Mapping[str, str], host: HostTuple, python: str) -> Trial:
-    state = availability(environ, host)[label]
+def _try(label: str, environ: Mapping[str, str], python: str) -> Trial:
+    state = availability(environ)[label]
     if not state.can_try:
         return Trial(label, False, state.reason, state.remedy)
     try:
         done = subprocess.run(
-            [python, "-c", _TRY[LIBRARIES[label]]],
+            [python, "-c", _TRY[label]],
             capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S, check=False, env=dict(environ),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return Trial(
-            label, False, f"importing {LIBRARIES[label]} took over {IMPORT_TIMEOUT_S} s", "Look for a hung driver."
-        )
+        return Trial(label, False, f"trying {label} took over {IMPORT_TIMEOUT_S} s", "Look for a hung driver.")
     if done.returncode == 0:
         return Trial(label, True, ", ".join(done.stdout.split("\n")).strip(", "))
-    return Trial(label, False, f"{LIBRARIES[label]} cannot be used: {done.stderr.strip()}", _mend(done.stderr))
+    return Trial(label, False, f"its library cannot be used: {done.stderr.strip()}", _mend(done.stderr))
 
 
 def _mend(said: str) -> str:

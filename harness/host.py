@@ -15,16 +15,11 @@ import psutil
 
 from harness.records import BoardState
 from runtime.config import BUILD_FLAGS, is_built
+from runtime.factory import STRATEGIES
+from runtime.libraries import LIBRARIES, unavailable
 from runtime.platform import HostTuple
 
-__all__ = ["LIBRARIES", "Availability", "availability", "board_state", "environment"]
-
-LIBRARIES: Mapping[str, str] = {
-    "tensorrt": "tensorrt",
-    "onnx_trt_ep": "onnxruntime",
-    "pytorch_fp16": "torch",
-}
-"""The import name behind each runtime."""
+__all__ = ["Availability", "availability", "board_state", "environment"]
 
 _VERSIONS = (
     "trigate", "numpy", "torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx", "onnx", "cuda-bindings",
@@ -42,29 +37,28 @@ class Availability:
     remedy: str = ""
 
 
-def availability(environ: Mapping[str, str], host: HostTuple) -> dict[str, Availability]:
-    """For each runtime: is its build flag on, and is its library there? Nothing is imported."""
-    on_jetson = host.jetpack != "none"
+def availability(environ: Mapping[str, str]) -> dict[str, Availability]:
+    """For each runtime: is its build flag on, is its library there, is its strategy in this release? Imports nothing."""
     found: dict[str, Availability] = {}
     for label, library in LIBRARIES.items():
         if not is_built(label, environ):
             flag = BUILD_FLAGS[label]
             found[label] = Availability(label, False, f"{label}: {flag} is off", f"Set {flag}=ON.")
-        elif importlib.util.find_spec(library) is None:
-            found[label] = Availability(label, False, f"{label}: not installed", _how_to_install(label, on_jetson))
+        elif not any(_is_there(module) for module in library.modules):
+            error = unavailable(label, ModuleNotFoundError(f"No module named {library.modules[0]!r}"))
+            found[label] = Availability(label, False, f"{label}: not installed", error.remedy)
+        elif not _is_there(STRATEGIES[label].partition(":")[0]):
+            found[label] = Availability(label, False, f"{label}: not in this release", "Upgrade trigate.")
         else:
             found[label] = Availability(label, True)
     return found
 
 
-def _how_to_install(label: str, on_jetson: bool) -> str:
-    if on_jetson:
-        return (
-            "On a Jetson TensorRT comes with JetPack (python3-libnvinfer), and torch and ONNX Runtime from the Jetson's own "
-            "package index: start with /usr/bin/python3 -m venv --system-site-packages."
-        )
-    extra = {"tensorrt": "trt", "onnx_trt_ep": "ort", "pytorch_fp16": "torch"}[label]
-    return f"Install it with: python -m pip install 'trigate[{extra}]'."
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # an import hook may refuse by raising
+        return False
 
 
 def environment(host: HostTuple) -> dict[str, str]:

@@ -158,6 +158,10 @@ class Maker:
                 failed[model.name] = str(error)
         return Pack(done, _digest_of(done), self.seed, self.size)
 
+    def has_any(self, name: str) -> bool:
+        """Whether some pack of that name and size is in the cache; it may be an older one."""
+        return any((self.cache / "models").glob(f"{name}-{self.size}-*/model.json"))
+
     def model(self, model: ModelConfig) -> ModelPack:
         """One model: its artifacts, inputs, reference and tolerances."""
         try:

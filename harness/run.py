@@ -89,7 +89,7 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
         state.add(verdict)
         progress.done(verdict)
 
-    with progress.rows(left):
+    with progress.rows(left), folder.open_log() as log, contextlib.redirect_stderr(log):
         interrupted, internal = run_rows(left, job.suites, timed(settle), heard, arguments)
     return state.finish(interrupted, internal)
 

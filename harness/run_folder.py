@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -67,6 +67,12 @@ class RunFolder:
     def write_run(self, run: Run) -> None:
         """Put ``run.json`` in place of the last one."""
         self.write("run.json", json.dumps(to_json(run), indent=1, allow_nan=False).encode())
+
+    def open_log(self) -> TextIO:
+        """``logs/run.log``, to append to: what the runtimes report while rows run, a JSON line each."""
+        with self._explained():
+            (self.path / "logs").mkdir(exist_ok=True)
+            return (self.path / "logs" / "run.log").open("a", encoding="utf-8")
 
     def write(self, name: str, data: bytes) -> str:
         """Write one file atomically; returns ``name``, which is relative to the folder."""

@@ -56,7 +56,7 @@ def build_inference_runtime(
         )
     strategy = _strategy(label)
     of_its_own: dict[str, dict[str, Any]] = {
-        "onnx_trt_ep": {"is_fallback": is_fallback},
+        "onnx_trt_ep": {"is_fallback": is_fallback, "environ": environ},
         "pytorch_fp16": {"architecture_registry": architecture_registry},
     }
     log = EventLog(on_record=on_record, on_alert=on_alert)

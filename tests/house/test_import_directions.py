@@ -48,6 +48,9 @@ def imports(path: Path) -> Any:
                 yield alias.name, id(node) in top
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module, id(node) in top
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_module":
+            if node.args and isinstance(node.args[0], ast.Constant):
+                yield str(node.args[0].value), False
 
 
 def files(folder: str) -> Any:
