@@ -136,13 +136,17 @@ def share_of_tolerance(figures: ParityFigures) -> float | None:
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """A table as CSV. Text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    """A table as CSV. Text that a spreadsheet would run as a formula gets an apostrophe in front; NUL is left out."""
+
+    def plain(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        text = value.replace("\0", "")  # Python 3.10's csv cannot write one
+        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
     safe = frame.copy()
     for name in safe.columns:
-        safe[name] = [
-            f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-            for value in safe[name]
-        ]
+        safe[name] = [plain(value) for value in safe[name]]
     return safe.to_csv(index=False, lineterminator="\n")
 
 

@@ -26,7 +26,10 @@ def medians(session: Any) -> dict[str, float]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    seconds = medians(config._benchmarksession)  # type: ignore[attr-defined]  # pytest-benchmark keeps it there
+    session = getattr(config, "_benchmarksession", None)  # pytest-benchmark keeps it there, where it is installed
+    if session is None or not session.benchmarks:
+        return
+    seconds = medians(session)
     stored = json.loads(BASELINES.read_text(encoding="utf-8")) if BASELINES.exists() else {}
     terminalreporter.section("ratios of this run (baseline)")
     for words, above, below, limit in RATIOS:

@@ -91,7 +91,9 @@ def test_the_floors_are_ranges_and_exact_pins_lie_in_the_constraints_alone() -> 
 @pytest.mark.parametrize("extra", ["", *EXTRAS])
 def test_the_constraints_of_ci_allow_what_the_extras_ask_for(extra: str) -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
-    pins = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    pins: dict[str, str] = {
+        canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)
+    }
     asked = asked_of_pip(EXTRAS[extra] if extra else PROJECT["project"]["dependencies"], host("x86_64", "3.11"))
     wrong = [
         f"{name}{requirement.specifier}, pinned {pins[name]}"
