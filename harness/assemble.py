@@ -117,6 +117,9 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         unavailable={label: state.reason for label, state in found.items() if not state.can_try},
     )
     bench = _bench(request, house, pack, host)
+    for runtime in runtimes:
+        if ":" in runtime:
+            bench.build(runtime, bench.config)  # a class that is none is told before anything runs
     return Job(
         ask=ask,
         cases=planning.plan(ask),

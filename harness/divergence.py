@@ -22,6 +22,7 @@ import onnx
 from harness.fp16_search import smallest_fp32_set
 from harness.onnx64 import Node, OnnxEvaluator
 from harness.records import Divergence, LayerFinding
+from harness.rounding import Rounding
 from harness.shrink import shrink
 from runtime.protocol import Array
 
@@ -131,8 +132,12 @@ class _Runtime:
         return max((_distance(got[name], value) for name, value in self._float_outputs() if name in got), default=0.0)
 
     def output_noise(self) -> float:
-        rng = np.random.default_rng(self.seed)
-        noisy = self.evaluator.run(self.feed, after=lambda _, results: [self._shake(rng, entry) for entry in results])
+        rounding = Rounding(self.unit, self.seed)
+        noisy = self.evaluator.run(
+            {name: rounding(np.asarray(array)) for name, array in self.feed.items()},
+            after=lambda _, results: [rounding(entry) for entry in results],
+            weights=lambda _, array: rounding(array),
+        )
         return max((_distance(noisy[name], value) for name, value in self._float_outputs()), default=0.0) + self.unit
 
     def bisect(self, whole: float) -> Divergence:
@@ -206,6 +211,7 @@ class _Runtime:
         return OnnxEvaluator(self.model_path, dtype=np.float32)
 
     def _shake(self, rng: np.random.Generator, value: Array) -> Array:
+        """Noise on every element, on exact ones too: the candidate's own values are all exact in its format."""
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
             return value
         return np.asarray(value * (1.0 + self.unit * rng.uniform(-1.0, 1.0, value.shape)))
@@ -243,6 +249,7 @@ class _Runtime:
         """The candidate's values of these tensors, floats in float64."""
         model = onnx.load(str(self.model_path))
         present = {entry.name for entry in model.graph.output}
+        del model.graph.value_info[:]  # what a converter left there may be of before its conversion
         types = {entry.name: entry for entry in onnx.shape_inference.infer_shapes(model).graph.value_info}
         for name in sorted(names - present):
             entry = onnx.ValueInfoProto(name=name)
@@ -279,6 +286,10 @@ def _summed_terms(node: Node, given: Sequence[Array | None]) -> int:
         return math.prod(size for label, size in sizes.items() if label not in kept)
     if node.op_type.startswith("Reduce"):
         return math.prod(shapes[0])
+    if node.op_type in {"LayerNormalization", "LogSoftmax", "Softmax"}:
+        return int(shapes[0][node.attributes.get("axis", -1)])
+    if node.op_type in {"GlobalAveragePool", "GroupNormalization", "InstanceNormalization"}:
+        return math.prod(shapes[0][2:])
     if node.op_type == "Resize":  # coordinates, as wide as the image, are computed in the lane's precision too
         return max(shapes[0][2:], default=0) ** 2 // 8
     return 0

@@ -20,6 +20,14 @@ __all__ = ["Examination", "Trial", "examine"]
 
 PACKAGES = ("runtime", "harness", "tiers", "fixtures", "reports")
 IMPORT_TIMEOUT_S = 120
+DESKTOP = frozenset({"Xorg", "Xwayland", "gdm3", "gdm-x-session", "gdm-wayland-ses", "gnome-shell", "lightdm", "sddm"})
+"""Process names of display managers and what they start, as ``/proc/PID/comm`` has them (15 letters at most)."""
+
+_ONE_NODE = (
+    "08083a350a0e0a01780a017812017922034164641201675a0f0a0178120a0a08080112040a020801620f0a0179120a0a08080112040a020801"
+    "42040a00100d"
+)
+"""An ONNX model of IR 8 and opset 13: y = x + x, float32 [1]."""
 
 _TRY = {
     "pytorch_fp16": (
@@ -32,9 +40,28 @@ _TRY = {
         "    print('no CUDA device: the CPU only')\n"
     ),
     "onnx_trt_ep": (
-        "import onnxruntime\n"
-        "print(onnxruntime.__version__, ' '.join(p.removesuffix('ExecutionProvider') for p in "
-        "onnxruntime.get_available_providers()))\n"
+        "import os, sys\n"
+        "told = os.dup(1)\n"
+        "os.dup2(2, 1)\n"  # providers print as they load: only our own words are for standard output
+        "import numpy, onnxruntime\n"
+        "onnxruntime.set_default_logger_severity(4)\n"
+        f"one_node = bytes.fromhex('{_ONE_NODE}')\n"
+        "found = {}\n"
+        "for name in onnxruntime.get_available_providers():\n"
+        "    if name in ('TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider'):\n"
+        "        try:\n"
+        "            session = onnxruntime.InferenceSession(one_node, providers=[name], enable_fallback=0)\n"
+        "            session.disable_fallback()\n"
+        "            session.run(None, {'x': numpy.ones(1, numpy.float32)})\n"
+        "            found[name] = name in session.get_providers()\n"
+        "        except Exception:\n"
+        "            found[name] = False\n"
+        "loads = [name.removesuffix('ExecutionProvider') for name, does in found.items() if does]\n"
+        "fails = [name.removesuffix('ExecutionProvider') for name, does in found.items() if not does]\n"
+        "words = onnxruntime.__version__ + ', loads: ' + (' '.join(loads) or 'none')\n"
+        "words += '; compiled in, and does not load: ' + ' '.join(fails) if fails else ''\n"
+        "os.write(told, words.encode())\n"
+        "sys.exit(0 if loads else 'no provider of ONNX Runtime loads: ' + words)\n"
     ),
     "tensorrt": "import tensorrt\nprint(tensorrt.__version__)\n",
 }
@@ -122,9 +149,19 @@ def _try(label: str, environ: Mapping[str, str], python: str) -> Trial:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return Trial(label, False, f"trying {label} took over {IMPORT_TIMEOUT_S} s", "Look for a hung driver.")
+    except OSError as error:
+        return Trial(label, False, f"{python} cannot be started: {error.strerror}", "Name a Python interpreter.")
     if done.returncode == 0:
         return Trial(label, True, ", ".join(done.stdout.split("\n")).strip(", "))
-    return Trial(label, False, f"its library cannot be used: {done.stderr.strip()}", _mend(done.stderr))
+    return Trial(label, False, f"its library cannot be used: {_last_words(done)}", _mend(done.stderr))
+
+
+def _last_words(done: subprocess.CompletedProcess[str]) -> str:
+    """The exception without its traceback, in full: an ImportError of several lines keeps its middle."""
+    if done.returncode < 0:
+        return f"it ended by signal {-done.returncode}"
+    lines = [line for line in done.stderr.strip().splitlines() if not line.startswith(("Traceback", " "))]
+    return "\n".join(lines) or f"it ended with exit code {done.returncode}"
 
 
 def _mend(said: str) -> str:
@@ -145,7 +182,10 @@ container on a JetPack 7 host it cannot be had: use a container of the host's Je
 
 def _telemetry(root: Path) -> tuple[str, str]:
     try:
-        source = choose_source(root)
+        source = choose_source(
+            root, name="auto" if root == Path("/") else "sysfs"
+        )  # NVML would answer for this machine
+        source.read()
     except TelemetryUnavailableError as error:
         return "", str(error)
     source.close()
@@ -180,24 +220,46 @@ def _shadowed() -> list[tuple[str, str]]:
 
 
 def _platform(root: Path, host: HostTuple) -> list[tuple[str, str]]:
+    if host.l4t == "none":
+        return []
     found = []
-    if host.jetpack == "unknown":
-        found.append(
-            (
-                f"L4T {host.l4t} is not in our table, so its JetPack is unknown",
-                "Engines are decided by their other fields.",
-            )
-        )
     in_container = (root / ".dockerenv").exists() or (root / "run/.containerenv").exists()
-    on_board = (root / "proc/device-tree/model").exists()
-    if in_container and on_board and not (root / "etc/nv_tegra_release").exists():
+    if in_container and not (root / "etc/nv_tegra_release").exists():
         found.append(
             (
                 "the container does not show /etc/nv_tegra_release",
                 "Mount it: -v /etc/nv_tegra_release:/etc/nv_tegra_release:ro",
             )
         )
+    elif host.l4t == "unknown":
+        found.append(
+            (
+                "no L4T release is found, so the JetPack is unknown",
+                "Look for /etc/nv_tegra_release, or the package nvidia-l4t-core.",
+            )
+        )
+    if host.jetpack == "unknown" and host.l4t != "unknown":
+        found.append(
+            (
+                f"L4T {host.l4t} is not in our table, so its JetPack is unknown",
+                "Engines are decided by their other fields.",
+            )
+        )
+    if _has_desktop(root):
+        found.append(("a desktop is running: it takes GPU time and memory", "sudo systemctl isolate multi-user.target"))
     return found
+
+
+def _has_desktop(root: Path) -> bool:
+    if any((root / "tmp/.X11-unix").glob("X*")):
+        return True
+    for comm in (root / "proc").glob("[0-9]*/comm"):
+        try:
+            if comm.read_text(errors="replace").strip() in DESKTOP:
+                return True
+        except OSError:  # it ended meanwhile
+            continue
+    return False
 
 
 def _facts_of(host: HostTuple) -> dict[str, str]:

@@ -38,7 +38,10 @@ Build = Callable[[str, RuntimeConfig], InferenceRuntime]
 
 @dataclass(frozen=True)
 class Stopping:
-    """When a latency row has enough: ``calls`` measured, or ``max_s`` seconds gone, whichever is first."""
+    """When a latency row has enough: ``calls`` measured, or ``max_s`` seconds gone, whichever is first.
+
+    Warm-up: ``warmup_calls``, or a quarter of ``max_s``; its calls are stored and marked, not judged.
+    """
 
     warmup_calls: int = 10
     calls: int = 400
@@ -127,10 +130,10 @@ class Bench:
             origin = self.clock()
             measured, deadline = 0, None
             while measured < self.stopping.calls and (deadline is None or self.clock() < deadline):
-                warm = len(calls) < self.stopping.warmup_calls
-                if not warm and deadline is None:
-                    deadline = self.clock() + int(self.stopping.max_s * 1e9)
                 started, ok = self.clock(), True
+                warm = len(calls) < self.stopping.warmup_calls and started - origin < self.stopping.max_s * 1e9 / 4
+                if not warm and deadline is None:
+                    deadline = started + int(self.stopping.max_s * 1e9)
                 try:
                     engine.infer(feeds[len(calls) % len(feeds)])
                 except RuntimeCoreError:

@@ -39,7 +39,7 @@ from runtime.protocol import Array
 
 __all__ = ["METHOD", "Maker", "ModelPack", "Pack", "Source", "SourceModel", "load_pack"]
 
-METHOD = "3"
+METHOD = "4"
 """Of references and tolerances: changed whenever their figures may change, so that no cache outlives it."""
 
 PACK_SCHEMA = 1

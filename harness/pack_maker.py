@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from runtime.protocol import Array
 if TYPE_CHECKING:
     from harness.reference import Reference
 
-__all__ = ["cast_to_fp16", "fill", "make_reference"]
+__all__ = ["fill", "load_module", "make_reference"]
 
 AUTHORS_RTOL = 2e-3
 """Of onnx's own tests of its light models: weights that are all equal make every logit tie, and no noise leaves a tie."""
@@ -38,7 +37,7 @@ def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, ke
     checkpoint = _copy_checkpoint(folder, source)
     onnx_fp16, no_fp16 = "", "no ONNX file"
     if source.onnx is not None and "fp16" in model.precision:
-        onnx_fp16, no_fp16 = cast_to_fp16(source.onnx, folder / "model.fp16.onnx")
+        onnx_fp16, no_fp16 = _cast(source.onnx, folder / "model.fp16.onnx")
     try:
         reference = make_reference(source, maker)
         exact = [reference.exact(feed) for feed in source.feeds]
@@ -124,58 +123,15 @@ def load_module(checkpoint: Path, architecture: str, maker: Maker) -> tuple[Any,
     return module.eval(), [spec.name for spec in registered.outputs]
 
 
-def cast_to_fp16(source: Path, target: Path) -> tuple[str, str]:
-    """Write ``source`` with fp16 weights and arithmetic, float32 inputs and outputs kept; (file name, why not).
+def _cast(source: Path, target: Path) -> tuple[str, str]:
+    """(the name of the fp16 file, why there is none)."""
+    from harness.fp16_cast import CastError, cast_to_fp16
 
-    Two converters are tried, since each breaks on graphs that the other takes: onnxconverter-common's, then ONNX
-    Runtime's. What they write counts only if the checker accepts it, types included.
-    """
-    import onnx
-    from onnxconverter_common.float16 import convert_float_to_float16
-
-    refusals: list[str] = []
-    for name, convert in (("onnxconverter-common", convert_float_to_float16), ("ONNX Runtime", _ort_converter())):
-        if convert is None:
-            continue
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of each weight below fp16's smallest number: the row's error shows it
-                cast = convert(onnx.load(source), keep_io_types=True)
-            _sort(cast.graph)
-            onnx.save_model(cast, target)
-            onnx.checker.check_model(str(target), full_check=True)
-        except Exception as error:  # whatever a converter raises means the same: not this one
-            target.unlink(missing_ok=True)
-            refusals.append(f"{name}: {type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}")
-        else:
-            return target.name, ""
-    return "", f"its ONNX file cannot be cast to fp16 ({'; '.join(refusals)})"
-
-
-def _ort_converter() -> Any:
     try:
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-    except ImportError:
-        return None
-    return convert_float_to_float16
-
-
-def _sort(graph: Any) -> None:
-    """Put the nodes into topological order, which ONNX asks for and one converter forgets; stable otherwise."""
-    made = {name for node in graph.node for name in node.output}
-    known: set[str] = set()
-    waiting, ordered = list(graph.node), []
-    while waiting:
-        ready = [node for node in waiting if all(name in known or name not in made for name in node.input)]
-        if not ready:
-            raise ValueError("the graph has a cycle")
-        chosen = {id(node) for node in ready}
-        ordered += ready
-        known.update(name for node in ready for name in node.output)
-        waiting = [node for node in waiting if id(node) not in chosen]
-    copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
-    del graph.node[:]
-    graph.node.extend(copies)
+        cast_to_fp16(source, target)
+    except CastError as error:
+        return "", f"the ONNX file cannot be cast to fp16: {error}"
+    return target.name, ""
 
 
 def _lanes(model: ModelConfig) -> tuple[str, ...]:

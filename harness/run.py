@@ -187,7 +187,7 @@ def _settle(case: Case, job: Job, folder: RunFolder) -> Verdict:
         verdict = _KINDS[case.kind](case, job, folder)
     except RuntimeNotAvailableError as error:
         return gates.not_run(case, error.message, error.remedy)
-    except RuntimeCoreError as error:
+    except (RuntimeCoreError, UsageError) as error:
         return gates.refusal(case, error)
     return gates.misplaced(verdict, gpu_host=job.gpu_host, device=job.device)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from harness import gates
-from harness.errors import UsageError
 from harness.records import Case, Outcome, Verdict
 
 __all__ = ["Row", "RowPlugin", "run_rows"]
@@ -72,8 +71,6 @@ class RowPlugin:
         ended = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt)
         if error is not None and not isinstance(error.value, ended):
             self.internal.append(f"{item.name}: {''.join(traceback.format_exception(error.value)).rstrip()}")
-            if isinstance(error.value, UsageError):
-                raise error.value
         return report
 
 

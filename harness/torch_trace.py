@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from harness.sketch import Sketch, sketch
+from harness.torch64 import widened
 from runtime.protocol import Array
 
 __all__ = ["TorchOp", "Trace", "trace"]
@@ -51,7 +51,7 @@ def trace(module: torch.nn.Module, arguments: Sequence[Array]) -> Trace:
     Casts to a narrower float, and Python floats (which an exporter stores as float32), are treated as the ONNX side
     treats them, so that only what means something else differs.
     """
-    twin = copy.deepcopy(module).to("cpu", torch.float64).eval()
+    twin = widened(module)
     recorder = _Recorder()
     given = [torch.from_numpy(np.array(array, np.float64 if array.dtype.kind == "f" else None)) for array in arguments]
     before = torch.get_default_dtype()

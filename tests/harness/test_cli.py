@@ -132,7 +132,10 @@ def test_a_pack_runs_elsewhere_without_torch_and_onnx(trigate: Any, tmp_path: Pa
     rows = {verdict.case.id: verdict.outcome for verdict in read(tmp_path / "run").verdicts}
     assert rows["tiny-onnx_trt_ep-fp32-b1"] is Outcome.PASS
     inputs = tmp_path / "pack" / "tiny" / "inputs.npz"
-    inputs.write_bytes(inputs.read_bytes()[:-1] + b"\0")
+    data = bytearray(inputs.read_bytes())
+    data[len(data) // 2] ^= 1
+    inputs.write_bytes(data)
+    command[-1] = "run2"
     tampered = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environ, timeout=300
     )
@@ -187,7 +190,7 @@ def test_ctrl_c_leaves_a_whole_folder_and_resume_goes_on(trigate: Any, tmp_path:
     ("write", "says"),
     [
         (lambda path: None, "does not exist"),
-        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_bytes(b""), "is an empty file"),
         (lambda path: path.write_text("not a model"), ""),
         (lambda path: path.write_bytes(tiny.write_onnx(path).read_bytes()[:-100]), ""),
         (
