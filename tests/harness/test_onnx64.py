@@ -7,6 +7,7 @@ import sys
 import warnings
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,17 @@ REPLACED = {
 }  # fmt: skip
 
 
-def model(nodes, inputs, outputs, *, initializers=(), opset=18, elem=TensorProto.FLOAT, functions=(), extra=()):
+def model(
+    nodes: Any,
+    inputs: Any,
+    outputs: Any,
+    *,
+    initializers: Any = (),
+    opset: Any = 18,
+    elem: Any = TensorProto.FLOAT,
+    functions: Any = (),
+    extra: Any = (),
+) -> Any:
     graph = helper.make_graph(
         nodes,
         "g",
@@ -37,13 +48,13 @@ def model(nodes, inputs, outputs, *, initializers=(), opset=18, elem=TensorProto
     return helper.make_model(graph, opset_imports=opsets, functions=list(functions))
 
 
-def random(shape, dtype=np.float32, seed=0):
+def random(shape: Any, dtype: Any = np.float32, seed: Any = 0) -> Any:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
 @pytest.mark.covers("T1-01")
 @pytest.mark.parametrize("path", sorted(LIGHT.glob("*.onnx")), ids=lambda path: path.stem)
-def test_every_light_model_gives_its_stored_output(path):
+def test_every_light_model_gives_its_stored_output(path: Any) -> None:
     evaluator = OnnxEvaluator(path)
     feed = {}
     for spec in evaluator.inputs:  # the input that ONNX's own runner gives them
@@ -56,11 +67,11 @@ def test_every_light_model_gives_its_stored_output(path):
         np.testing.assert_allclose(got[spec.name], stored, rtol=1e-5)
 
 
-def test_there_are_nine_light_models():
+def test_there_are_nine_light_models() -> None:
     assert len(list(LIGHT.glob("*.onnx"))) == 9
 
 
-def own_cases():
+def own_cases() -> Any:
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
@@ -72,7 +83,7 @@ def own_cases():
 
 
 @pytest.mark.covers("T1-01")
-def test_the_replaced_kernels_pass_onnx_own_operator_tests():
+def test_the_replaced_kernels_pass_onnx_own_operator_tests() -> None:
     passed, failures = 0, []
     for case in own_cases():
         for given, wanted in case.data_sets:
@@ -92,7 +103,7 @@ def test_the_replaced_kernels_pass_onnx_own_operator_tests():
     assert passed > 250
 
 
-def test_erf_and_gelu_are_float64_all_the_way():
+def test_erf_and_gelu_are_float64_all_the_way() -> None:
     x = np.linspace(-3, 3, 50)
     got = OnnxEvaluator(model([helper.make_node("Erf", ["x"], ["y"])], {"x": [50]}, {"y": [50]})).run({"x": x})["y"]
     from scipy.special import erf
@@ -102,7 +113,7 @@ def test_erf_and_gelu_are_float64_all_the_way():
     np.testing.assert_allclose(gelu.run({"x": x})["y"], 0.5 * x * (1 + erf(x / np.sqrt(2))), rtol=1e-14)
 
 
-def test_old_softmax_sees_the_axes_from_its_axis_on_as_one():
+def test_old_softmax_sees_the_axes_from_its_axis_on_as_one() -> None:
     x = random((2, 3, 4))
     got = OnnxEvaluator(
         model([helper.make_node("Softmax", ["x"], ["y"])], {"x": [2, 3, 4]}, {"y": [2, 3, 4]}, opset=9)
@@ -110,7 +121,7 @@ def test_old_softmax_sees_the_axes_from_its_axis_on_as_one():
     np.testing.assert_allclose(got.sum(axis=(1, 2)), 1.0)
 
 
-def test_lrn_sums_over_channels_of_every_sample():
+def test_lrn_sums_over_channels_of_every_sample() -> None:
     x = random((2, 5, 3, 3))
     node = helper.make_node("LRN", ["x"], ["y"], size=3, alpha=0.5, beta=0.75, bias=2.0)
     got = OnnxEvaluator(model([node], {"x": list(x.shape)}, {"y": list(x.shape)})).run({"x": x})["y"]
@@ -119,7 +130,7 @@ def test_lrn_sums_over_channels_of_every_sample():
     np.testing.assert_allclose(got[:, 2], wide[:, 2] / (2.0 + 0.5 / 3 * middle) ** 0.75, rtol=1e-12)
 
 
-def linear(dtype=np.float32):
+def linear(dtype: Any = np.float32) -> Any:
     weight, bias = random((4, 3), dtype, 1), random((3,), dtype, 2)
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["h"], name="multiply"),
@@ -135,7 +146,7 @@ def linear(dtype=np.float32):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_a_narrow_model_is_computed_in_float64(dtype):
+def test_a_narrow_model_is_computed_in_float64(dtype: Any) -> None:
     proto, weight, bias = linear(dtype)
     x = random((2, 4), dtype)
     got = OnnxEvaluator(proto).run({"x": x})["y"]
@@ -144,7 +155,7 @@ def test_a_narrow_model_is_computed_in_float64(dtype):
     assert got.dtype == np.float64
 
 
-def test_casts_and_constants_do_not_narrow():
+def test_casts_and_constants_do_not_narrow() -> None:
     nodes = [
         helper.make_node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16),
         helper.make_node("Constant", [], ["c"], value_float=0.1),
@@ -154,7 +165,7 @@ def test_casts_and_constants_do_not_narrow():
     np.testing.assert_allclose(got, (1 + 1e-9) * float(np.float32(0.1)), rtol=1e-15)
 
 
-def test_single_runs_in_float32():
+def test_single_runs_in_float32() -> None:
     proto, weight, bias = linear()
     x = random((2, 4))
     got = OnnxEvaluator(proto, dtype=np.float32).run({"x": x})["y"]
@@ -162,7 +173,7 @@ def test_single_runs_in_float32():
     np.testing.assert_allclose(got, np.maximum(x @ weight + bias, 0), rtol=1e-5)
 
 
-def test_the_signature_is_that_of_the_model():
+def test_the_signature_is_that_of_the_model() -> None:
     evaluator = OnnxEvaluator(linear()[0])
     assert [(spec.name, spec.shape, spec.dtype) for spec in evaluator.inputs] == [("x", ("n", 4), "float32")]
     assert [(node.index, node.name, node.op_type) for node in evaluator.nodes] == [
@@ -174,10 +185,10 @@ def test_the_signature_is_that_of_the_model():
     assert "torch" in evaluator.name
 
 
-def test_after_sees_and_replaces_what_a_node_gives():
+def test_after_sees_and_replaces_what_a_node_gives() -> Any:
     seen = []
 
-    def after(node, results):
+    def after(node: Any, results: Any) -> Any:
         seen.append(node.name)
         return [np.full_like(results[0], 7.0)] if node.name == "shift" else results
 
@@ -186,18 +197,18 @@ def test_after_sees_and_replaces_what_a_node_gives():
     assert (got == 7.0).all()
 
 
-def test_before_replaces_what_one_node_reads():
-    def before(node, values):
+def test_before_replaces_what_one_node_reads() -> Any:
+    def before(node: Any, values: Any) -> Any:
         return [value * 0 for value in values] if node.name == "shift" else values
 
     assert not OnnxEvaluator(linear()[0]).run({"x": random((2, 4))}, before=before)["y"].any()
 
 
-def test_weights_replaces_every_floating_initializer_for_one_run():
+def test_weights_replaces_every_floating_initializer_for_one_run() -> Any:
     proto, _, bias = linear()
     evaluator, names = OnnxEvaluator(proto), []
 
-    def weights(name, array):
+    def weights(name: Any, array: Any) -> Any:
         names.append(name)
         return array if name == "b" else array * 0
 
@@ -207,17 +218,17 @@ def test_weights_replaces_every_floating_initializer_for_one_run():
     assert evaluator.run({"x": random((2, 4))})["y"].any()
 
 
-def test_one_node_runs_alone():
+def test_one_node_runs_alone() -> None:
     evaluator = OnnxEvaluator(linear()[0])
     assert evaluator.run_node(evaluator.nodes[2], [np.array([-1.0, 2.0], np.float32)])[0].tolist() == [0.0, 2.0]
 
 
-def test_values_are_freed_after_their_last_use():
+def test_values_are_freed_after_their_last_use() -> Any:
     nodes = [helper.make_node("Neg", [f"t{at}"], [f"t{at + 1}"]) for at in range(20)]
     alive = []
     most = 0
 
-    def after(_, results):
+    def after(_: Any, results: Any) -> Any:
         nonlocal most
         alive.append(weakref.ref(results[0]))
         most = max(most, sum(ref() is not None for ref in alive))
@@ -227,7 +238,7 @@ def test_values_are_freed_after_their_last_use():
     assert most <= 3
 
 
-def branch(name, operator):
+def branch(name: Any, operator: Any) -> Any:
     node = helper.make_node(operator, ["x", "c"], [name])
     return helper.make_graph(
         [helper.make_node("Constant", [], ["c"], value_float=2.0), node],
@@ -237,7 +248,7 @@ def branch(name, operator):
     )
 
 
-def test_a_subgraph_reads_the_outer_graph_and_is_converted_too():
+def test_a_subgraph_reads_the_outer_graph_and_is_converted_too() -> None:
     nodes = [
         helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
         helper.make_node("Greater", ["sum", "zero"], ["positive"]),
@@ -251,7 +262,7 @@ def test_a_subgraph_reads_the_outer_graph_and_is_converted_too():
     assert evaluator.nodes[2].implicit == ("x",)
 
 
-def test_a_local_function_is_inlined():
+def test_a_local_function_is_inlined() -> None:
     double = helper.make_function(
         "own", "Double", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 18)]
     )
@@ -268,29 +279,29 @@ def test_a_local_function_is_inlined():
         (helper.make_node("NoSuchOperator", ["x"], ["y"]), (), "NoSuchOperator"),
     ],
 )
-def test_an_operator_without_a_reference_is_refused_by_name(node, extra, named):
+def test_an_operator_without_a_reference_is_refused_by_name(node: Any, extra: Any, named: Any) -> None:
     with pytest.raises(EvaluatorError, match=named):
         OnnxEvaluator(model([node], {"x": [2]}, {"y": [2]}, extra=extra))
 
 
-def test_what_is_no_model_is_refused(tmp_path):
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a model")
     with pytest.raises(EvaluatorError, match=r"broken\.onnx"):
         OnnxEvaluator(path)
 
 
-def test_a_wrong_feed_names_the_inputs():
+def test_a_wrong_feed_names_the_inputs() -> None:
     with pytest.raises(EvaluatorError, match="missing: \\['x'\\], unknown: \\['z'\\]"):
         OnnxEvaluator(linear()[0]).run({"z": random((2, 4))})
 
 
-def test_a_node_that_fails_is_named_with_what_it_was_given():
+def test_a_node_that_fails_is_named_with_what_it_was_given() -> None:
     with pytest.raises(EvaluatorError, match=r"MatMul `multiply`.*float64\[2, 5\]"):
         OnnxEvaluator(linear()[0]).run({"x": random((2, 5))})
 
 
-def test_the_module_is_read_from_either_exporter():
+def test_the_module_is_read_from_either_exporter() -> None:
     proto = linear()[0]
     entry = proto.graph.node[0].metadata_props.add()
     entry.key, entry.value = "pkg.torch.onnx.name_scopes", "['', 'blocks', 'blocks.0.fc', 'linear']"
@@ -298,7 +309,7 @@ def test_the_module_is_read_from_either_exporter():
     assert [node.module for node in OnnxEvaluator(proto).nodes] == ["blocks.0.fc", "blocks.0.norm", ""]
 
 
-def test_without_torch_the_numpy_kernels_give_the_same(tmp_path):
+def test_without_torch_the_numpy_kernels_give_the_same(tmp_path: Path) -> None:
     weight = random((4, 3, 3, 3), seed=3)
     node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1], strides=[2, 2])
     proto = model([node], {"x": [1, 3, 8, 8]}, {"y": [1, 4, 4, 4]}, initializers={"w": weight})

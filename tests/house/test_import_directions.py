@@ -48,9 +48,14 @@ def imports(path: Path) -> Any:
                 yield alias.name, id(node) in top
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module, id(node) in top
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_module":
-            if node.args and isinstance(node.args[0], ast.Constant):
-                yield str(node.args[0].value), False
+        elif isinstance(node, ast.Call) and _loads(node):
+            yield str(getattr(node.args[0], "value", "")), False
+
+
+def _loads(call: ast.Call) -> bool:
+    """Whether the call is ``import_module("literal")``."""
+    name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+    return name == "import_module" and bool(call.args) and isinstance(call.args[0], ast.Constant)
 
 
 def files(folder: str) -> Any:

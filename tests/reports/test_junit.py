@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -54,7 +55,7 @@ def row(outcome: Outcome, *, required: bool, reason: str = "because", **measured
         (Outcome.INCONCLUSIVE, True, "error"),
     ],
 )
-def test_each_outcome_has_its_element(outcome, required, tag):
+def test_each_outcome_has_its_element(outcome: Any, required: Any, tag: Any) -> None:
     root = ET.fromstring(
         junit.render(run_of(row(outcome, required=required)).__class__(**vars(run_of(row(outcome, required=required)))))
     )
@@ -65,13 +66,13 @@ def test_each_outcome_has_its_element(outcome, required, tag):
 
 
 @pytest.mark.parametrize("doubt", [{"simulated": True}, {"witness": False}])
-def test_a_required_pass_that_is_no_evidence_is_an_error(doubt):
+def test_a_required_pass_that_is_no_evidence_is_an_error(doubt: Any) -> None:
     root = ET.fromstring(junit.render(run_of(row(Outcome.PASS, required=True, **doubt), code=3)))
     assert "no evidence" in root.find(".//error").get("message")
 
 
 @pytest.mark.parametrize("code", [2, 3, 4, 130, None])
-def test_the_file_is_never_greener_than_the_exit_code(code):
+def test_the_file_is_never_greener_than_the_exit_code(code: Any) -> None:
     root = ET.fromstring(junit.render(run_of(row(Outcome.PASS, required=False), code=code, text="the last line")))
     assert root.get("errors") == "1"
     assert root.find(".//testsuite[@name='run']/testcase/error").text == "the last line"
@@ -79,7 +80,7 @@ def test_the_file_is_never_greener_than_the_exit_code(code):
 
 
 @pytest.mark.covers("T1-03")
-def test_a_planned_row_that_was_not_reached_is_there(full):
+def test_a_planned_row_that_was_not_reached_is_there(full: Any) -> None:
     from reports.run_folder import read_run
 
     run = read_run(full)
@@ -88,7 +89,7 @@ def test_a_planned_row_that_was_not_reached_is_there(full):
     assert set(names) >= {case.id for case in run.planned}
 
 
-def test_the_counts_are_those_of_the_elements(full):
+def test_the_counts_are_those_of_the_elements(full: Any) -> None:
     root = ET.parse(full / "junit.xml").getroot()
     for suite in (root, *root.findall("testsuite")):
         for attribute, tag in (
@@ -102,7 +103,7 @@ def test_the_counts_are_those_of_the_elements(full):
 
 
 @given(st.text())
-def test_any_text_gives_a_file_that_parses(text):
+def test_any_text_gives_a_file_that_parses(text: Any) -> None:
     verdict = Verdict(Summary(Measurement(case=replace(CASE, id=text, model=text))), Outcome.FAIL, text, remedy=text)
     root = ET.fromstring(junit.render(run_of(verdict, text=text)))
     assert len(root.findall(".//failure")) == 1

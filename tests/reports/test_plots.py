@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -13,7 +14,7 @@ from reports import plots
 
 
 @given(st.floats(1e-290, 1e290), st.floats(0, 40))
-def test_ticks_are_round_inside_the_axis_and_few(low, decades):
+def test_ticks_are_round_inside_the_axis_and_few(low: Any, decades: Any) -> None:
     high = min(low * 10**decades, 1e295)
     axis = plots.axis_for([plots.Band("t", np.array([low, high]))])
     ticks = axis.ticks()
@@ -23,31 +24,31 @@ def test_ticks_are_round_inside_the_axis_and_few(low, decades):
 
 
 @given(st.lists(st.floats(1e-300, 1e300), min_size=1, max_size=200))
-def test_every_value_above_zero_is_counted_in_a_bin(values):
+def test_every_value_above_zero_is_counted_in_a_bin(values: Any) -> None:
     array = np.array(values)
     axis = plots.axis_for([plots.Band("t", array)])
     assert plots.histogram(array, axis).sum() == len(array)
 
 
-def test_zeros_and_what_is_not_finite_have_no_place_on_the_axis():
+def test_zeros_and_what_is_not_finite_have_no_place_on_the_axis() -> None:
     values = np.array([0.0, -1.0, math.nan, math.inf, 2.0])
     axis = plots.axis_for([plots.Band("t", values)])
     assert axis.low < 2.0 < axis.high < 3.0
     assert plots.histogram(values, axis).sum() == 1
 
 
-def test_without_anything_above_zero_there_is_no_axis():
+def test_without_anything_above_zero_there_is_no_axis() -> None:
     assert plots.axis_for([plots.Band("t", np.zeros(5)), plots.Band("u", np.array([]))]) is None
 
 
-def test_the_axis_reaches_marks_their_intervals_and_limits():
+def test_the_axis_reaches_marks_their_intervals_and_limits() -> None:
     band = plots.Band("t", np.array([1.0]), (plots.Mark("circle", 5.0, 0.1, 80.0),), limit=900.0)
     axis = plots.axis_for([band])
     assert axis.low < 0.1
     assert axis.high > 900
 
 
-def test_one_value_among_a_million_is_seen():
+def test_one_value_among_a_million_is_seen() -> None:
     axis = plots.Axis(1.0, 1000.0)
     svg = plots.draw_band(plots.Band("t", np.append(np.full(1_000_000, 2.0), 500.0)), axis)
     tops = [float(top) for top in re.findall(r"V([0-9.]+)H", svg)]
@@ -55,7 +56,7 @@ def test_one_value_among_a_million_is_seen():
     assert max(tops) <= 30 - 3, "the bar of one call is at least a tenth of the height"
 
 
-def test_a_band_is_well_formed_names_itself_and_escapes_what_it_is_given():
+def test_a_band_is_well_formed_names_itself_and_escapes_what_it_is_given() -> None:
     band = plots.Band(
         "<b>&\"'", np.geomspace(1, 9, 50), (plots.Mark("square", 3.0, 2.0, None),), 8.0, "</desc><script>"
     )
@@ -69,5 +70,5 @@ def test_a_band_is_well_formed_names_itself_and_escapes_what_it_is_given():
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-300, 1e300, math.inf])
-def test_positions_stay_inside_the_picture(value):
+def test_positions_stay_inside_the_picture(value: Any) -> None:
     assert 0.0 <= plots.Axis(1.0, 10.0).at(value) <= 100.0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from harness.records import RecordError
 pytestmark = pytest.mark.covers("RE-01")
 
 
-def test_every_file_of_the_layout_is_written_and_named(small):
+def test_every_file_of_the_layout_is_written_and_named(small: Any) -> None:
     paths = reports.write_reports(small)
     names = {str(path.relative_to(small)) for path in paths}
     assert names >= {
@@ -31,12 +32,12 @@ def test_every_file_of_the_layout_is_written_and_named(small):
     ]
 
 
-def test_drawn_again_it_is_the_same_to_the_byte(small):
+def test_drawn_again_it_is_the_same_to_the_byte(small: Any) -> None:
     first = {path: path.read_bytes() for path in reports.write_reports(small)}
     assert {path: path.read_bytes() for path in reports.write_reports(small)} == first
 
 
-def test_a_file_that_cannot_be_put_in_place_leaves_no_half_of_it(small):
+def test_a_file_that_cannot_be_put_in_place_leaves_no_half_of_it(small: Any) -> None:
     (small / "report.md").mkdir()
     with pytest.raises(OSError, match=r"report\.md"):
         reports.write_reports(small)
@@ -44,19 +45,19 @@ def test_a_file_that_cannot_be_put_in_place_leaves_no_half_of_it(small):
     assert (small / "report.md").is_dir()
 
 
-def test_a_folder_that_is_no_run_is_left_as_it_is(tmp_path):
+def test_a_folder_that_is_no_run_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(RecordError):
         reports.write_reports(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sixty_rows_are_drawn_in_under_three_seconds(small):
+def test_sixty_rows_are_drawn_in_under_three_seconds(small: Any) -> None:
     begun = time.perf_counter()
     reports.write_reports(small)
     assert time.perf_counter() - begun < 3.0
 
 
-def test_a_million_samples_make_the_page_no_larger(small, builder):
+def test_a_million_samples_make_the_page_no_larger(small: Any, builder: Any) -> None:
     name = "samples/disk-onnx_trt_ep-fp16-b1-latency.parquet"
     before = next(path for path in reports.write_reports(small) if path.name == "report.html").stat().st_size
     latency_ns = (np.random.default_rng(0).lognormal(0, 0.1, 1_000_000) * 61e6).astype(np.int64)
@@ -65,7 +66,7 @@ def test_a_million_samples_make_the_page_no_larger(small, builder):
     assert (small / "report.html").stat().st_size < before + 5_000
 
 
-def test_the_package_sees_the_records_and_the_run_folder_and_nothing_else():
+def test_the_package_sees_the_records_and_the_run_folder_and_nothing_else() -> None:
     for source in Path(reports.__file__).parent.glob("*.py"):
         text = source.read_text()
         imported = {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))}

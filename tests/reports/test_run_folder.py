@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -13,26 +15,26 @@ from reports import run_folder
 pytestmark = pytest.mark.covers("RE-01")
 
 
-def test_a_folder_that_is_not_there_is_refused_with_what_to_give(tmp_path):
+def test_a_folder_that_is_not_there_is_refused_with_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"absent is no folder\. Give the folder that"):
         run_folder.read_run(tmp_path / "absent")
 
 
-def test_a_foreign_folder_is_refused(tmp_path):
+def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(RecordError, match=r"has no run\.json: it is no run folder"):
         run_folder.read_run(tmp_path)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.2, 0.999])
-def test_a_truncated_run_is_refused_by_name(small, part):
+def test_a_truncated_run_is_refused_by_name(small: Any, part: Any) -> None:
     text = (small / "run.json").read_text()
     (small / "run.json").write_text(text[: int(len(text) * part)])
     with pytest.raises(RecordError, match=r"run\.json: run\.json is not JSON"):
         run_folder.read_run(small)
 
 
-def test_a_newer_schema_is_refused_with_the_version_that_is_read(small):
+def test_a_newer_schema_is_refused_with_the_version_that_is_read(small: Any) -> None:
     value = json.loads((small / "run.json").read_text())
     (small / "run.json").write_text(json.dumps({**value, "schema": 99}))
     with pytest.raises(RecordError, match=r"has schema 99; this trigate reads up to 1: upgrade"):
@@ -40,13 +42,13 @@ def test_a_newer_schema_is_refused_with_the_version_that_is_read(small):
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"schema": "1"}', "null"])
-def test_json_that_is_no_run_is_refused(tmp_path, text):
+def test_json_that_is_no_run_is_refused(tmp_path: Path, text: Any) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(RecordError, match=r"not a trigate run"):
         run_folder.read_run(tmp_path)
 
 
-def test_a_run_without_a_field_is_refused_by_the_name_of_the_field(small):
+def test_a_run_without_a_field_is_refused_by_the_name_of_the_field(small: Any) -> None:
     value = json.loads((small / "run.json").read_text())
     del value["seed"]
     (small / "run.json").write_text(json.dumps(value))
@@ -55,20 +57,20 @@ def test_a_run_without_a_field_is_refused_by_the_name_of_the_field(small):
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00binary", b"[" * 200_000])
-def test_bytes_that_are_no_json_text_are_refused(tmp_path, data):
+def test_bytes_that_are_no_json_text_are_refused(tmp_path: Path, data: Any) -> None:
     (tmp_path / "run.json").write_bytes(data)
     with pytest.raises(RecordError, match=r"run\.json"):
         run_folder.read_run(tmp_path)
 
 
-def test_a_lone_surrogate_becomes_a_question_mark_and_other_text_stays(small, builder):
+def test_a_lone_surrogate_becomes_a_question_mark_and_other_text_stays(small: Any, builder: Any) -> None:
     run = run_folder.read_run(small)
     names = {verdict.case.model for verdict in run.verdicts}
     assert builder.HOSTILE.replace("\ud800", "?") in names
 
 
 @pytest.mark.parametrize("name", ["../outside.parquet", "/etc/hostname", "samples/../../outside.parquet", "a\0b"])
-def test_a_file_outside_the_run_folder_is_not_read(tmp_path, name):
+def test_a_file_outside_the_run_folder_is_not_read(tmp_path: Path, name: Any) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     (tmp_path / "outside.parquet").write_bytes(b"secret")
@@ -76,7 +78,7 @@ def test_a_file_outside_the_run_folder_is_not_read(tmp_path, name):
         run_folder.read_samples(folder, name)
 
 
-def test_a_link_that_leaves_the_run_folder_is_not_followed(tmp_path):
+def test_a_link_that_leaves_the_run_folder_is_not_followed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     (tmp_path / "outside.npz").write_bytes(b"secret")
@@ -85,7 +87,7 @@ def test_a_link_that_leaves_the_run_folder_is_not_followed(tmp_path):
         run_folder.read_errors(folder, "inside.npz")
 
 
-def test_calls_keeps_every_measured_call_and_counts_the_rest(tmp_path, builder):
+def test_calls_keeps_every_measured_call_and_counts_the_rest(tmp_path: Path, builder: Any) -> None:
     latency_ns = np.arange(1, 31) * 1_000_000
     name = builder.write_samples(tmp_path, "samples/a.parquet", latency_ns, warmup=5, failed=2)
     seen = run_folder.calls(run_folder.read_samples(tmp_path, name))
@@ -94,7 +96,7 @@ def test_calls_keeps_every_measured_call_and_counts_the_rest(tmp_path, builder):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "columns", "absent"])
-def test_damaged_samples_are_refused_with_their_name(tmp_path, builder, damage):
+def test_damaged_samples_are_refused_with_their_name(tmp_path: Path, builder: Any, damage: Any) -> None:
     name = builder.write_samples(tmp_path, "samples/a.parquet", np.full(30, 1_000_000))
     path = tmp_path / name
     if damage == "truncate":
@@ -107,14 +109,14 @@ def test_damaged_samples_are_refused_with_their_name(tmp_path, builder, damage):
         run_folder.read_samples(tmp_path, name)
 
 
-def test_errors_come_back_paired_by_output(tmp_path):
+def test_errors_come_back_paired_by_output(tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", **{"a/b/reference": [1.0, 2.0], "a/b/error": [0.1, -0.2]})
     read = run_folder.read_errors(tmp_path, "e.npz")
     assert list(read) == ["a/b"]
     assert read["a/b"].error.tolist() == [0.1, -0.2]
 
 
-def test_pickled_unpaired_and_damaged_errors_are_refused(tmp_path):
+def test_pickled_unpaired_and_damaged_errors_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "pickled.npz", **{"a/reference": np.array([{}], object), "a/error": np.array([0.0])})
     np.savez(tmp_path / "unpaired.npz", **{"a/reference": np.zeros(2), "a/error": np.zeros(3)})
     np.savez(tmp_path / "alone.npz", **{"a/error": np.zeros(3)})

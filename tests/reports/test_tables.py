@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,17 +19,17 @@ NAMES |= {"not_run", "task", "divergence", "coverage", "environment"}
 
 
 @pytest.fixture(scope="module")
-def report(full):
+def report(full: Any) -> Any:
     return reports.load(full)
 
 
-def test_every_table_is_a_dataframe_with_a_line_per_thing(report):
+def test_every_table_is_a_dataframe_with_a_line_per_thing(report: Any) -> None:
     assert set(report.tables) == NAMES
     assert len(report.tables["verdicts"]) == len(report.run.planned)
     assert list(report.tables["verdicts"]["case"]) == [case.id for case in report.run.planned]
 
 
-def test_a_run_without_rows_has_every_table_with_its_columns(report):
+def test_a_run_without_rows_has_every_table_with_its_columns(report: Any) -> None:
     empty = replace(report.run, planned=(), verdicts=())
     made = tables.make(empty)
     assert set(made) == NAMES
@@ -37,7 +38,7 @@ def test_a_run_without_rows_has_every_table_with_its_columns(report):
 
 
 @pytest.mark.covers("T1-03")
-def test_what_did_not_run_is_a_row_with_its_reason_in_every_table_it_belongs_to(report):
+def test_what_did_not_run_is_a_row_with_its_reason_in_every_table_it_belongs_to(report: Any) -> None:
     missing = [row for row in report.run.verdicts if row.outcome is Outcome.NOT_RUN]
     frame = report.tables["not_run"]
     assert list(frame["case"]) == [row.case.id for row in missing]
@@ -46,7 +47,7 @@ def test_what_did_not_run_is_a_row_with_its_reason_in_every_table_it_belongs_to(
     assert (pairs[pairs["runtime"] == "tensorrt"]["outcome"] == "NOT RUN").all()
 
 
-def test_parity_figures_and_tolerances_are_those_of_the_record(report):
+def test_parity_figures_and_tolerances_are_those_of_the_record(report: Any) -> None:
     verdict = next(row for row in report.run.verdicts if row.outcome is Outcome.FAIL)
     frame = report.tables["parity"]
     lines = frame[frame["case"] == verdict.case.id]
@@ -56,7 +57,7 @@ def test_parity_figures_and_tolerances_are_those_of_the_record(report):
     assert list(lines["output_outcome"]) == ["FAIL"] * len(lines)
 
 
-def test_the_share_of_a_tolerance_is_the_larger_of_worst_and_median(builder):
+def test_the_share_of_a_tolerance_is_the_larger_of_worst_and_median(builder: Any) -> None:
     figures = builder.parity_of("x", 1.0, 4.0)
     tolerance = replace(figures.tolerance, rel_l2_median=0.5)
     assert tables.share_of_tolerance(figures) == 0.25
@@ -67,7 +68,7 @@ def test_the_share_of_a_tolerance_is_the_larger_of_worst_and_median(builder):
 
 
 @pytest.mark.covers("PT-01")
-def test_a_pair_stands_beside_what_each_of_the_two_is_from_the_reference(report):
+def test_a_pair_stands_beside_what_each_of_the_two_is_from_the_reference(report: Any) -> None:
     frame = report.tables["pairs"]
     line = frame[(frame["case"] == "disk-onnx_trt_ep-fp32-b1-vs-pytorch_fp16") & (frame["output"] == "keypoints")].iloc[
         0
@@ -77,7 +78,7 @@ def test_a_pair_stands_beside_what_each_of_the_two_is_from_the_reference(report)
     assert line["against_from_reference"] == parity["disk-pytorch_fp16-fp32-b1", "keypoints"]
 
 
-def test_latency_is_in_milliseconds_with_intervals_and_a_missing_bound_is_nan(report):
+def test_latency_is_in_milliseconds_with_intervals_and_a_missing_bound_is_nan(report: Any) -> None:
     row = next(row for row in report.run.verdicts if row.summary.latency)
     line = report.tables["latency"].set_index("case").loc[row.case.id]
     assert line["p95_ms"] == row.summary.latency.p95.value_ns / 1e6
@@ -86,7 +87,7 @@ def test_latency_is_in_milliseconds_with_intervals_and_a_missing_bound_is_nan(re
     assert line["load_ms"] == 412.0
 
 
-def test_coverage_counts_only_what_is_evidence(report):
+def test_coverage_counts_only_what_is_evidence(report: Any) -> None:
     line = report.tables["coverage"].set_index("requirement").loc["T1-01"]
     rows = [row for row in report.run.verdicts if "T1-01" in row.case.covers]
     passes = [row for row in rows if row.outcome is Outcome.PASS]
@@ -96,14 +97,14 @@ def test_coverage_counts_only_what_is_evidence(report):
     assert line["fail"] == 1
 
 
-def test_a_divergence_has_a_line_per_layer_with_the_command(report):
+def test_a_divergence_has_a_line_per_layer_with_the_command(report: Any) -> None:
     frame = report.tables["divergence"]
     assert list(frame["role"]) == ["first", "suspect"]
     assert frame.iloc[0]["operator"] == "Softmax"
     assert frame.iloc[0]["reproduce"].startswith("trigate run --model lightglue")
 
 
-def test_csv_is_read_back_as_it_was_and_runs_no_formula():
+def test_csv_is_read_back_as_it_was_and_runs_no_formula() -> None:
     frame = pd.DataFrame(
         {"text": ["=1+1", "@cmd", 'a,b\n"c"', "名前", "-x", ""], "figure": [-1.5, math.nan, 3.0, 0.0, 1e-9, 2.0]}
     )
@@ -112,7 +113,7 @@ def test_csv_is_read_back_as_it_was_and_runs_no_formula():
     assert list(read["text"].fillna("")) == ["'=1+1", "'@cmd", 'a,b\n"c"', "名前", "'-x", ""]
 
 
-def test_a_notebook_gets_the_raw_calls_of_a_row(report):
+def test_a_notebook_gets_the_raw_calls_of_a_row(report: Any) -> None:
     frame = report.samples("disk-onnx_trt_ep-fp16-b1-latency")
     assert len(frame) == 410
     assert {"call", "scheduled_ns", "woke_ns", "started_ns", "done_ns", "phase", "ok"} == set(frame.columns)
@@ -120,7 +121,7 @@ def test_a_notebook_gets_the_raw_calls_of_a_row(report):
         report.samples("disk-onnx_trt_ep-fp32-b1")
 
 
-def test_the_environment_holds_the_settings_the_seed_and_the_command(report):
+def test_the_environment_holds_the_settings_the_seed_and_the_command(report: Any) -> None:
     run: Run = report.run
     frame = report.tables["environment"].set_index(["section", "name"])["value"]
     assert frame["run", "command"] == run.command

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -28,11 +29,11 @@ from reports import words
         (-math.inf, "-∞"),
     ],
 )
-def test_a_figure_has_three_digits_and_is_never_a_zero_when_it_is_missing(value, text):
+def test_a_figure_has_three_digits_and_is_never_a_zero_when_it_is_missing(value: Any, text: Any) -> None:
     assert words.figure(value) == text
 
 
-def test_an_interval_has_its_unit_and_a_dash_for_a_bound_that_is_not_known():
+def test_an_interval_has_its_unit_and_a_dash_for_a_bound_that_is_not_known() -> None:
     assert words.interval(12.34, 12.1, None) == "12.3 ms [12.1, –]"
     assert words.interval(None, 1.0, 2.0) == "–"
 
@@ -40,17 +41,17 @@ def test_an_interval_has_its_unit_and_a_dash_for_a_bound_that_is_not_known():
 @pytest.mark.parametrize(
     ("share", "text"), [(None, "–"), (0.0, "0 %"), (0.004, "<1 %"), (0.42, "42 %"), (11.2, "1,120 %"), (math.inf, "∞")]
 )
-def test_a_share_is_told_in_percent(share, text):
+def test_a_share_is_told_in_percent(share: Any, text: Any) -> None:
     assert words.percent(share) == text
 
 
-def test_plain_text_keeps_every_script_and_loses_what_steers_a_terminal_or_the_direction():
+def test_plain_text_keeps_every_script_and_loses_what_steers_a_terminal_or_the_direction() -> None:
     assert words.plain("名前 عربي ñ 🛩\t\n") == "名前 عربي ñ 🛩\t\n"
     assert words.plain("a\x00b\x1b[31m\u202ec\u2067d\ud800\ufffe\x85") == "a�b�[31m�c�d���"
 
 
 @pytest.mark.covers("T1-03")
-def test_a_planned_row_without_a_verdict_is_not_run_and_keeps_its_place(small):
+def test_a_planned_row_without_a_verdict_is_not_run_and_keeps_its_place(small: Any) -> None:
     from reports.run_folder import read_run
 
     run = read_run(small)
@@ -62,7 +63,7 @@ def test_a_planned_row_without_a_verdict_is_not_run_and_keeps_its_place(small):
 
 
 @pytest.mark.covers("RE-04", "T1-01")
-def test_a_pass_that_is_simulated_or_no_witness_is_no_evidence_and_leaves_a_requirement_open(small):
+def test_a_pass_that_is_simulated_or_no_witness_is_no_evidence_and_leaves_a_requirement_open(small: Any) -> None:
     from reports.run_folder import read_run
 
     row = next(
@@ -82,7 +83,7 @@ def test_a_pass_that_is_simulated_or_no_witness_is_no_evidence_and_leaves_a_requ
     ("code", "word"),
     [(0, "PASS"), (1, "FAIL"), (3, "OPEN"), (4, "INTERNAL ERROR"), (130, "INTERRUPTED"), (None, "NOT FINISHED")],
 )
-def test_every_exit_code_has_its_words(small, code, word):
+def test_every_exit_code_has_its_words(small: Any, code: Any, word: Any) -> None:
     from reports.run_folder import read_run
 
     run = replace(read_run(small), exit_code=code)
@@ -90,7 +91,7 @@ def test_every_exit_code_has_its_words(small, code, word):
     assert words.headline(run).endswith(".")
 
 
-def test_a_run_without_a_last_line_says_the_counts_so_far(small):
+def test_a_run_without_a_last_line_says_the_counts_so_far(small: Any) -> None:
     from reports.run_folder import read_run
 
     run = read_run(small)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,27 +42,27 @@ class FaultyDisk(FileSystem):
             raise self.fault()
         return act()
 
-    def create(self, path):
+    def create(self, path: Any) -> Any:
         return self._step(f"create {path.suffix}", lambda: super(FaultyDisk, self).create(path))
 
-    def write(self, descriptor, data):
+    def write(self, descriptor: Any, data: Any) -> Any:
         half = data[: (len(data) + 1) // 2]  # short writes always, so that the loop is exercised and writes tear
         return self._step("write", lambda: super(FaultyDisk, self).write(descriptor, half))
 
-    def fsync(self, descriptor):
+    def fsync(self, descriptor: Any) -> None:
         self._step(f"fsync {descriptor}", lambda: super(FaultyDisk, self).fsync(descriptor))
 
-    def close(self, descriptor):
+    def close(self, descriptor: Any) -> None:
         os.close(descriptor)  # really, whatever follows: the test process lives on
         self._step("close", lambda: None)
 
-    def rename(self, source, target):
+    def rename(self, source: Any, target: Any) -> None:
         self._step(f"rename {source.name} {target.name}", lambda: super(FaultyDisk, self).rename(source, target))
 
-    def unlink(self, path):
+    def unlink(self, path: Any) -> None:
         self._step(f"unlink {path.name}", lambda: super(FaultyDisk, self).unlink(path))
 
-    def fsync_folder(self, folder):
+    def fsync_folder(self, folder: Any) -> None:
         self._step("fsync folder", lambda: super(FaultyDisk, self).fsync_folder(folder))
 
 
@@ -81,7 +82,7 @@ def steps_of(act: Callable[[FileSystem], object]) -> int:
 
 @pytest.mark.covers("TR-02")
 @pytest.mark.parametrize("done", [False, True])
-def test_a_crash_at_any_step_of_an_atomic_write_leaves_the_old_file_or_the_new_one(tmp_path, done):
+def test_a_crash_at_any_step_of_an_atomic_write_leaves_the_old_file_or_the_new_one(tmp_path: Path, done: Any) -> None:
     target = tmp_path / "state.json"
     target.write_bytes(b"old")
     count = steps_of(lambda disk: write_atomic(target, b"newer", fs=disk))
@@ -97,7 +98,7 @@ def test_a_crash_at_any_step_of_an_atomic_write_leaves_the_old_file_or_the_new_o
 
 @pytest.mark.covers("TR-02", "RT-09")
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_a_failing_step_before_the_last_leaves_the_old_file_and_nothing_else(tmp_path, code):
+def test_a_failing_step_before_the_last_leaves_the_old_file_and_nothing_else(tmp_path: Path, code: Any) -> None:
     target = tmp_path / "state.json"
     for step in range(steps_of(lambda disk: write_atomic(target, b"newer", fs=disk))):
         target.write_bytes(b"old")
@@ -109,7 +110,7 @@ def test_a_failing_step_before_the_last_leaves_the_old_file_and_nothing_else(tmp
 
 
 @pytest.mark.covers("TR-02")
-def test_a_failed_fsync_is_never_tried_again_on_that_descriptor(tmp_path):
+def test_a_failed_fsync_is_never_tried_again_on_that_descriptor(tmp_path: Path) -> None:
     disk = FaultyDisk(fault=error(errno.EIO))
     write_atomic(tmp_path / "a", b"x", fs=disk)
     step = next(i for i, name in enumerate(disk.steps) if name.startswith("fsync "))
@@ -121,7 +122,7 @@ def test_a_failed_fsync_is_never_tried_again_on_that_descriptor(tmp_path):
 
 
 @pytest.mark.covers("TR-02")
-def test_bytes_are_synced_before_the_rename_and_the_folder_after_it(tmp_path):
+def test_bytes_are_synced_before_the_rename_and_the_folder_after_it(tmp_path: Path) -> None:
     disk = FaultyDisk()
     write_atomic(tmp_path / "a", b"x" * 100, fs=disk)
     kinds = [step.split(" ")[0] for step in disk.steps if step.split(" ")[0] != "write"]
@@ -132,7 +133,7 @@ def test_bytes_are_synced_before_the_rename_and_the_folder_after_it(tmp_path):
 @pytest.mark.covers("TR-02", "RT-09")
 @pytest.mark.parametrize("there", [(), ("a", "b", "c"), ("b",)])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_a_group_that_fails_at_any_step_puts_every_file_back(tmp_path, there, code):
+def test_a_group_that_fails_at_any_step_puts_every_file_back(tmp_path: Path, there: Any, code: Any) -> None:
     files = [(tmp_path / name, f"new {name}".encode()) for name in "abc"]
     old = {name: f"old {name}".encode() for name in there}
     count = steps_of(lambda disk: write_together(files, fs=disk))
@@ -152,7 +153,7 @@ def test_a_group_that_fails_at_any_step_puts_every_file_back(tmp_path, there, co
 
 
 @pytest.mark.covers("TR-02")
-def test_a_group_is_wholly_on_disk_before_the_first_rename(tmp_path):
+def test_a_group_is_wholly_on_disk_before_the_first_rename(tmp_path: Path) -> None:
     disk = FaultyDisk()
     write_together([(tmp_path / name, b"12345") for name in "abc"], fs=disk)
     kinds = [step.split(" ")[0] for step in disk.steps]
@@ -166,7 +167,7 @@ def test_a_group_is_wholly_on_disk_before_the_first_rename(tmp_path):
 
 @pytest.mark.covers("TR-04")
 @pytest.mark.parametrize("size", [0, 1, 4 << 20, (4 << 20) + 1, 13_000_001])
-def test_what_is_read_is_the_file_and_its_hash(tmp_path, size):
+def test_what_is_read_is_the_file_and_its_hash(tmp_path: Path, size: Any) -> None:
     path = tmp_path / "data"
     path.write_bytes((b"0123456789" * (size // 10 + 1))[:size])
     with open_regular(path) as file:
@@ -178,9 +179,9 @@ def test_what_is_read_is_the_file_and_its_hash(tmp_path, size):
 
 @pytest.mark.covers("TR-04")
 @pytest.mark.parametrize("size", [1000, 9 << 20])
-def test_short_reads_are_all_hashed(tmp_path, size):
+def test_short_reads_are_all_hashed(tmp_path: Path, size: Any) -> Any:
     class Short(FileIO):
-        def readinto(self, buffer):
+        def readinto(self, buffer: Any) -> Any:
             return super().readinto(memoryview(buffer)[: len(buffer) // 3 + 1])
 
     path = tmp_path / "data"
@@ -192,9 +193,9 @@ def test_short_reads_are_all_hashed(tmp_path, size):
 
 @pytest.mark.covers("TR-04")
 @pytest.mark.parametrize("size", [1000, 9 << 20])
-def test_a_file_that_shrinks_while_it_is_read_is_an_error_and_not_zeros(tmp_path, size):
+def test_a_file_that_shrinks_while_it_is_read_is_an_error_and_not_zeros(tmp_path: Path, size: Any) -> Any:
     class Shrinking(FileIO):
-        def readinto(self, buffer):
+        def readinto(self, buffer: Any) -> Any:
             os.truncate(self.fileno(), size // 2)
             return super().readinto(buffer)
 
@@ -205,9 +206,9 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error_and_not_zeros(tmp_path
 
 
 @pytest.mark.covers("TR-04")
-def test_a_fault_of_the_disk_while_reading_ahead_is_raised(tmp_path):
+def test_a_fault_of_the_disk_while_reading_ahead_is_raised(tmp_path: Path) -> Any:
     class Bad(FileIO):
-        def readinto(self, buffer):
+        def readinto(self, buffer: Any) -> Any:
             if self.tell():
                 raise OSError(errno.EIO, "bad sector")
             return super().readinto(buffer)
@@ -219,7 +220,7 @@ def test_a_fault_of_the_disk_while_reading_ahead_is_raised(tmp_path):
 
 
 @pytest.mark.covers("TR-04")
-def test_only_a_regular_file_is_opened_and_a_fifo_does_not_hang(tmp_path):
+def test_only_a_regular_file_is_opened_and_a_fifo_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "real").write_bytes(b"x")
     (tmp_path / "link").symlink_to("real")
@@ -232,7 +233,7 @@ def test_only_a_regular_file_is_opened_and_a_fifo_does_not_hang(tmp_path):
 
 
 @pytest.mark.covers("TR-02")
-def test_a_file_larger_than_its_limit_is_refused_unread(tmp_path):
+def test_a_file_larger_than_its_limit_is_refused_unread(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(bytes(11))
     with pytest.raises(OSError, match="it has 11 bytes, at most 10"):
         read_small(tmp_path / "big", limit=10)
@@ -240,7 +241,7 @@ def test_a_file_larger_than_its_limit_is_refused_unread(tmp_path):
 
 
 @pytest.mark.covers("TR-04")
-def test_reading_and_hashing_is_nearly_as_fast_as_hashing_alone(tmp_path):
+def test_reading_and_hashing_is_nearly_as_fast_as_hashing_alone(tmp_path: Path) -> Any:
     """The bound is loose because machines are shared; the figure itself is measured by the benchmarks."""
     path = tmp_path / "data"
     path.write_bytes(os.urandom(1 << 20) * 96)

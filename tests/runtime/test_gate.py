@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,7 +78,7 @@ def store(
 
 
 @pytest.mark.covers("TR-03", "TR-04", "TR-05")
-def test_an_engine_built_here_passes_with_its_bytes_header_and_manifest(tmp_path):
+def test_an_engine_built_here_passes_with_its_bytes_header_and_manifest(tmp_path: Path) -> None:
     verified = EngineGate(HOST).validate(store(tmp_path))
     assert bytes(verified.data) == plan()
     assert verified.data.readonly
@@ -87,7 +88,7 @@ def test_an_engine_built_here_passes_with_its_bytes_header_and_manifest(tmp_path
 
 
 @pytest.mark.covers("TR-03")
-def test_the_refusal_names_every_differing_field_with_what_the_file_says_and_the_host_is(tmp_path):
+def test_the_refusal_names_every_differing_field_with_what_the_file_says_and_the_host_is(tmp_path: Path) -> None:
     with pytest.raises(EngineSchemaMismatchError) as caught:
         EngineGate(JP72).validate(store(tmp_path))
     assert caught.value.message == (
@@ -110,7 +111,7 @@ def test_the_refusal_names_every_differing_field_with_what_the_file_says_and_the
         ("module", "p3767-0003", "built on module p3767-0000; this host is module p3767-0003"),
     ],
 )
-def test_each_field_of_the_host_alone_refuses(tmp_path, field, value, words):
+def test_each_field_of_the_host_alone_refuses(tmp_path: Path, field: Any, value: Any, words: Any) -> None:
     with pytest.raises(EngineSchemaMismatchError, match=re.escape(words)):
         EngineGate(replace(HOST, **{field: value})).validate(store(tmp_path))
 
@@ -120,7 +121,7 @@ def test_each_field_of_the_host_alone_refuses(tmp_path, field, value, words):
     ("field", "value"),
     [("sm", "89"), ("jetpack", "6.1"), ("trt", "10.4"), ("precision", "fp32"), ("precision", "int8")],
 )
-def test_an_entry_that_says_other_than_the_name_is_refused(tmp_path, field, value):
+def test_an_entry_that_says_other_than_the_name_is_refused(tmp_path: Path, field: Any, value: Any) -> None:
     entry = replace(store(tmp_path), **{field: value})
     with pytest.raises(EngineSchemaMismatchError, match=f"its entry says {field} {value}, its name {field} "):
         EngineGate(HOST).validate(entry)
@@ -131,13 +132,13 @@ def test_an_entry_that_says_other_than_the_name_is_refused(tmp_path, field, valu
     ("field", "value"),
     [("sm", "89"), ("jetpack", "6.1"), ("trt", "10.4.0"), ("precision", "fp32"), ("sha256", "0" * 64)],
 )
-def test_a_manifest_that_says_other_than_the_engine_is_refused(tmp_path, field, value):
+def test_a_manifest_that_says_other_than_the_engine_is_refused(tmp_path: Path, field: Any, value: Any) -> None:
     with pytest.raises(EngineSchemaMismatchError, match=f"its manifest says {field} {value}"):
         EngineGate(HOST).validate(store(tmp_path, **{field: value}))
 
 
 @pytest.mark.covers("TR-03")
-def test_an_operator_may_count_jetpacks_as_one_and_accept_another_module(tmp_path):
+def test_an_operator_may_count_jetpacks_as_one_and_accept_another_module(tmp_path: Path) -> None:
     entry = store(tmp_path)
     board = replace(HOST, jetpack="6.2.1", module="p3767-0003")
     with pytest.raises(EngineSchemaMismatchError, match="jetpack differs"):
@@ -150,7 +151,7 @@ def test_an_operator_may_count_jetpacks_as_one_and_accept_another_module(tmp_pat
 
 
 @pytest.mark.covers("TR-03", "LO-01")
-def test_an_l4t_that_we_do_not_know_is_a_warning_and_the_other_fields_decide(tmp_path):
+def test_an_l4t_that_we_do_not_know_is_a_warning_and_the_other_fields_decide(tmp_path: Path) -> None:
     entry, lines = store(tmp_path), io.StringIO()
     board = replace(HOST, jetpack="unknown", l4t="36.9.0")
     EngineGate(board, log=EventLog(stream=lines)).validate(entry)
@@ -161,7 +162,7 @@ def test_an_l4t_that_we_do_not_know_is_a_warning_and_the_other_fields_decide(tmp
 
 
 @pytest.mark.covers("TR-03")
-def test_an_engine_named_for_an_unknown_jetpack_does_not_pass_on_a_known_one(tmp_path):
+def test_an_engine_named_for_an_unknown_jetpack_does_not_pass_on_a_known_one(tmp_path: Path) -> None:
     entry = store(tmp_path, NAME.replace("6.2", "unknown"))
     EngineGate(replace(HOST, jetpack="unknown")).validate(entry)
     with pytest.raises(EngineSchemaMismatchError, match="jetpack differs"):
@@ -169,7 +170,7 @@ def test_an_engine_named_for_an_unknown_jetpack_does_not_pass_on_a_known_one(tmp
 
 
 @pytest.mark.covers("TR-03", "TR-01")
-def test_checks_come_in_order_name_host_sidecar_content_manifest_header(tmp_path):
+def test_checks_come_in_order_name_host_sidecar_content_manifest_header(tmp_path: Path) -> None:
     entry = store(tmp_path, data=plan(version=(10, 4, 0, 0)))
     stages = []
     wrong = replace(entry, engine_path=tmp_path / "disk.engine", sha256="0" * 64)
@@ -212,7 +213,7 @@ def test_checks_come_in_order_name_host_sidecar_content_manifest_header(tmp_path
 
 
 @pytest.mark.covers("TR-03", "TR-04")
-def test_any_changed_byte_of_the_content_is_refused(tmp_path):
+def test_any_changed_byte_of_the_content_is_refused(tmp_path: Path) -> None:
     entry = store(tmp_path)
     for position in range(len(plan())):
         data = bytearray(plan())
@@ -223,7 +224,7 @@ def test_any_changed_byte_of_the_content_is_refused(tmp_path):
 
 
 @pytest.mark.covers("TR-03")
-def test_an_engine_that_was_replaced_with_its_sidecars_is_not_the_one_of_the_entry(tmp_path):
+def test_an_engine_that_was_replaced_with_its_sidecars_is_not_the_one_of_the_entry(tmp_path: Path) -> None:
     entry = store(tmp_path)
     store(tmp_path, data=plan(body=b"evil"))
     with pytest.raises(EngineHashMismatchError, match="its entry says"):
@@ -246,7 +247,7 @@ class WatchedDisk(FileSystem):
         disk, size = self, path.stat().st_size
 
         class Watched(FileIO):
-            def readinto(self, buffer):
+            def readinto(self, buffer: Any) -> Any:
                 if disk.instead is not None:
                     raise disk.instead
                 count = super().readinto(buffer)
@@ -263,7 +264,7 @@ class WatchedDisk(FileSystem):
 
 @pytest.mark.covers("TR-04")
 @pytest.mark.parametrize("size", [4, 9 << 20])
-def test_the_engine_is_read_once_and_a_file_swapped_after_that_changes_nothing(tmp_path, size):
+def test_the_engine_is_read_once_and_a_file_swapped_after_that_changes_nothing(tmp_path: Path, size: Any) -> None:
     data = plan(body=b"g" * size)
     entry = store(tmp_path, data=data)
     disk = WatchedDisk()
@@ -277,7 +278,7 @@ def test_the_engine_is_read_once_and_a_file_swapped_after_that_changes_nothing(t
 
 
 @pytest.mark.covers("RT-07")
-def test_a_fault_while_reading_is_an_error_of_the_family_with_its_cause(tmp_path):
+def test_a_fault_while_reading_is_an_error_of_the_family_with_its_cause(tmp_path: Path) -> None:
     entry = store(tmp_path)
     for fault, expected in (
         (OSError(errno.EIO, "Input/output error"), EngineDeserializeError),
@@ -290,7 +291,7 @@ def test_a_fault_while_reading_is_an_error_of_the_family_with_its_cause(tmp_path
 
 @pytest.mark.covers("TR-03")
 @pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "link", "unreadable sidecar"])
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind):
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, kind: Any) -> None:
     entry = store(tmp_path)
     engine = entry.engine_path
     if kind == "link":
@@ -326,8 +327,8 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
     ],
 )
 def test_a_file_that_is_not_what_its_name_says_is_told_apart_though_its_hash_is_right(
-    tmp_path, name, data, host, words
-):
+    tmp_path: Path, name: Any, data: Any, host: Any, words: Any
+) -> None:
     with pytest.raises(EngineSchemaMismatchError, match=re.escape(words)):
         EngineGate(host).validate(store(tmp_path, name, data, host))
 
@@ -337,7 +338,7 @@ def test_a_file_that_is_not_what_its_name_says_is_told_apart_though_its_hash_is_
     ("data", "words"),
     [(b"", "what is there is an empty file"), (POINTER, "a Git LFS pointer"), (plan()[:30], "truncated")],
 )
-def test_a_wrong_hash_with_a_plain_cause_says_the_cause(tmp_path, data, words):
+def test_a_wrong_hash_with_a_plain_cause_says_the_cause(tmp_path: Path, data: Any, words: Any) -> None:
     entry = store(tmp_path)
     entry.engine_path.write_bytes(data)
     with pytest.raises(EngineHashMismatchError, match=words):
@@ -345,20 +346,20 @@ def test_a_wrong_hash_with_a_plain_cause_says_the_cause(tmp_path, data, words):
 
 
 @pytest.mark.covers("TR-05")
-def test_an_rtx_plan_under_its_own_name_passes(tmp_path):
+def test_an_rtx_plan_under_its_own_name_passes(tmp_path: Path) -> None:
     verified = EngineGate(RTX_HOST).validate(store(tmp_path, RTX_NAME, RTX_PLAN, RTX_HOST))
     assert verified.header is not None
     assert verified.header.kind == "tensorrt_rtx"
 
 
 @pytest.mark.covers("TR-05")
-def test_with_header_not_used_the_hash_decides(tmp_path):
+def test_with_header_not_used_the_hash_decides(tmp_path: Path) -> None:
     verified = EngineGate(HOST).validate(store(tmp_path, data=b"a plan of another layout", header="not used"))
     assert (bytes(verified.data), verified.header) == (b"a plan of another layout", None)
 
 
 @pytest.mark.covers("TR-03", "LO-01")
-def test_a_refusal_is_logged_once_with_its_reason(tmp_path):
+def test_a_refusal_is_logged_once_with_its_reason(tmp_path: Path) -> None:
     lines = io.StringIO()
     entry = store(tmp_path)
     sidecar_path(entry.engine_path).unlink()
@@ -371,7 +372,7 @@ def test_a_refusal_is_logged_once_with_its_reason(tmp_path):
 
 
 @pytest.mark.covers("TR-03", "RT-11")
-def test_the_gate_decides_without_importing_anything_heavy(tmp_path):
+def test_the_gate_decides_without_importing_anything_heavy(tmp_path: Path) -> None:
     entry = store(tmp_path)
     code = (
         "import sys; from runtime.gate import EngineGate; from runtime.platform import HostTuple\n"

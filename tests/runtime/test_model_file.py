@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -62,13 +63,13 @@ def every_node(graph: onnx.GraphProto) -> set[tuple[str, str]]:
 
 
 @pytest.mark.covers("TR-06")
-def test_there_are_light_models_to_compare_with():
+def test_there_are_light_models_to_compare_with() -> None:
     assert len(LIGHT) == 9
 
 
 @pytest.mark.covers("TR-06")
 @pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
-def test_facts_of_the_light_models_are_those_that_onnx_reads(path):
+def test_facts_of_the_light_models_are_those_that_onnx_reads(path: Any) -> Any:
     facts, read = read_model_facts(path), onnx.load(path)
     assert facts.ir_version == read.ir_version
     assert facts.producer == read.producer_name
@@ -76,7 +77,7 @@ def test_facts_of_the_light_models_are_those_that_onnx_reads(path):
     assert facts.op_types == every_node(read.graph)
     weights = {tensor.name for tensor in read.graph.initializer}
 
-    def specs(values) -> tuple[TensorSpec, ...]:
+    def specs(values: Any) -> tuple[TensorSpec, ...]:
         return tuple(
             TensorSpec(entry.name, tuple(d.dim_value for d in entry.type.tensor_type.shape.dim), "float32")
             for entry in values
@@ -90,7 +91,7 @@ def test_facts_of_the_light_models_are_those_that_onnx_reads(path):
 
 
 @pytest.mark.covers("TR-06")
-def test_facts_hold_subgraphs_functions_custom_domains_and_free_shapes(tmp_path):
+def test_facts_hold_subgraphs_functions_custom_domains_and_free_shapes(tmp_path: Path) -> None:
     inner = helper.make_graph([helper.make_node("Exp", ["x"], ["z"])], "then", [], [value("z", 2)])
     function = helper.make_function(
         "local", "Twice", ["a"], ["b"], [helper.make_node("Mul", ["a", "a"], ["b"])], [helper.make_opsetid("", 18)]
@@ -124,7 +125,7 @@ def test_facts_hold_subgraphs_functions_custom_domains_and_free_shapes(tmp_path)
 
 
 @pytest.mark.covers("TR-06")
-def test_every_element_type_of_onnx_has_its_numpy_name(tmp_path):
+def test_every_element_type_of_onnx_has_its_numpy_name(tmp_path: Path) -> None:
     for code in TensorProto.DataType.values():
         made = model(numpy_helper.from_array(np.zeros(2, np.float32), "w"))
         made.graph.input[0].type.tensor_type.elem_type = code
@@ -170,7 +171,7 @@ def hosts(tensor: TensorProto) -> dict[str, onnx.ModelProto]:
 
 @pytest.mark.covers("TR-06")
 @pytest.mark.parametrize("place", sorted(hosts(external("w", "w.bin"))))
-def test_external_data_is_found_wherever_a_tensor_may_stand(tmp_path, place):
+def test_external_data_is_found_wherever_a_tensor_may_stand(tmp_path: Path, place: Any) -> None:
     inside = save(tmp_path, hosts(external("w", "sub/w.bin"))[place], "sub/w.bin")
     assert check_external_data(inside) == (tmp_path / "sub/w.bin",)
     outside = save(tmp_path, hosts(external("w", "../w.bin"))[place])
@@ -179,7 +180,7 @@ def test_external_data_is_found_wherever_a_tensor_may_stand(tmp_path, place):
 
 
 @pytest.mark.covers("TR-06")
-def test_a_model_that_onnx_saved_with_external_data_is_read_and_hashed_over_both_files(tmp_path):
+def test_a_model_that_onnx_saved_with_external_data_is_read_and_hashed_over_both_files(tmp_path: Path) -> Any:
     weights = numpy_helper.from_array(np.arange(2000, dtype=np.float32), "w")
     path = tmp_path / "m.onnx"
     onnx.save(model(weights), path, save_as_external_data=True, location="m.onnx.data", size_threshold=0)
@@ -228,7 +229,9 @@ def test_a_model_that_onnx_saved_with_external_data_is_read_and_hashed_over_both
         ("*/_ORT_MEM_ADDR_/*", "cannot be found"),
     ],
 )
-def test_external_data_that_leaves_the_folder_or_is_no_plain_file_is_refused(tmp_path, location, words):
+def test_external_data_that_leaves_the_folder_or_is_no_plain_file_is_refused(
+    tmp_path: Path, location: Any, words: Any
+) -> None:
     path = save(tmp_path / "model", model(external("w", location)), "w.bin", "sub/w.bin", "../outside.bin")
     (tmp_path / "model/link.bin").symlink_to("w.bin")
     (tmp_path / "model/linked").symlink_to("sub")
@@ -255,14 +258,14 @@ def test_external_data_that_leaves_the_folder_or_is_no_plain_file_is_refused(tmp
         (10**18 - 1, 10**18 - 1, "a tensor ends at 1999999999999999998"),
     ],
 )
-def test_a_tensor_beyond_its_external_file_is_refused(tmp_path, offset, length, words):
+def test_a_tensor_beyond_its_external_file_is_refused(tmp_path: Path, offset: Any, length: Any, words: Any) -> None:
     path = save(tmp_path, model(external("w", "w.bin", offset=offset, length=length)), "w.bin")
     with pytest.raises(EngineBuildError, match=re.escape(words)):
         check_external_data(path)
 
 
 @pytest.mark.covers("TR-06")
-def test_external_data_that_is_a_git_lfs_pointer_is_said_to_be_one(tmp_path):
+def test_external_data_that_is_a_git_lfs_pointer_is_said_to_be_one(tmp_path: Path) -> None:
     path = save(tmp_path, model(external("w", "w.bin", length=4096)))
     (tmp_path / "w.bin").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4096\n")
     with pytest.raises(EngineBuildError, match=r"w\.bin is a Git LFS pointer"):
@@ -270,7 +273,7 @@ def test_external_data_that_is_a_git_lfs_pointer_is_said_to_be_one(tmp_path):
 
 
 @pytest.mark.covers("TR-06")
-def test_a_location_that_is_given_twice_is_refused_since_readers_differ_on_it(tmp_path):
+def test_a_location_that_is_given_twice_is_refused_since_readers_differ_on_it(tmp_path: Path) -> None:
     tensor = external("w", "w.bin")
     tensor.external_data.add(key="location", value="../../etc/passwd")
     with pytest.raises(EngineBuildError, match="gives its external location twice"):
@@ -279,7 +282,7 @@ def test_a_location_that_is_given_twice_is_refused_since_readers_differ_on_it(tm
 
 @pytest.mark.covers("TR-06")
 @pytest.mark.parametrize("flag", [b"\x70\x01", b"\x70\x81\x80\x00", b"\x70\x81\x80\x80\x80\x10"])
-def test_every_way_to_write_the_external_flag_is_seen(tmp_path, flag):
+def test_every_way_to_write_the_external_flag_is_seen(tmp_path: Path, flag: Any) -> Any:
     tensor = external("w", "../w.bin")
     tensor.ClearField("data_location")
     raw = tensor.SerializeToString() + flag
@@ -317,7 +320,7 @@ GOOD = model(numpy_helper.from_array(np.zeros(2, np.float32), "w")).SerializeToS
         (bytes(range(128, 256)), "is not an ONNX model"),
     ],
 )
-def test_what_is_no_model_is_told_apart(tmp_path, data, words):
+def test_what_is_no_model_is_told_apart(tmp_path: Path, data: Any, words: Any) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(data)
     for act in (model_sha256, check_external_data, read_model_facts):
@@ -327,7 +330,7 @@ def test_what_is_no_model_is_told_apart(tmp_path, data, words):
 
 
 @pytest.mark.covers("TR-06", "OR-01")
-def test_every_truncation_of_a_model_is_refused(tmp_path):
+def test_every_truncation_of_a_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     for length in range(len(GOOD)):
         path.write_bytes(GOOD[:length])
@@ -336,7 +339,7 @@ def test_every_truncation_of_a_model_is_refused(tmp_path):
 
 
 @pytest.mark.covers("OR-01")
-def test_a_model_path_that_is_missing_a_folder_or_a_fifo_is_a_clear_error(tmp_path):
+def test_a_model_path_that_is_missing_a_folder_or_a_fifo_is_a_clear_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.onnx")
     for name, words in (("none.onnx", "is not in"), (".", "cannot be read"), ("fifo.onnx", "not a regular file")):
         with pytest.raises(EngineBuildError, match=words):
@@ -344,7 +347,7 @@ def test_a_model_path_that_is_missing_a_folder_or_a_fifo_is_a_clear_error(tmp_pa
 
 
 @pytest.mark.covers("TR-06")
-def test_a_model_may_be_reached_through_a_link_and_a_checkpoint_is_hashed_as_it_is(tmp_path):
+def test_a_model_may_be_reached_through_a_link_and_a_checkpoint_is_hashed_as_it_is(tmp_path: Path) -> None:
     path = save(tmp_path / "store", model(external("w", "w.bin")), "w.bin")
     shutil.copy(path, tmp_path / "plain.onnx")
     (tmp_path / "store/link.onnx").symlink_to("m.onnx")
@@ -373,7 +376,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 @pytest.mark.covers("TR-06")
 @settings(max_examples=400, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300) | damaged())
-def test_any_bytes_give_an_answer_or_a_build_error_and_quickly(tmp_path, data):
+def test_any_bytes_give_an_answer_or_a_build_error_and_quickly(tmp_path: Path, data: Any) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(data)
     for act in (check_external_data, read_model_facts, model_sha256):
@@ -384,7 +387,7 @@ def test_any_bytes_give_an_answer_or_a_build_error_and_quickly(tmp_path, data):
 
 
 @pytest.mark.covers("TR-06")
-def test_deep_nesting_and_many_small_fields_take_no_recursion_and_little_time(tmp_path):
+def test_deep_nesting_and_many_small_fields_take_no_recursion_and_little_time(tmp_path: Path) -> None:
     nested = b""
     for _ in range(3000):  # a graph in an attribute of a node of a graph, and so on
         for number in (6, 5, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -34,12 +35,12 @@ names = st.builds(
 @given(names)
 @example(EngineName("a__sm87_jp6.2_trt10.3_fp16.engine", "87", "6.2", "10.3", "fp16"))
 @example(EngineName("a_", "87", "6.2", "10.3", "fp16"))
-def test_parse_is_the_inverse_of_format(name):
+def test_parse_is_the_inverse_of_format(name: Any) -> None:
     assert parse_engine_name(name.format()) == name
 
 
 @given(st.text() | st.from_regex(r"[a-z_]*__sm\w{0,3}_jp[\w.]{0,5}_trt[\w.]{0,6}_(fp16|x)\.engine"))
-def test_any_text_is_refused_or_is_exactly_a_formatted_name(text):
+def test_any_text_is_refused_or_is_exactly_a_formatted_name(text: Any) -> None:
     try:
         name = parse_engine_name(text)
     except EngineSchemaMismatchError:
@@ -47,7 +48,7 @@ def test_any_text_is_refused_or_is_exactly_a_formatted_name(text):
     assert name.format() == text
 
 
-def test_a_name_reads_as_the_requirement_writes_it():
+def test_a_name_reads_as_the_requirement_writes_it() -> None:
     assert EngineName("disk", "87", "6.2", "10.3", "fp16").format() == "disk__sm87_jp6.2_trt10.3_fp16.engine"
     rtx = parse_engine_name("disk__sm89_jpnone_trtrtx1.7_fp16.engine")
     assert (rtx.jetpack, rtx.trt, rtx.is_rtx) == ("none", "rtx1.7", True)
@@ -76,7 +77,7 @@ def test_a_name_reads_as_the_requirement_writes_it():
         (f"{'m' * 180}__sm87_jp6.2_trt10.3_fp16.engine", "model is too long"),
     ],
 )
-def test_every_other_name_is_refused_with_the_part_that_is_wrong(name, words):
+def test_every_other_name_is_refused_with_the_part_that_is_wrong(name: Any, words: Any) -> None:
     with pytest.raises(EngineSchemaMismatchError, match=re.escape(words)):
         parse_engine_name(name)
 
@@ -92,6 +93,6 @@ def test_every_other_name_is_refused_with_the_part_that_is_wrong(name, words):
         ("10.3", "none", False),
     ],
 )
-def test_versions_agree_in_every_part_that_both_give(left, right, same):
+def test_versions_agree_in_every_part_that_both_give(left: Any, right: Any, same: Any) -> None:
     assert same_version(left, right) is same
     assert same_version(right, left) is same

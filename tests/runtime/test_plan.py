@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ def plan(
 
 
 @given(st.sampled_from([b"ftrt", b"vtrt"]), st.tuples(*[st.integers(0, 255)] * 4), st.binary(max_size=64))
-def test_a_header_says_library_version_and_length(tag, version, body):
+def test_a_header_says_library_version_and_length(tag: Any, version: Any, body: Any) -> None:
     data = plan(tag, version, body)
     header = read_plan_header(memoryview(data))
     assert header == PlanHeader("tensorrt" if tag == b"ftrt" else "tensorrt_rtx", version, len(data))
@@ -30,7 +31,7 @@ def test_a_header_says_library_version_and_length(tag, version, body):
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_are_a_header_or_a_refusal(data):
+def test_any_bytes_are_a_header_or_a_refusal(data: Any) -> None:
     try:
         assert read_plan_header(data).length == len(data)
     except EngineSchemaMismatchError as error:
@@ -57,6 +58,6 @@ JSON = b'{"stride": 32}'
         (plan(b"PK\x03\x04"), r"no TensorRT plan: it begins with b'PK\x03\x04'"),
     ],
 )
-def test_what_is_no_whole_plan_is_told_apart(data, words):
+def test_what_is_no_whole_plan_is_told_apart(data: Any, words: Any) -> None:
     with pytest.raises(EngineSchemaMismatchError, match=re.escape(words)):
         read_plan_header(data)

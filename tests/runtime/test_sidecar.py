@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -96,14 +97,14 @@ manifests = st.builds(
 
 @pytest.mark.covers("TR-02")
 @given(manifests)
-def test_a_manifest_round_trips_through_json(made):
+def test_a_manifest_round_trips_through_json(made: Any) -> None:
     assert Manifest.from_json(made.to_json()) == made
     assert Manifest.from_json(made.to_json().encode()) == made
 
 
 @pytest.mark.covers("TR-02")
 @given(st.text() | st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
-def test_any_other_text_is_refused_and_never_crashes(text):
+def test_any_other_text_is_refused_and_never_crashes(text: Any) -> None:
     with pytest.raises(EngineSchemaMismatchError):
         Manifest.from_json(text)
 
@@ -120,7 +121,7 @@ junk = (
 
 @pytest.mark.covers("TR-02")
 @given(st.data())
-def test_a_manifest_with_any_value_replaced_is_refused_or_still_valid(data):
+def test_a_manifest_with_any_value_replaced_is_refused_or_still_valid(data: Any) -> None:
     values = json.loads(manifest(OLD, inputs=(TensorSpec("x", (1, "n"), "float32"),)).to_json())
     values[data.draw(st.sampled_from(sorted(values)))] = data.draw(junk | st.dictionaries(st.text(), junk, max_size=2))
     try:
@@ -163,13 +164,13 @@ def changed(**changes: object) -> str:
         (changed(builder_options={"a": 1}), "expected a mapping from text to text"),
     ],
 )
-def test_a_malformed_manifest_is_refused_with_the_field_that_is_wrong(text, words):
+def test_a_malformed_manifest_is_refused_with_the_field_that_is_wrong(text: Any, words: Any) -> None:
     with pytest.raises(EngineSchemaMismatchError, match=re.escape(words)):
         Manifest.from_json(text)
 
 
 @pytest.mark.covers("TR-02")
-def test_a_huge_manifest_is_refused_unread(tmp_path):
+def test_a_huge_manifest_is_refused_unread(tmp_path: Path) -> None:
     engine = tmp_path / NAME
     with manifest_path(engine).open("wb") as file:
         file.truncate(1 << 40)
@@ -178,7 +179,7 @@ def test_a_huge_manifest_is_refused_unread(tmp_path):
 
 
 @pytest.mark.covers("TR-02")
-def test_sidecar_and_manifest_are_written_beside_the_engine_and_read_back(tmp_path):
+def test_sidecar_and_manifest_are_written_beside_the_engine_and_read_back(tmp_path: Path) -> None:
     engine = tmp_path / NAME
     engine.write_bytes(OLD)
     write_sidecar(engine, sha256_hex(OLD))
@@ -201,7 +202,7 @@ def test_sidecar_and_manifest_are_written_beside_the_engine_and_read_back(tmp_pa
         ("\udcff" * 64, "no SHA-256"),
     ],
 )
-def test_a_sidecar_without_a_hash_of_this_engine_is_refused(tmp_path, text, words):
+def test_a_sidecar_without_a_hash_of_this_engine_is_refused(tmp_path: Path, text: Any, words: Any) -> None:
     engine = tmp_path / NAME
     sidecar_path(engine).write_text(text, errors="surrogateescape")
     with pytest.raises(EngineHashMismatchError, match=re.escape(words)):
@@ -209,7 +210,7 @@ def test_a_sidecar_without_a_hash_of_this_engine_is_refused(tmp_path, text, word
 
 
 @pytest.mark.covers("TR-02")
-def test_a_missing_sidecar_or_manifest_says_what_to_copy(tmp_path):
+def test_a_missing_sidecar_or_manifest_says_what_to_copy(tmp_path: Path) -> None:
     for read in (read_sidecar, read_manifest):
         with pytest.raises(EngineSidecarMissingError, match=r"is missing in .* Copy the \.engine"):
             read(tmp_path / NAME)
@@ -269,7 +270,9 @@ def lay_out(folder: Path, old: bool) -> Path:
 @pytest.mark.covers("TR-02")
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("done", [False, True])
-def test_a_crash_at_any_step_of_publishing_leaves_old_new_or_what_the_gate_refuses(tmp_path, old, done):
+def test_a_crash_at_any_step_of_publishing_leaves_old_new_or_what_the_gate_refuses(
+    tmp_path: Path, old: Any, done: Any
+) -> None:
     disk = FaultyDisk(-1, Exception)
     publish_engine(lay_out(tmp_path, old), NEW, manifest(NEW), fs=disk)
     assert disk.calls > 20
@@ -287,7 +290,7 @@ def test_a_crash_at_any_step_of_publishing_leaves_old_new_or_what_the_gate_refus
 @pytest.mark.covers("TR-02", "RT-09")
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_an_error_at_any_step_of_publishing_leaves_the_files_as_they_were(tmp_path, old, code):
+def test_an_error_at_any_step_of_publishing_leaves_the_files_as_they_were(tmp_path: Path, old: Any, code: Any) -> None:
     disk = FaultyDisk(-1, Exception)
     publish_engine(lay_out(tmp_path, old), NEW, manifest(NEW), fs=disk)
     for step in range(disk.calls - 3 * old):  # the last three drop the old copies
@@ -300,7 +303,7 @@ def test_an_error_at_any_step_of_publishing_leaves_the_files_as_they_were(tmp_pa
 
 
 @pytest.mark.covers("TR-02")
-def test_of_all_mixtures_that_a_power_cut_can_leave_only_the_whole_ones_pass(tmp_path):
+def test_of_all_mixtures_that_a_power_cut_can_leave_only_the_whole_ones_pass(tmp_path: Path) -> None:
     engine = tmp_path / NAME
     versions = {}
     for data in (OLD, NEW):
@@ -327,7 +330,9 @@ def test_of_all_mixtures_that_a_power_cut_can_leave_only_the_whole_ones_pass(tmp
         (NAME, {"trt": "10.16.2.10"}, "trt differ"),
     ],
 )
-def test_an_engine_is_not_published_under_a_name_or_manifest_of_another(tmp_path, name, changes, words):
+def test_an_engine_is_not_published_under_a_name_or_manifest_of_another(
+    tmp_path: Path, name: Any, changes: Any, words: Any
+) -> None:
     with pytest.raises(EngineBuildError, match=words):
         publish_engine(tmp_path / "cache" / name, NEW, manifest(NEW, **changes))
     assert not list(tmp_path.iterdir())
