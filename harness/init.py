@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 from harness.config import parse_configuration
@@ -44,10 +46,14 @@ def write_configuration(target: Path, model: Path | None) -> Path:
     """Write ``target``, which must not exist. Raises ``UsageError`` for a file that is there, or a model that is none."""
     if target.exists():
         raise UsageError(f"{target} exists. Give another --out.")
-    text = _BOARD.format(file=target.name) + (_of(model, target) if model is not None else _example())
-    parse_configuration(text.encode(), target)  # what we hand out must be what we read
+    text = _BOARD.format(file=_comment(target.name)) + (_of(model, target) if model is not None else _example())
     try:
-        write_atomic(target, text.encode())
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{target}, {model}: a file's name is not UTF-8 ({error.reason}). Rename it.") from error
+    parse_configuration(data, target)  # what we hand out must be what we read
+    try:
+        write_atomic(target, data)
     except OSError as error:
         raise UsageError(f"{target} cannot be written: {error.strerror}. Give another --out.") from error
     return target
@@ -69,9 +75,7 @@ def _of(model: Path, target: Path) -> str:
         raise UsageError(f"{model} does not exist. Give the path of an .onnx file.") from None
     except RuntimeCoreError as error:
         raise UsageError(f"{model}: {error}") from error
-    name = (
-        "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in model.stem).strip("._") or "model"
-    )
+    name = re.sub(r"[^A-Za-z0-9._]", "_", model.stem).strip("._") or "model"  # as the configuration has names
     near = model.resolve()
     folder = target.resolve().parent
     path = near.relative_to(folder) if near.is_relative_to(folder) else near
@@ -88,7 +92,7 @@ def _of(model: Path, target: Path) -> str:
 
 
 def _words(spec: TensorSpec) -> str:
-    return f"{spec.name}: {spec.dtype} {list(spec.shape)}"
+    return _comment(f"{spec.name}: {spec.dtype} {list(spec.shape)}")
 
 
 def _key(name: str) -> str:
@@ -97,5 +101,10 @@ def _key(name: str) -> str:
 
 
 def _text(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    """A TOML string: as JSON has it, but for DEL, and with no surrogate pairs."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _comment(text: str) -> str:
+    """On one line, with no control characters, which a TOML comment may not have."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -11,7 +11,8 @@ from typing import Any
 from harness.errors import UsageError
 from harness.pack import load_pack
 from harness.records import RecordError, run_from_text
-from runtime import EngineCacheEntry, EngineGate, RuntimeCoreError, model_sha256
+from runtime import EngineCacheEntry, EngineGate, EngineHashMismatchError, RuntimeCoreError, model_sha256
+from runtime.files import sha256_hex
 from runtime.model_file import check_external_data, read_model_facts
 from runtime.names import parse_engine_name
 from runtime.plan import read_plan_header
@@ -78,7 +79,8 @@ def inspect(path: Path, host: HostTuple | None = None) -> Findings:
 
 def _engine(path: Path, host: HostTuple) -> Findings:
     """Every field on its own first, since one refusal must not hide the others; then the engine check as it will be."""
-    says: dict[str, Any] = {"size": f"{path.stat().st_size} bytes"}
+    data = path.read_bytes()
+    says: dict[str, Any] = {"size": f"{len(data)} bytes"}
     refusals: list[str] = []
     try:
         name = parse_engine_name(path.name)
@@ -86,14 +88,15 @@ def _engine(path: Path, host: HostTuple) -> Findings:
     except RuntimeCoreError as error:
         refusals.append(str(error))
     try:
-        header = read_plan_header(path.read_bytes())
+        header = read_plan_header(data)
         says["plan header"] = f"{header.kind} {'.'.join(map(str, header.version))}, {header.length} bytes"
     except RuntimeCoreError as error:
         refusals.append(str(error))
-    sha256 = ""
+    sha256, is_changed = "", False
     try:
         sha256 = read_sidecar(path)
         says["sidecar sha256"] = sha256
+        is_changed = sha256_hex(data) != sha256
         manifest = json.loads(read_manifest(path).to_json())
         says.update({f"manifest {key}": value for key, value in manifest.items() if value not in (None, "", [], {})})
     except RuntimeCoreError as error:
@@ -104,6 +107,9 @@ def _engine(path: Path, host: HostTuple) -> Findings:
             EngineGate(host).validate(entry)
         except RuntimeCoreError as error:
             refusals.append(str(error))
+            is_changed = is_changed and not isinstance(error, EngineHashMismatchError)  # said once is enough
+    if is_changed:
+        refusals.append(f"its bytes are not those that its sidecar was written for: sha256 {sha256_hex(data)}.")
     return Findings("engine", path, says, tuple(dict.fromkeys(refusals)))
 
 

@@ -18,6 +18,8 @@ import inspect
 import json
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,8 +175,12 @@ class Maker:
         if (folder / "model.json").exists():
             return _read_model(folder)
         self.say(f"{model.name}: making its reference and tolerances (once)")
-        self.cache.mkdir(parents=True, exist_ok=True)
-        (self.cache / "models").mkdir(exist_ok=True)
+        try:
+            (self.cache / "models").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"the cache {self.cache} cannot be written: {error.strerror}. Give another --cache."
+            ) from error
         with tempfile.TemporaryDirectory(dir=self.cache, prefix="making-") as draft:
             from harness.pack_maker import fill
 
@@ -236,23 +242,28 @@ class Maker:
 
 def write_pack(pack: Pack, configuration: Configuration, folder: Path) -> Path:
     """Copy every model of ``pack`` into ``folder`` (new or empty) and write ``pack.json`` last. Returns its path."""
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty. Give a new folder for the pack.")
+    whole = folder.absolute()
     try:
-        for name, model in pack.models.items():
-            shutil.copytree(model.folder, folder / name)
-        table = {
-            "schema": PACK_SCHEMA,
-            "seed": pack.seed,
-            "size": pack.size,
-            "sha256": pack.sha256,
-            "configuration": {"path": Path(configuration.path).name, "sha256": configuration.sha256},
-            "models": {name: _folder_sha256(folder / name) for name in pack.models},
-        }
-        write_atomic(folder / "pack.json", json.dumps(table, indent=1).encode())
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=whole.parent, prefix=f".{whole.name}-") as room:
+            draft = Path(room) / "pack"
+            draft.mkdir()
+            for name, model in pack.models.items():
+                shutil.copytree(model.folder, draft / name)
+            table = {
+                "schema": PACK_SCHEMA,
+                "seed": pack.seed,
+                "size": pack.size,
+                "sha256": pack.sha256,
+                "configuration": {"path": Path(configuration.path).name, "sha256": configuration.sha256},
+                "models": {name: _digests(draft / name) for name in pack.models},
+            }
+            write_atomic(draft / "pack.json", json.dumps(table, indent=1).encode())
+            draft.rename(whole)  # so that no instant shows half a pack
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise UsageError(f"{folder} cannot be written: {error.strerror}. Nothing was left there.") from error
+        raise UsageError(f"{folder} cannot be written: {error.strerror or error}. Nothing was left there.") from error
     return folder / "pack.json"
 
 
@@ -260,21 +271,27 @@ def load_pack(folder: Path) -> Pack:
     """Read a pack, checking every file against its digest. Raises ``UsageError`` that names what was changed."""
     try:
         table = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
-        models: Mapping[str, str] = table["models"]
+        models: Mapping[str, dict[str, str]] = {name: dict(files) for name, files in table["models"].items()}
+        sha256, seed, size = str(table["sha256"]), int(table["seed"]), str(table["size"])
         if table["schema"] > PACK_SCHEMA:
             raise UsageError(f"{folder} is a pack of schema {table['schema']}; this trigate reads {PACK_SCHEMA}.")
     except FileNotFoundError:
         raise UsageError(
             f"{folder} is no pack: it has no pack.json. Make one with `trigate pack CONFIG.toml`."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{folder}/pack.json cannot be read: {error!r}. Make the pack again.") from error
     done = {}
-    for name, digest in models.items():
-        if not (folder / name / "model.json").exists() or _folder_sha256(folder / name) != digest:
-            raise UsageError(f"{folder / name} was changed since the pack was made. Copy or make the pack again.")
+    for name, files in models.items():
+        found = _digests(folder / name)
+        for file in sorted({*files, *found, "model.json"}):
+            if file not in found or found[file] != files.get(file):
+                what = "is missing" if file not in found else "was changed" if file in files else "was put there"
+                raise UsageError(f"{folder / name / file} {what} since the pack was made. Copy or make the pack again.")
         done[name] = _read_model(folder / name)
-    return Pack(done, str(table["sha256"]), int(table["seed"]), str(table["size"]))
+    if _digest_of(done) != sha256:
+        raise UsageError(f"{folder}/pack.json was changed since the pack was made. Copy or make the pack again.")
+    return Pack(done, sha256, seed, size)
 
 
 def _with_feeds(source: SourceModel, feeds: Sequence[Feed], origin: str) -> SourceModel:
@@ -285,7 +302,7 @@ def _read_model(folder: Path) -> ModelPack:
     try:
         value: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         return from_json(ModelPack, {**value, "folder": str(folder)})
-    except (OSError, ValueError, RecordError) as error:
+    except (OSError, ValueError, TypeError, RecordError) as error:
         raise UsageError(f"{folder} is damaged: {error}. Remove it; it is made again.") from error
 
 
@@ -296,10 +313,13 @@ def model_json(pack: ModelPack) -> bytes:
 
 def _read_samples(path: Path) -> list[dict[str, Array]]:
     samples: dict[int, dict[str, Array]] = {}
-    with np.load(path, allow_pickle=False) as arrays:
-        for key in arrays.files:
-            at, _, name = key.partition("/")
-            samples.setdefault(int(at), {})[name] = arrays[key]
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for key in arrays.files:
+                at, _, name = key.partition("/")
+                samples.setdefault(int(at), {})[name] = arrays[key]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"{path} is damaged: {error}. Remove {path.parent}; it is made again.") from error
     return [samples[at] for at in sorted(samples)]
 
 
@@ -323,12 +343,11 @@ def _source_of(factory: Callable[[], Any]) -> str:
     return _file_sha256(Path(path)) if path else ""
 
 
-def _folder_sha256(folder: Path) -> str:
-    seen = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            seen.update(f"{path.relative_to(folder).as_posix()} {_file_sha256(path)}\n".encode())
-    return seen.hexdigest()
+def _digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file in a folder, by its path there."""
+    return {
+        path.relative_to(folder).as_posix(): _file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def _digest_of(models: Mapping[str, ModelPack]) -> str:

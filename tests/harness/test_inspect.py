@@ -1,0 +1,191 @@
+"""`trigate inspect`: each way in which a file is not what it should be is told by its reason, the others beside it."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UsageError
+from harness.inspect import Findings, inspect
+from runtime.files import sha256_hex
+from runtime.names import parse_engine_name
+from runtime.platform import HostTuple
+from runtime.sidecar import Manifest, manifest_path, publish_engine, sidecar_path
+
+HOST = HostTuple("87", "6.2", "10.3.0.30", "36.4.3", "p3767-0000")
+NAME = "disk__sm87_jp6.2_trt10.3_fp16.engine"
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 28\n"
+
+
+def plan(tag: bytes = b"ftrt", version: tuple[int, ...] = (10, 3, 0, 30), body: bytes = b"body") -> bytes:
+    return struct.pack("<4sI8xQ4B", tag, 0, 28 + len(body), *version) + body
+
+
+def engine(folder: Path, data: bytes = b"", name: str = NAME) -> Path:
+    """An engine for the flight's Orin with its sidecar and manifest, whatever its bytes are."""
+    data = data or plan()
+    parts = parse_engine_name(name)
+    digest = sha256_hex(data)
+    publish_engine(
+        folder / name,
+        data,
+        Manifest(
+            sha256=digest,
+            model_sha256=digest,
+            sm=parts.sm,
+            jetpack=parts.jetpack,
+            trt="10.3.0.30",
+            precision=parts.precision,
+            route="polygraphy",
+            builder="test",
+            module="p3767-0000",
+            l4t="36.4.3",
+        ),
+    )
+    return folder / name
+
+
+def only(findings: Findings) -> str:
+    assert not findings.passes
+    (reason,) = findings.refusals
+    assert f"REFUSED: {reason}" in findings.to_text()
+    assert json.loads(json.dumps(findings.to_json()))["refusals"] == [reason]
+    return reason
+
+
+@pytest.mark.covers("TR-02", "TR-05")
+@pytest.mark.parametrize("beside", ["", ".sha256", ".json"])
+def test_an_engine_that_was_built_here_says_what_it_is_and_would_pass(tmp_path: Path, beside: str) -> None:
+    path = engine(tmp_path)
+    found = inspect(path.with_name(path.name + beside), HOST)
+    assert found.passes, found.refusals
+    assert found.says["name"] == "disk, sm87, jp6.2, trt10.3, fp16"
+    assert found.says["plan header"] == "tensorrt 10.3.0.30, 32 bytes"
+    assert found.says["manifest route"] == "polygraphy"
+    assert found.to_text().splitlines()[-1] == "  would pass here"
+
+
+@pytest.mark.covers("TR-01", "TR-03")
+def test_a_renamed_engine_is_refused_and_its_fields_are_named(tmp_path: Path) -> None:
+    path = engine(tmp_path)
+    renamed = tmp_path / "disk__sm87_jp6.2_trt10.3_int8.engine"
+    for old, new in ((path, renamed), (manifest_path(path), manifest_path(renamed))):
+        old.rename(new)
+    sidecar_path(renamed).write_text(sidecar_path(path).read_text().replace(path.name, renamed.name))
+    assert "int8" in only(inspect(renamed, HOST))
+    foreign = renamed.rename(tmp_path / "disk.engine")
+    refusals = inspect(foreign, HOST).refusals
+    assert "is not of the form" in refusals[0]
+    assert "disk.engine.sha256 is missing" in refusals[1]
+
+
+@pytest.mark.covers("TR-05")
+def test_an_engine_of_tensorrt_rtx_under_a_name_of_tensorrt_is_refused(tmp_path: Path) -> None:
+    reason = only(inspect(engine(tmp_path, plan(b"vtrt", (1, 7, 1, 116))), HOST))
+    assert "a plan of TensorRT-RTX under a name of TensorRT" in reason
+
+
+@pytest.mark.covers("TR-05")
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (LFS, "a Git LFS pointer"),
+        (plan()[:-1], "truncated"),
+        (plan() + b"\0", "longer than the plan in it"),
+        (b"PK\3\4" + bytes(40), "no TensorRT plan"),
+        (struct.pack("<I", 2) + b"{}" + plan(), "a foreign prefix"),
+    ],
+    ids=["lfs", "truncated", "longer", "zip", "prefix"],
+)
+def test_bytes_that_are_no_plan_are_refused_by_what_they_are(tmp_path: Path, data: bytes, says: str) -> None:
+    assert says in only(inspect(engine(tmp_path, data), HOST))
+
+
+@pytest.mark.covers("TR-04")
+def test_changed_bytes_are_refused(tmp_path: Path) -> None:
+    path = engine(tmp_path)
+    path.write_bytes(plan(body=b"bodY"))
+    found = inspect(path, HOST)
+    assert sha256_hex(path.read_bytes())[:12] in only(found)
+
+
+@pytest.mark.covers("TR-03")
+def test_neither_another_host_nor_a_missing_manifest_hides_that_bytes_were_changed(tmp_path: Path) -> None:
+    path = engine(tmp_path)
+    path.write_bytes(plan(body=b"bodY"))
+    elsewhere = inspect(path, HostTuple("87", "7.2", "10.16.2.10", "39.2.0", "p3767-0000"))
+    assert len(elsewhere.refusals) == 2
+    assert "this host is sm87 jp7.2 trt10.16" in elsewhere.refusals[0]
+    assert "its bytes are not those" in elsewhere.refusals[1]
+    manifest_path(path).unlink()
+    assert "its bytes are not those" in inspect(path, HOST).refusals[1]
+
+
+@pytest.mark.covers("TR-03")
+@pytest.mark.parametrize("beside", [".sha256", ".json"])
+def test_what_is_missing_beside_an_engine_is_named(tmp_path: Path, beside: str) -> None:
+    path = engine(tmp_path)
+    path.with_name(path.name + beside).unlink()
+    assert f"{path.name}{beside} is missing" in only(inspect(path, HOST))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("absent.engine", "does not exist"),
+        ("notes.txt", "is none of the files"),
+        ("lonely.json", "stands beside no engine"),
+        ("folder", "is neither a pack nor a run folder"),
+    ],
+)
+def test_what_is_no_file_of_ours_is_a_usage_error(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "lonely.json").write_text("{}")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match=says):
+        inspect(tmp_path / name, HOST)
+
+
+def test_a_damaged_run_folder_or_pack_is_refused_with_the_reason(tmp_path: Path) -> None:
+    for name, kind in (("run.json", "run"), ("pack.json", "pack")):
+        folder = tmp_path / kind
+        folder.mkdir()
+        (folder / name).write_text("{")
+        found = inspect(folder, HOST)
+        assert found.kind == kind
+        assert only(found)
+
+
+@pytest.mark.covers("TR-06")
+def test_an_onnx_model_says_its_signature_and_its_operators(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="onnx: not installed")
+    from tests.harness import tiny
+
+    found = inspect(tiny.write_onnx(tmp_path / "tiny.onnx"), HOST)
+    assert found.passes
+    assert found.says["input x"] == "float32 [2, 16]"
+    assert found.says["opsets"] == "ai.onnx 18"
+    assert found.says["operators"] == "Gemm, LayerNormalization, Relu"
+    (tmp_path / "tiny.onnx").write_bytes(LFS)
+    assert "Git LFS" in only(inspect(tmp_path / "tiny.onnx", HOST))
+
+
+@pytest.mark.covers("TR-07")
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch: not installed")
+    from tests.harness import tiny
+
+    found = inspect(tiny.write_checkpoint(tmp_path / "tiny.pt"), HOST)
+    assert (found.says["tensors"], found.passes) == (6, True)
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.mkdir, (tmp_path / "owned",))
+
+    torch.save({"first.weight": Trap()}, tmp_path / "tiny.pt")
+    assert "weights_only=True" in only(inspect(tmp_path / "tiny.pt", HOST))
+    assert not (tmp_path / "owned").exists()
+    torch.save([1, 2], tmp_path / "tiny.pt")
+    assert "expected a state dict" in only(inspect(tmp_path / "tiny.pt", HOST))
