@@ -314,7 +314,7 @@ def model_json(pack: ModelPack) -> bytes:
 def _read_samples(path: Path) -> list[dict[str, Array]]:
     samples: dict[int, dict[str, Array]] = {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves a damaged one open
             for key in arrays.files:
                 at, _, name = key.partition("/")
                 samples.setdefault(int(at), {})[name] = arrays[key]
