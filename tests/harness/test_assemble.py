@@ -1,0 +1,108 @@
+"""From what was asked to models: names, paths, plugins and architectures, each refused in one sentence where it is wrong."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.assemble import House, Request, assemble
+from harness.errors import UsageError
+from harness.run import Job
+from runtime.architectures import ArchitectureRegistry
+
+NOTHING_BUILT = dict.fromkeys(
+    ("BUILD_TENSORRT_RUNTIME", "BUILD_ONNX_TRT_EP_RUNTIME", "BUILD_PYTORCH_FP16_RUNTIME"), "OFF"
+)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    default = tmp_path / "default.toml"
+    default.write_text('[model.disk]\nsource = "flight:disk"\n[model.aliked]\nsource = "flight:aliked"\n')
+    names: Mapping[str, list[str]] = {"flight": ["disk"], "light": ["resnet"]}
+    return House(
+        sources={},
+        source_names=lambda: names,
+        registry=ArchitectureRegistry(),
+        default_config=default,
+        suites=tmp_path,
+        version="0",
+        environ=NOTHING_BUILT,
+        prepare=lambda request, names: None,
+        say=lambda words: None,
+    )
+
+
+def planned(house: House, **asked: Any) -> Job:
+    return assemble(Request(**asked), house, ["trigate", "run"], dry_run=True)
+
+
+def test_without_a_model_all_of_the_configuration_are_planned(house: House) -> None:
+    assert list(planned(house).models) == ["disk", "aliked"]
+
+
+@pytest.mark.covers("T1-03", "FA-05")
+def test_a_runtime_that_was_not_built_is_a_row_with_its_reason_and_its_remedy(house: House) -> None:
+    job = planned(house, tiers=(1,))
+    assert {case.runtime for case in job.cases if case.kind == "parity"} == {"tensorrt", "onnx_trt_ep", "pytorch_fp16"}
+    assert {case.not_run for case in job.cases if case.runtime == "tensorrt"} == {
+        "tensorrt: BUILD_TENSORRT_RUNTIME is off"
+    }
+    assert job.remedies["tensorrt"] == "Set BUILD_TENSORRT_RUNTIME=ON."
+
+
+def test_a_file_is_a_model_whatever_it_is_called(house: House, tmp_path: Path) -> None:
+    path = tmp_path / "my model-é.onnx"
+    path.write_bytes(b"")
+    (model,) = planned(house, models=(str(path),)).models.values()
+    assert (model.name, model.onnx) == ("my_model__", path)
+
+
+def test_a_checkpoint_is_of_the_architecture_that_is_given_or_of_its_own_name(house: House, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.pt"
+    path.write_bytes(b"")
+    (model,) = planned(house, models=(str(path),)).models.values()
+    assert (model.checkpoint, model.architecture) == (path, "tiny")
+    (model,) = planned(house, models=(str(path),), architectures=("ordered=collections:OrderedDict",)).models.values()
+    assert model.architecture == "ordered"
+    assert "ordered" in house.registry
+
+
+def test_a_built_in_model_is_named_by_its_kind_and_light_ones_are_for_fp32(house: House) -> None:
+    (light,) = planned(house, models=("light_resnet",)).models.values()
+    assert (light.source, light.precision) == ("light:resnet", ("fp32",))
+
+
+@pytest.mark.covers("RE-04")
+def test_what_is_named_on_the_command_line_is_required(house: House) -> None:
+    assert set(planned(house, models=("disk",), runtimes=("tensorrt",)).ask.require) == {"tensorrt", "model[disk]"}
+    assert planned(house).ask.require == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("raise ValueError('theirs')", "cannot be imported: ValueError: theirs"),
+        ("def (", "cannot be imported: SyntaxError"),
+        (None, "does not exist, or is no Python file"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_told_by_its_path(
+    house: House, tmp_path: Path, text: str | None, says: str
+) -> None:
+    if text is not None:
+        (tmp_path / "broken_plugin.py").write_text(text)
+    house.default_config.write_text('plugins = ["broken_plugin.py"]\n[model.m]\nonnx = "m.onnx"\n')
+    with pytest.raises(UsageError, match=says) as refused:
+        planned(house)
+    assert "broken_plugin.py" in str(refused.value)
+
+
+def test_a_configuration_without_a_model_is_refused(house: House, tmp_path: Path) -> None:
+    (tmp_path / "empty.toml").write_text("")
+    with pytest.raises(UsageError, match="names no model"):
+        planned(house, config=tmp_path / "empty.toml")
+    with pytest.raises(UsageError, match="names no model"):
+        planned(replace(house, default_config=tmp_path / "empty.toml"))
