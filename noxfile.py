@@ -114,5 +114,5 @@ def types(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """What speed costs, as ratios against a peer in the same run."""
     _install(session, "-e", ".[dev]")
-    files = ("tests/benchmarks/bench_infer.py", "tests/benchmarks/bench_commands.py")
+    files = [f"tests/benchmarks/bench_{name}.py" for name in ("infer", "commands", "files")]
     session.run("python", "-m", "pytest", "-q", *files, *session.posargs)

@@ -21,9 +21,11 @@ from harness.records import Case, Divergence
 from harness.run import Job
 from runtime.architectures import ArchitectureRegistry
 from runtime.config import RuntimeConfig
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, TelemetryUnavailableError
 from runtime.platform import HostTuple, detect_host
 from runtime.protocol import LABELS, InferenceRuntime
+from runtime.thermal import ThermalStatePublisher
+from runtime.thermal_sources import choose_source
 
 __all__ = ["PROFILES", "House", "Request", "assemble", "make_pack"]
 
@@ -159,6 +161,16 @@ def _maker(request: Request, house: House, configuration: Configuration, size: s
     )
 
 
+def _telemetry() -> ThermalStatePublisher | None:
+    """A started publisher, where this host has a source of telemetry; it is a daemon and ends with the process."""
+    try:
+        publisher = ThermalStatePublisher(choose_source())
+    except TelemetryUnavailableError:
+        return None
+    publisher.start()
+    return publisher
+
+
 def _bench(request: Request, house: House, pack: Pack, host: HostTuple) -> Bench:
     threads = request.threads or os.cpu_count() or 1
     try:
@@ -171,23 +183,28 @@ def _bench(request: Request, house: House, pack: Pack, host: HostTuple) -> Bench
         raise UsageError(
             f"--device {request.device}: this host shows no GPU. Pass --device cpu, or see `trigate doctor`."
         )
+    telemetry = _telemetry()
     return Bench(
         packs=pack.models,
         config=config,
-        build=_builder(house, (Path.cwd(),)),
+        build=_builder(house, (Path.cwd(),), telemetry),
         stopping=PROFILES[request.profile],
-        board_state=board_state,
+        board_state=lambda: board_state(telemetry),
         threads={"intra_op": threads},
         seed=request.seed,
     )
 
 
-def _builder(house: House, folders: Sequence[Path]) -> Callable[[str, RuntimeConfig], InferenceRuntime]:
+def _builder(
+    house: House, folders: Sequence[Path], telemetry: ThermalStatePublisher | None
+) -> Callable[[str, RuntimeConfig], InferenceRuntime]:
     def build(runtime: str, config: RuntimeConfig) -> InferenceRuntime:
         if ":" not in runtime:
             from runtime.factory import build_inference_runtime
 
-            return build_inference_runtime(config, architecture_registry=house.registry, environ=house.environ)
+            return build_inference_runtime(
+                config, thermal_publisher=telemetry, architecture_registry=house.registry, environ=house.environ
+            )
         from harness.inputs import resolve_hook
 
         made = resolve_hook(runtime, folders)(config)

@@ -18,6 +18,7 @@ from runtime.config import BUILD_FLAGS, is_built
 from runtime.factory import STRATEGIES
 from runtime.libraries import LIBRARIES, unavailable
 from runtime.platform import HostTuple
+from runtime.thermal import ThermalStatePublisher
 
 __all__ = ["Availability", "availability", "board_state", "environment"]
 
@@ -93,8 +94,18 @@ def _cpu_name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def board_state() -> BoardState:
-    """The state of this machine now, from what can be read at no cost."""
+def board_state(telemetry: ThermalStatePublisher | None = None) -> BoardState:
+    """The state of this machine now, from what costs nothing to read. Without telemetry only the load is known."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    frequency = psutil.cpu_freq()
-    return BoardState(load_1min=load, clock_mhz=frequency.current if frequency else None)
+    if telemetry is None:
+        return BoardState(load_1min=load)
+    now = telemetry.read()
+    if not now.is_telemetry_available:
+        return BoardState(load_1min=load)
+    return BoardState(
+        cpu_temp_c=now.cpu_temp_c,
+        gpu_temp_c=now.gpu_temp_c,
+        clock_mhz=now.measured_clock_mhz,
+        throttled=now.thermal_throttle_active,
+        load_1min=load,
+    )

@@ -95,6 +95,9 @@ class ModelPack:
     folder: str = field(default="", compare=False)
 
     def path(self, name: str) -> Path:
+        """A file of the pack. Raises ``UsageError`` for a name that leads out of it: a pack may come from a stranger."""
+        if Path(name).name != name:
+            raise UsageError(f"the pack of {self.name!r} names the file {name!r}; expected a plain file name.")
         return Path(self.folder) / name
 
     def feeds(self) -> list[dict[str, Array]]:

@@ -56,5 +56,6 @@ class ConsoleProgress(Progress):
         line = Text(f"[{self._done:>{len(str(self._count))}}/{self._count}] ")
         line.append(f"{verdict.outcome.value:<12} ", style=_STYLES[verdict.outcome])
         line.append(f"{verdict.case.id}  ")
-        line.append(verdict.reason, style="dim")
+        brief = verdict.reason.partition(";")[0] if verdict.outcome is Outcome.PASS else verdict.reason
+        line.append(brief, style="dim")
         self.console.print(line, soft_wrap=True, highlight=False)

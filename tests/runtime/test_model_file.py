@@ -401,7 +401,7 @@ def test_deep_nesting_and_many_small_fields_take_no_recursion_and_little_time(tm
     for name in ("deep.onnx", "wide.onnx"):
         start = time.perf_counter()
         read_model_facts(tmp_path / name)
-        assert time.perf_counter() - start < 1.0
+        assert time.perf_counter() - start < 10.0  # a walk that backtracks takes minutes
 
 
 def _varint(number: int) -> bytes:
