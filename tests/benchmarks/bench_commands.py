@@ -53,5 +53,5 @@ def test_run_trigate(benchmark: Any, tmp_path: Path) -> None:
 def test_run_polygraphy(benchmark: Any) -> None:
     from fixtures.light import light_model
 
-    path, _, _ = light_model("squeezenet")
+    path, _, _ = light_model("light_squeezenet")
     _time(benchmark, [str(SCRIPTS / "polygraphy"), "run", str(path), "--onnxrt"], rounds=3)
