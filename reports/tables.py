@@ -146,7 +146,7 @@ def to_csv(frame: pd.DataFrame) -> str:
 
     safe = frame.copy()
     for name in safe.columns:
-        safe[name] = [plain(value) for value in safe[name]]
+        safe[name] = pd.Series([plain(value) for value in safe[name]], index=safe.index)
     return safe.to_csv(index=False, lineterminator="\n")
 
 

@@ -414,6 +414,8 @@ def test_a_runtime_fault_in_any_of_twenty_layers_is_named(transformer: Any) -> N
             missed.append((node.name, first))
         else:
             assert first.local_error == pytest.approx(0.01, rel=0.01)
+            assert first.local_error is not None
+            assert first.noise is not None
             assert first.local_error > 4 * first.noise
     assert len(chosen) == 20
     assert len(missed) <= 1, missed
@@ -441,12 +443,13 @@ def test_a_runtime_that_gives_nan_is_named_at_the_layer(transformer: Any) -> Non
         bend(model, target.name, np.nan)
 
     first = locate_runtime(transformer.path, faulty(poison), transformer.feed, lane="fp32").first
+    assert first is not None
     assert first.layer == target.name
     assert first.local_error is None
     assert "NaN" in first.words
 
 
-def test_the_fp16_lane_forgives_what_the_fp32_lane_does_not(transformer: Any) -> Any:
+def test_the_fp16_lane_forgives_what_the_fp32_lane_does_not(transformer: Any) -> None:
     def rounded(path: Any, feed: Any) -> Any:
         return {
             name: value.astype(np.float16).astype(np.float32) for name, value in run_onnxruntime(path, feed).items()
@@ -459,7 +462,7 @@ def test_the_fp16_lane_forgives_what_the_fp32_lane_does_not(transformer: Any) ->
 # -- a smaller input --------------------------------------------------------------------------------------------------
 
 
-def test_an_input_shrinks_to_the_block_that_fails() -> Any:
+def test_an_input_shrinks_to_the_block_that_fails() -> None:
     feed = {"image": uniform(1, 1, 32, 32), "offset": uniform(4)}
 
     def fails(given: Any) -> Any:
@@ -474,7 +477,7 @@ def test_an_input_shrinks_to_the_block_that_fails() -> Any:
     assert "`offset` all its mean" in words
 
 
-def test_free_dimensions_shrink_together_and_the_batch_first() -> Any:
+def test_free_dimensions_shrink_together_and_the_batch_first() -> None:
     specs = (TensorSpec("a", ("batch", "n", 2), "float32"), TensorSpec("b", ("batch", "n"), "float32"))
     feed = {"a": uniform(4, 16, 2), "b": uniform(4, 16)}
     feed["b"][2] = 3.0
@@ -491,7 +494,7 @@ def test_free_dimensions_shrink_together_and_the_batch_first() -> Any:
     assert words.startswith("batch 1 of 4; n 4 of 16")
 
 
-def test_a_change_that_cannot_be_run_is_not_taken() -> Any:
+def test_a_change_that_cannot_be_run_is_not_taken() -> None:
     def fails(given: Any) -> Any:
         if not given["x"].all():
             raise RuntimeError("out of range")
@@ -501,7 +504,7 @@ def test_a_change_that_cannot_be_run_is_not_taken() -> Any:
     assert small["x"].tolist() == [1, 2, 3]
 
 
-def test_the_search_ends_with_its_budget_and_still_fails() -> Any:
+def test_the_search_ends_with_its_budget_and_still_fails() -> None:
     now = iter(range(10_000))
     asked = []
 

@@ -54,12 +54,13 @@ def random(shape: Any, dtype: Any = np.float32, seed: Any = 0) -> Any:
 
 @pytest.mark.covers("T1-01")
 @pytest.mark.parametrize("path", sorted(LIGHT.glob("*.onnx")), ids=lambda path: path.stem)
-def test_every_light_model_gives_its_stored_output(path: Any) -> None:
+def test_every_light_model_gives_its_stored_output(path: Path) -> None:
     evaluator = OnnxEvaluator(path)
     feed = {}
     for spec in evaluator.inputs:  # the input that ONNX's own runner gives them
-        count = int(np.prod(spec.shape))
-        feed[spec.name] = (np.arange(count).reshape(spec.shape) / count).astype(np.float32)
+        shape = [int(size) for size in spec.shape]
+        count = int(np.prod(shape))
+        feed[spec.name] = (np.arange(count).reshape(shape) / count).astype(np.float32)
     got = evaluator.run(feed)
     for number, spec in enumerate(evaluator.outputs):
         stored = numpy_helper.to_array(onnx.load_tensor(str(path.with_name(f"{path.stem}_output_{number}.pb"))))
@@ -78,6 +79,7 @@ def own_cases() -> Any:
         warnings.simplefilter("ignore")
         cases = collect_testcases(None)
     for case in cases:
+        assert case.model is not None
         if {node.op_type for node in case.model.graph.node} & REPLACED:
             yield case
 
@@ -185,7 +187,7 @@ def test_the_signature_is_that_of_the_model() -> None:
     assert "torch" in evaluator.name
 
 
-def test_after_sees_and_replaces_what_a_node_gives() -> Any:
+def test_after_sees_and_replaces_what_a_node_gives() -> None:
     seen = []
 
     def after(node: Any, results: Any) -> Any:
@@ -197,14 +199,14 @@ def test_after_sees_and_replaces_what_a_node_gives() -> Any:
     assert (got == 7.0).all()
 
 
-def test_before_replaces_what_one_node_reads() -> Any:
+def test_before_replaces_what_one_node_reads() -> None:
     def before(node: Any, values: Any) -> Any:
         return [value * 0 for value in values] if node.name == "shift" else values
 
     assert not OnnxEvaluator(linear()[0]).run({"x": random((2, 4))}, before=before)["y"].any()
 
 
-def test_weights_replaces_every_floating_initializer_for_one_run() -> Any:
+def test_weights_replaces_every_floating_initializer_for_one_run() -> None:
     proto, _, bias = linear()
     evaluator, names = OnnxEvaluator(proto), []
 
@@ -223,7 +225,7 @@ def test_one_node_runs_alone() -> None:
     assert evaluator.run_node(evaluator.nodes[2], [np.array([-1.0, 2.0], np.float32)])[0].tolist() == [0.0, 2.0]
 
 
-def test_values_are_freed_after_their_last_use() -> Any:
+def test_values_are_freed_after_their_last_use() -> None:
     nodes = [helper.make_node("Neg", [f"t{at}"], [f"t{at + 1}"]) for at in range(20)]
     alive = []
     most = 0

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -32,19 +33,19 @@ class Page(HTMLParser):
         self.text = ""
         self.feed(text)
 
-    def handle_starttag(self, tag: Any, attrs: Any) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag: Any, attrs: Any) -> None:
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
 
-    def handle_endtag(self, tag: Any) -> None:
+    def handle_endtag(self, tag: str) -> None:
         if not self.open or self.open.pop() != tag:
             self.disorder.append(tag)
 
-    def handle_data(self, data: Any) -> None:
+    def handle_data(self, data: str) -> None:
         self.text += data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
@@ -52,29 +53,29 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def source(full: Any) -> Any:
+def source(full: Path) -> str:
     return (full / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def page(source: Any) -> Any:
+def page(source: str) -> Page:
     return Page(source)
 
 
-def test_every_element_is_closed_and_every_id_is_there_once(page: Any) -> None:
+def test_every_element_is_closed_and_every_id_is_there_once(page: Page) -> None:
     assert page.disorder == []
     assert page.open == []
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    links = [attributes["href"] for attributes in page.all("a")]
+    links = [attributes["href"] or "" for attributes in page.all("a")]
     assert len(links) > 50
     assert {link.removeprefix("#") for link in links} <= set(ids), "every link leads somewhere on the page"
 
 
-def test_it_stands_alone_without_network_or_script(page: Any, source: Any) -> None:
+def test_it_stands_alone_without_network_or_script(page: Page, source: str) -> None:
     assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in page.elements}
     assert not [a for _, a in page.elements if a.get("src") or any(name.startswith("on") for name in a) or "style" in a]
-    assert all(a["href"].startswith("#") for a in page.all("a"))
+    assert all((a["href"] or "").startswith("#") for a in page.all("a"))
     assert "url(" not in source
     assert "@import" not in source
     policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
@@ -83,7 +84,7 @@ def test_it_stands_alone_without_network_or_script(page: Any, source: Any) -> No
 
 
 @pytest.mark.covers("RE-04")
-def test_the_verdict_stands_first_in_words_then_the_three_rows_that_matter(page: Any) -> None:
+def test_the_verdict_stands_first_in_words_then_the_three_rows_that_matter(page: Page) -> None:
     text = " ".join(page.text.partition("To the verdict")[2].split())
     order = [
         "FAIL. At least one row fails.",
@@ -98,7 +99,7 @@ def test_the_verdict_stands_first_in_words_then_the_three_rows_that_matter(page:
     assert places == sorted(places)
 
 
-def test_hostile_text_is_shown_as_text(page: Any, source: Any) -> None:
+def test_hostile_text_is_shown_as_text(page: Page, source: str) -> None:
     assert "<script" not in source
     assert "<script>alert('x')</script>" in page.text
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", source)
@@ -106,7 +107,7 @@ def test_hostile_text_is_shown_as_text(page: Any, source: Any) -> None:
     assert "عربي" in page.text
 
 
-def test_each_model_has_an_error_plot_per_output_and_a_latency_plot(page: Any, builder: Any) -> None:
+def test_each_model_has_an_error_plot_per_output_and_a_latency_plot(page: Page, builder: ModuleType) -> None:
     for model, outputs in builder.MODELS.items():
         section = page.text.partition(f"\n{model}\n")[2] or page.text
         assert all(f"Error of {output}" in section for output in outputs)
@@ -118,7 +119,7 @@ def test_each_model_has_an_error_plot_per_output_and_a_latency_plot(page: Any, b
     )
 
 
-def test_plots_and_tables_have_names_for_who_cannot_see_them(page: Any) -> None:
+def test_plots_and_tables_have_names_for_who_cannot_see_them(page: Page) -> None:
     bands = [a for a in page.all("svg") if a.get("role") == "img"]
     assert len(page.all("title")) == len(bands) + 1
     assert len(page.all("desc")) == len(bands)
@@ -128,43 +129,43 @@ def test_plots_and_tables_have_names_for_who_cannot_see_them(page: Any) -> None:
     assert [tag for tag, _ in page.elements].count("h1") == 1
 
 
-def test_every_wide_table_can_be_reached_by_keyboard(page: Any) -> None:
+def test_every_wide_table_can_be_reached_by_keyboard(page: Page) -> None:
     wide = [a for a in page.all("div") if a.get("class") == "wide"]
     assert len(wide) == len(page.all("table"))
     assert all(a["tabindex"] == "0" and a["role"] == "region" and a["aria-label"] for a in wide)
 
 
 @pytest.mark.covers("T1-03")
-def test_what_did_not_run_is_told_with_its_reason_and_what_to_do(page: Any) -> None:
+def test_what_did_not_run_is_told_with_its_reason_and_what_to_do(page: Page) -> None:
     assert "tensorrt: not installed" in page.text.partition("Rows that did not run, by reason")[2]
     assert "python -m pip install 'trigate[trt]'" in page.text
 
 
 @pytest.mark.covers("T1-01")
-def test_a_row_shows_where_it_ran_what_it_computed_in_and_that_it_is_no_witness(page: Any) -> None:
+def test_a_row_shows_where_it_ran_what_it_computed_in_and_that_it_is_no_witness(page: Page) -> None:
     assert "onnx_trt_ep[cpu]" in page.text
     assert "fp16 asked, fp32 ran" in page.text
     assert page.text.count("no witness") >= 6
 
 
-def test_a_simulated_row_says_so_on_the_page_and_at_the_row(page: Any) -> None:
+def test_a_simulated_row_says_so_on_the_page_and_at_the_row(page: Page) -> None:
     assert "1 of 68 rows come from a simulated device" in " ".join(page.text.split())
     assert page.text.count("SIMULATED") >= 4
 
 
-def test_figures_have_units_and_intervals_and_a_missing_bound_is_explained(page: Any) -> None:
+def test_figures_have_units_and_intervals_and_a_missing_bound_is_explained(page: Page) -> None:
     assert re.search(r"61\.\d ms \[60\.\d, 61\.\d\]", page.text)
     assert re.search(r"71\.\d ms \[[\d.]+, –\]", page.text)
     assert "the 95 % interval by order statistics; –: too few calls for that bound" in page.text
 
 
-def test_files_that_cannot_be_read_are_said_in_their_place_and_stop_nothing(page: Any) -> None:
+def test_files_that_cannot_be_read_are_said_in_their_place_and_stop_nothing(page: Page) -> None:
     text = " ".join(page.text.split())
     assert "'../../etc/passwd' is not inside the run folder" in text
     assert "outputs/absent.npz cannot be read" in text
 
 
-def test_samples_that_do_not_fit_the_record_are_pointed_out(small: Any, builder: Any) -> None:
+def test_samples_that_do_not_fit_the_record_are_pointed_out(small: Path, builder: ModuleType) -> None:
     import numpy as np
 
     builder.write_samples(
@@ -177,7 +178,7 @@ def test_samples_that_do_not_fit_the_record_are_pointed_out(small: Any, builder:
 
 
 @pytest.mark.parametrize("interrupted", [True, False])
-def test_a_run_that_is_not_complete_says_so_in_the_heading(full: Any, interrupted: Any) -> None:
+def test_a_run_that_is_not_complete_says_so_in_the_heading(full: Path, interrupted: bool) -> None:
     run = replace(
         reports.load(full).run,
         complete=False,
@@ -193,14 +194,16 @@ def test_a_run_that_is_not_complete_says_so_in_the_heading(full: Any, interrupte
     assert f"not reached: the run is {'interrupted' if interrupted else 'not finished'}" in page.text
 
 
-def test_a_run_without_any_row_is_a_page(full: Any) -> None:
+def test_a_run_without_any_row_is_a_page(full: Path) -> None:
     run = replace(reports.load(full).run, planned=(), verdicts=(), exit_code=3, last_line="Nothing ran.")
     page = Page(html.render(full, run, tables.make(run)))
     assert page.disorder == []
     assert "There is no row." in page.text
 
 
-def test_only_the_outputs_nearest_to_their_tolerance_are_plotted_when_there_are_many(small: Any, builder: Any) -> None:
+def test_only_the_outputs_nearest_to_their_tolerance_are_plotted_when_there_are_many(
+    small: Path, builder: ModuleType
+) -> None:
     report = reports.load(small)
     row = next(v for v in report.run.verdicts if v.summary.measurement.errors_file)
     figures = tuple(builder.parity_of(f"output{at}", 1e-4 * (at + 1), 1e-2) for at in range(20))
@@ -224,7 +227,7 @@ def contrast(first: str, second: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", [0, 1])
-def test_every_text_colour_can_be_read_in_both_schemes(scheme: Any) -> None:
+def test_every_text_colour_can_be_read_in_both_schemes(scheme: int) -> None:
     css = Path(html.__file__).with_name("templates") / "report.css"
     block = re.findall(r":root \{(.*?)\}", css.read_text(), re.DOTALL)[scheme]
     colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
@@ -235,7 +238,7 @@ def test_every_text_colour_can_be_read_in_both_schemes(scheme: Any) -> None:
         assert contrast(colours[shape], colours["panel"]) >= 2.4, shape
 
 
-def in_browser(tmp_path: Path, report: Path, width: int) -> dict[str, object]:
+def in_browser(tmp_path: Path, report: Path, width: int) -> dict[str, Any]:
     """The page in a frame of a given width: what a browser says of it."""
     probe = """<iframe id=f style="border:0;width:WIDTHpx;height:900px" src="PAGE"></iframe><pre id=o></pre><script>
     document.getElementById('f').onload = e => { const d = e.target.contentDocument, r = d.documentElement;
@@ -249,13 +252,16 @@ def in_browser(tmp_path: Path, report: Path, width: int) -> dict[str, object]:
     command = [str(BROWSER), *(f"--{switch}" for switch in switches.split()), f"--user-data-dir={tmp_path / 'profile'}"]
     command += ["--virtual-time-budget=4000", "--dump-dom", wrapper.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return json.loads(re.search(r"<pre id=\"o\">(.*?)</pre>", done.stdout, re.DOTALL)[1])
+    said = re.search(r"<pre id=\"o\">(.*?)</pre>", done.stdout, re.DOTALL)
+    assert said is not None
+    seen: dict[str, Any] = json.loads(said[1])
+    return seen
 
 
 @pytest.mark.skipif(BROWSER is None, reason="NOT RUN: no chromium")
 @pytest.mark.parametrize("width", [360, 1280])
 def test_in_a_real_browser_it_fits_the_width_and_text_in_plots_keeps_its_size(
-    full: Any, tmp_path: Path, width: Any
+    full: Path, tmp_path: Path, width: int
 ) -> None:
     seen = in_browser(tmp_path, full / "report.html", width)
     assert seen["h1"] == "FAIL. At least one row fails."
@@ -265,7 +271,7 @@ def test_in_a_real_browser_it_fits_the_width_and_text_in_plots_keeps_its_size(
     assert seen["bars"] > 0.5 * min(width, 500)
 
 
-def test_the_run_of_the_builder_is_what_the_harness_would_write(full: Any) -> None:
+def test_the_run_of_the_builder_is_what_the_harness_would_write(full: Path) -> None:
     run = reports.load(full).run
     assert json.loads((full / "run.json").read_text())["schema"] == 1
     assert len(to_json(run)["verdicts"]) == 68

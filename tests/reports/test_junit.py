@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -36,8 +36,9 @@ def run_of(*verdicts: Verdict, code: int | None = 0, text: str = "x") -> Run:
     )
 
 
-def row(outcome: Outcome, *, required: bool, reason: str = "because", **measured: bool) -> Verdict:
-    return Verdict(Summary(Measurement(case=replace(CASE, required=required), **measured)), outcome, reason)
+def row(outcome: Outcome, *, required: bool, simulated: bool = False, witness: bool = True) -> Verdict:
+    measurement = Measurement(case=replace(CASE, required=required), simulated=simulated, witness=witness)
+    return Verdict(Summary(measurement), outcome, "because")
 
 
 @pytest.mark.parametrize(
@@ -55,32 +56,35 @@ def row(outcome: Outcome, *, required: bool, reason: str = "because", **measured
         (Outcome.INCONCLUSIVE, True, "error"),
     ],
 )
-def test_each_outcome_has_its_element(outcome: Any, required: Any, tag: Any) -> None:
+def test_each_outcome_has_its_element(outcome: Outcome, required: bool, tag: str | None) -> None:
     root = ET.fromstring(
         junit.render(run_of(row(outcome, required=required)).__class__(**vars(run_of(row(outcome, required=required)))))
     )
     case = root.find(".//testcase[@name='disk-tensorrt-fp16-b1']")
+    assert case is not None
     found = [child for child in case if child.tag in ("failure", "error", "skipped")]
     assert [child.tag for child in found] == ([tag] if tag else [])
     assert all(child.get("message") == "because" for child in found)
 
 
 @pytest.mark.parametrize("doubt", [{"simulated": True}, {"witness": False}])
-def test_a_required_pass_that_is_no_evidence_is_an_error(doubt: Any) -> None:
+def test_a_required_pass_that_is_no_evidence_is_an_error(doubt: dict[str, bool]) -> None:
     root = ET.fromstring(junit.render(run_of(row(Outcome.PASS, required=True, **doubt), code=3)))
-    assert "no evidence" in root.find(".//error").get("message")
+    error = root.find(".//error")
+    assert error is not None
+    assert "no evidence" in error.attrib["message"]
 
 
 @pytest.mark.parametrize("code", [2, 3, 4, 130, None])
-def test_the_file_is_never_greener_than_the_exit_code(code: Any) -> None:
+def test_the_file_is_never_greener_than_the_exit_code(code: int | None) -> None:
     root = ET.fromstring(junit.render(run_of(row(Outcome.PASS, required=False), code=code, text="the last line")))
     assert root.get("errors") == "1"
-    assert root.find(".//testsuite[@name='run']/testcase/error").text == "the last line"
+    assert root.findtext(".//testsuite[@name='run']/testcase/error") == "the last line"
     assert ET.fromstring(junit.render(run_of(row(Outcome.PASS, required=False), code=0))).get("errors") == "0"
 
 
 @pytest.mark.covers("T1-03")
-def test_a_planned_row_that_was_not_reached_is_there(full: Any) -> None:
+def test_a_planned_row_that_was_not_reached_is_there(full: Path) -> None:
     from reports.run_folder import read_run
 
     run = read_run(full)
@@ -89,7 +93,7 @@ def test_a_planned_row_that_was_not_reached_is_there(full: Any) -> None:
     assert set(names) >= {case.id for case in run.planned}
 
 
-def test_the_counts_are_those_of_the_elements(full: Any) -> None:
+def test_the_counts_are_those_of_the_elements(full: Path) -> None:
     root = ET.parse(full / "junit.xml").getroot()
     for suite in (root, *root.findall("testsuite")):
         for attribute, tag in (
@@ -98,12 +102,12 @@ def test_the_counts_are_those_of_the_elements(full: Any) -> None:
             ("errors", "error"),
             ("skipped", "skipped"),
         ):
-            assert int(suite.get(attribute)) == len(suite.findall(f".//{tag}"))
-    assert [int(root.get(name)) for name in ("tests", "failures", "errors", "skipped")] == [68, 1, 2, 18]
+            assert int(suite.attrib[attribute]) == len(suite.findall(f".//{tag}"))
+    assert [int(root.attrib[name]) for name in ("tests", "failures", "errors", "skipped")] == [68, 1, 2, 18]
 
 
 @given(st.text())
-def test_any_text_gives_a_file_that_parses(text: Any) -> None:
+def test_any_text_gives_a_file_that_parses(text: str) -> None:
     verdict = Verdict(Summary(Measurement(case=replace(CASE, id=text, model=text))), Outcome.FAIL, text, remedy=text)
     root = ET.fromstring(junit.render(run_of(verdict, text=text)))
     assert len(root.findall(".//failure")) == 1

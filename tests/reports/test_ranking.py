@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 from harness.records import Outcome
 from reports import words
@@ -9,7 +9,7 @@ from reports.ranking import matters
 from reports.run_folder import read_run
 
 
-def test_the_gravest_rows_come_first(full: Any) -> None:
+def test_the_gravest_rows_come_first(full: Path) -> None:
     rows = words.rows_of(read_run(full))
     first, second, third = matters(rows)
     assert first.row.outcome is Outcome.FAIL
@@ -19,20 +19,20 @@ def test_the_gravest_rows_come_first(full: Any) -> None:
     assert third.why.startswith("SIMULATED, so it is no evidence")
 
 
-def test_rows_that_say_the_same_are_one(full: Any) -> None:
+def test_rows_that_say_the_same_are_one(full: Path) -> None:
     rows = [row for row in words.rows_of(read_run(full)) if row.outcome is Outcome.NOT_RUN and row.case.kind != "pair"]
     (only,) = matters(rows)
     assert only.others == len(rows) - 1
     assert only.why == "tensorrt: not installed"
 
 
-def test_when_all_passes_the_row_nearest_to_its_tolerance_is_shown(full: Any) -> None:
+def test_when_all_passes_the_row_nearest_to_its_tolerance_is_shown(full: Path) -> None:
     rows = [row for row in words.rows_of(read_run(full)) if words.is_evidence(row)]
     first = matters(rows)[0]
     assert first.why.startswith("of the rows that pass, the nearest to its tolerance: 28 % of it, at output scores")
 
 
-def test_a_required_row_that_did_not_run_comes_before_one_that_is_not_required(full: Any) -> None:
+def test_a_required_row_that_did_not_run_comes_before_one_that_is_not_required(full: Path) -> None:
     rows = [
         row for row in words.rows_of(read_run(full)) if row.outcome is Outcome.NOT_RUN and row.case.kind == "parity"
     ]

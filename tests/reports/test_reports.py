@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from harness.records import RecordError
 pytestmark = pytest.mark.covers("RE-01")
 
 
-def test_every_file_of_the_layout_is_written_and_named(small: Any) -> None:
+def test_every_file_of_the_layout_is_written_and_named(small: Path) -> None:
     paths = reports.write_reports(small)
     names = {str(path.relative_to(small)) for path in paths}
     assert names >= {
@@ -31,12 +31,12 @@ def test_every_file_of_the_layout_is_written_and_named(small: Any) -> None:
     ]
 
 
-def test_drawn_again_it_is_the_same_to_the_byte(small: Any) -> None:
+def test_drawn_again_it_is_the_same_to_the_byte(small: Path) -> None:
     first = {path: path.read_bytes() for path in reports.write_reports(small)}
     assert {path: path.read_bytes() for path in reports.write_reports(small)} == first
 
 
-def test_a_file_that_cannot_be_put_in_place_leaves_no_half_of_it(small: Any) -> None:
+def test_a_file_that_cannot_be_put_in_place_leaves_no_half_of_it(small: Path) -> None:
     (small / "report.md").mkdir()
     with pytest.raises(OSError, match=r"report\.md"):
         reports.write_reports(small)
@@ -50,7 +50,7 @@ def test_a_folder_that_is_no_run_is_left_as_it_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_million_samples_make_the_page_no_larger(small: Any, builder: Any) -> None:
+def test_a_million_samples_make_the_page_no_larger(small: Path, builder: ModuleType) -> None:
     name = "samples/disk-onnx_trt_ep-fp16-b1-latency.parquet"
     before = next(path for path in reports.write_reports(small) if path.name == "report.html").stat().st_size
     latency_ns = (np.random.default_rng(0).lognormal(0, 0.1, 1_000_000) * 61e6).astype(np.int64)

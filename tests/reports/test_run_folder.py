@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import pyarrow
@@ -27,14 +28,14 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [0.0, 0.2, 0.999])
-def test_a_truncated_run_is_refused_by_name(small: Any, part: Any) -> None:
+def test_a_truncated_run_is_refused_by_name(small: Path, part: float) -> None:
     text = (small / "run.json").read_text()
     (small / "run.json").write_text(text[: int(len(text) * part)])
     with pytest.raises(RecordError, match=r"run\.json: run\.json is not JSON"):
         run_folder.read_run(small)
 
 
-def test_a_newer_schema_is_refused_with_the_version_that_is_read(small: Any) -> None:
+def test_a_newer_schema_is_refused_with_the_version_that_is_read(small: Path) -> None:
     value = json.loads((small / "run.json").read_text())
     (small / "run.json").write_text(json.dumps({**value, "schema": 99}))
     with pytest.raises(RecordError, match=r"has schema 99; this trigate reads up to 1: upgrade"):
@@ -42,13 +43,13 @@ def test_a_newer_schema_is_refused_with_the_version_that_is_read(small: Any) -> 
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"schema": "1"}', "null"])
-def test_json_that_is_no_run_is_refused(tmp_path: Path, text: Any) -> None:
+def test_json_that_is_no_run_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(RecordError, match=r"not a trigate run"):
         run_folder.read_run(tmp_path)
 
 
-def test_a_run_without_a_field_is_refused_by_the_name_of_the_field(small: Any) -> None:
+def test_a_run_without_a_field_is_refused_by_the_name_of_the_field(small: Path) -> None:
     value = json.loads((small / "run.json").read_text())
     del value["seed"]
     (small / "run.json").write_text(json.dumps(value))
@@ -57,20 +58,20 @@ def test_a_run_without_a_field_is_refused_by_the_name_of_the_field(small: Any) -
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00binary", b"[" * 200_000])
-def test_bytes_that_are_no_json_text_are_refused(tmp_path: Path, data: Any) -> None:
+def test_bytes_that_are_no_json_text_are_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "run.json").write_bytes(data)
     with pytest.raises(RecordError, match=r"run\.json"):
         run_folder.read_run(tmp_path)
 
 
-def test_a_lone_surrogate_becomes_a_question_mark_and_other_text_stays(small: Any, builder: Any) -> None:
+def test_a_lone_surrogate_becomes_a_question_mark_and_other_text_stays(small: Path, builder: ModuleType) -> None:
     run = run_folder.read_run(small)
     names = {verdict.case.model for verdict in run.verdicts}
     assert builder.HOSTILE.replace("\ud800", "?") in names
 
 
 @pytest.mark.parametrize("name", ["../outside.parquet", "/etc/hostname", "samples/../../outside.parquet", "a\0b"])
-def test_a_file_outside_the_run_folder_is_not_read(tmp_path: Path, name: Any) -> None:
+def test_a_file_outside_the_run_folder_is_not_read(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     (tmp_path / "outside.parquet").write_bytes(b"secret")
@@ -87,7 +88,7 @@ def test_a_link_that_leaves_the_run_folder_is_not_followed(tmp_path: Path) -> No
         run_folder.read_errors(folder, "inside.npz")
 
 
-def test_calls_keeps_every_measured_call_and_counts_the_rest(tmp_path: Path, builder: Any) -> None:
+def test_calls_keeps_every_measured_call_and_counts_the_rest(tmp_path: Path, builder: ModuleType) -> None:
     latency_ns = np.arange(1, 31) * 1_000_000
     name = builder.write_samples(tmp_path, "samples/a.parquet", latency_ns, warmup=5, failed=2)
     seen = run_folder.calls(run_folder.read_samples(tmp_path, name))
@@ -96,7 +97,7 @@ def test_calls_keeps_every_measured_call_and_counts_the_rest(tmp_path: Path, bui
 
 
 @pytest.mark.parametrize("damage", ["truncate", "columns", "absent"])
-def test_damaged_samples_are_refused_with_their_name(tmp_path: Path, builder: Any, damage: Any) -> None:
+def test_damaged_samples_are_refused_with_their_name(tmp_path: Path, builder: ModuleType, damage: str) -> None:
     name = builder.write_samples(tmp_path, "samples/a.parquet", np.full(30, 1_000_000))
     path = tmp_path / name
     if damage == "truncate":
@@ -109,17 +110,21 @@ def test_damaged_samples_are_refused_with_their_name(tmp_path: Path, builder: An
         run_folder.read_samples(tmp_path, name)
 
 
+def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # the stub takes every keyword for allow_pickle
+
+
 def test_errors_come_back_paired_by_output(tmp_path: Path) -> None:
-    np.savez(tmp_path / "e.npz", **{"a/b/reference": [1.0, 2.0], "a/b/error": [0.1, -0.2]})
+    save(tmp_path / "e.npz", {"a/b/reference": np.array([1.0, 2.0]), "a/b/error": np.array([0.1, -0.2])})
     read = run_folder.read_errors(tmp_path, "e.npz")
     assert list(read) == ["a/b"]
     assert read["a/b"].error.tolist() == [0.1, -0.2]
 
 
 def test_pickled_unpaired_and_damaged_errors_are_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "pickled.npz", **{"a/reference": np.array([{}], object), "a/error": np.array([0.0])})
-    np.savez(tmp_path / "unpaired.npz", **{"a/reference": np.zeros(2), "a/error": np.zeros(3)})
-    np.savez(tmp_path / "alone.npz", **{"a/error": np.zeros(3)})
+    save(tmp_path / "pickled.npz", {"a/reference": np.array([{}], object), "a/error": np.array([0.0])})
+    save(tmp_path / "unpaired.npz", {"a/reference": np.zeros(2), "a/error": np.zeros(3)})
+    save(tmp_path / "alone.npz", {"a/error": np.zeros(3)})
     np.save(tmp_path / "array.npy", np.zeros(3))
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")
     (tmp_path / "empty.npz").write_bytes(b"")

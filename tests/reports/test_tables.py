@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -19,7 +21,7 @@ NAMES |= {"not_run", "task", "divergence", "coverage", "environment"}
 
 
 @pytest.fixture(scope="module")
-def report(full: Any) -> Any:
+def report(full: Path) -> Any:
     return reports.load(full)
 
 
@@ -57,7 +59,7 @@ def test_parity_figures_and_tolerances_are_those_of_the_record(report: Any) -> N
     assert list(lines["output_outcome"]) == ["FAIL"] * len(lines)
 
 
-def test_the_share_of_a_tolerance_is_the_larger_of_worst_and_median(builder: Any) -> None:
+def test_the_share_of_a_tolerance_is_the_larger_of_worst_and_median(builder: ModuleType) -> None:
     figures = builder.parity_of("x", 1.0, 4.0)
     tolerance = replace(figures.tolerance, rel_l2_median=0.5)
     assert tables.share_of_tolerance(figures) == 0.25

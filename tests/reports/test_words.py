@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +29,7 @@ from reports import words
         (-math.inf, "-∞"),
     ],
 )
-def test_a_figure_has_three_digits_and_is_never_a_zero_when_it_is_missing(value: Any, text: Any) -> None:
+def test_a_figure_has_three_digits_and_is_never_a_zero_when_it_is_missing(value: float | None, text: str) -> None:
     assert words.figure(value) == text
 
 
@@ -41,7 +41,7 @@ def test_an_interval_has_its_unit_and_a_dash_for_a_bound_that_is_not_known() -> 
 @pytest.mark.parametrize(
     ("share", "text"), [(None, "–"), (0.0, "0 %"), (0.004, "<1 %"), (0.42, "42 %"), (11.2, "1,120 %"), (math.inf, "∞")]
 )
-def test_a_share_is_told_in_percent(share: Any, text: Any) -> None:
+def test_a_share_is_told_in_percent(share: float | None, text: str) -> None:
     assert words.percent(share) == text
 
 
@@ -51,7 +51,7 @@ def test_plain_text_keeps_every_script_and_loses_what_steers_a_terminal_or_the_d
 
 
 @pytest.mark.covers("T1-03")
-def test_a_planned_row_without_a_verdict_is_not_run_and_keeps_its_place(small: Any) -> None:
+def test_a_planned_row_without_a_verdict_is_not_run_and_keeps_its_place(small: Path) -> None:
     from reports.run_folder import read_run
 
     run = read_run(small)
@@ -63,14 +63,14 @@ def test_a_planned_row_without_a_verdict_is_not_run_and_keeps_its_place(small: A
 
 
 @pytest.mark.covers("RE-04", "T1-01")
-def test_a_pass_that_is_simulated_or_no_witness_is_no_evidence_and_leaves_a_requirement_open(small: Any) -> None:
+def test_a_pass_that_is_simulated_or_no_witness_is_no_evidence_and_leaves_a_requirement_open(small: Path) -> None:
     from reports.run_folder import read_run
 
     row = next(
         v for v in read_run(small).verdicts if v.outcome is Outcome.PASS and v.case.required and words.is_evidence(v)
     )
     for change in ({"simulated": True}, {"witness": False}):
-        measurement = replace(row.summary.measurement, **change)
+        measurement = replace(row.summary.measurement, **change)  # type: ignore[arg-type]  # fields by name
         doubtful = replace(row, summary=replace(row.summary, measurement=measurement))
         assert not words.is_evidence(doubtful)
         assert words.is_open(doubtful)
@@ -83,7 +83,7 @@ def test_a_pass_that_is_simulated_or_no_witness_is_no_evidence_and_leaves_a_requ
     ("code", "word"),
     [(0, "PASS"), (1, "FAIL"), (3, "OPEN"), (4, "INTERNAL ERROR"), (130, "INTERRUPTED"), (None, "NOT FINISHED")],
 )
-def test_every_exit_code_has_its_words(small: Any, code: Any, word: Any) -> None:
+def test_every_exit_code_has_its_words(small: Path, code: int | None, word: str) -> None:
     from reports.run_folder import read_run
 
     run = replace(read_run(small), exit_code=code)
@@ -91,7 +91,7 @@ def test_every_exit_code_has_its_words(small: Any, code: Any, word: Any) -> None
     assert words.headline(run).endswith(".")
 
 
-def test_a_run_without_a_last_line_says_the_counts_so_far(small: Any) -> None:
+def test_a_run_without_a_last_line_says_the_counts_so_far(small: Path) -> None:
     from reports.run_folder import read_run
 
     run = read_run(small)

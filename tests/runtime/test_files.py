@@ -164,7 +164,7 @@ def test_a_group_is_wholly_on_disk_before_the_first_rename(tmp_path: Path) -> No
 
 @pytest.mark.covers("TR-04")
 @pytest.mark.parametrize("size", [0, 1, 4 << 20, (4 << 20) + 1, 13_000_001])
-def test_what_is_read_is_the_file_and_its_hash(tmp_path: Path, size: Any) -> None:
+def test_what_is_read_is_the_file_and_its_hash(tmp_path: Path, size: int) -> None:
     path = tmp_path / "data"
     path.write_bytes((b"0123456789" * (size // 10 + 1))[:size])
     with open_regular(path) as file:
@@ -176,7 +176,7 @@ def test_what_is_read_is_the_file_and_its_hash(tmp_path: Path, size: Any) -> Non
 
 @pytest.mark.covers("TR-04")
 @pytest.mark.parametrize("size", [1000, 9 << 20])
-def test_short_reads_are_all_hashed(tmp_path: Path, size: Any) -> Any:
+def test_short_reads_are_all_hashed(tmp_path: Path, size: int) -> None:
     class Short(FileIO):
         def readinto(self, buffer: Any) -> Any:
             return super().readinto(memoryview(buffer)[: len(buffer) // 3 + 1])
@@ -190,7 +190,7 @@ def test_short_reads_are_all_hashed(tmp_path: Path, size: Any) -> Any:
 
 @pytest.mark.covers("TR-04")
 @pytest.mark.parametrize("size", [1000, 9 << 20])
-def test_a_file_that_shrinks_while_it_is_read_is_an_error_and_not_zeros(tmp_path: Path, size: Any) -> Any:
+def test_a_file_that_shrinks_while_it_is_read_is_an_error_and_not_zeros(tmp_path: Path, size: int) -> None:
     class Shrinking(FileIO):
         def readinto(self, buffer: Any) -> Any:
             os.truncate(self.fileno(), size // 2)
@@ -203,7 +203,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error_and_not_zeros(tmp_path
 
 
 @pytest.mark.covers("TR-04")
-def test_a_fault_of_the_disk_while_reading_ahead_is_raised(tmp_path: Path) -> Any:
+def test_a_fault_of_the_disk_while_reading_ahead_is_raised(tmp_path: Path) -> None:
     class Bad(FileIO):
         def readinto(self, buffer: Any) -> Any:
             if self.tell():

@@ -8,20 +8,23 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-onnx = pytest.importorskip("onnx", reason="onnx: not installed")
+if TYPE_CHECKING:
+    import onnx
+else:
+    onnx = pytest.importorskip("onnx", reason="onnx: not installed")
 
-import numpy as np  # noqa: E402 - after the check for onnx
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - after the check for onnx
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
 
-from runtime.data import TensorSpec  # noqa: E402 - after the check for onnx
-from runtime.errors import EngineBuildError  # noqa: E402 - after the check for onnx
-from runtime.model_file import check_external_data, model_sha256, read_model_facts  # noqa: E402 - after the check
+from runtime.data import TensorSpec
+from runtime.errors import EngineBuildError
+from runtime.model_file import check_external_data, model_sha256, read_model_facts
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
 
@@ -69,7 +72,7 @@ def test_there_are_light_models_to_compare_with() -> None:
 
 @pytest.mark.covers("TR-06")
 @pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
-def test_facts_of_the_light_models_are_those_that_onnx_reads(path: Any) -> Any:
+def test_facts_of_the_light_models_are_those_that_onnx_reads(path: Path) -> None:
     facts, read = read_model_facts(path), onnx.load(path)
     assert facts.ir_version == read.ir_version
     assert facts.producer == read.producer_name
@@ -180,7 +183,7 @@ def test_external_data_is_found_wherever_a_tensor_may_stand(tmp_path: Path, plac
 
 
 @pytest.mark.covers("TR-06")
-def test_a_model_that_onnx_saved_with_external_data_is_read_and_hashed_over_both_files(tmp_path: Path) -> Any:
+def test_a_model_that_onnx_saved_with_external_data_is_read_and_hashed_over_both_files(tmp_path: Path) -> None:
     weights = numpy_helper.from_array(np.arange(2000, dtype=np.float32), "w")
     path = tmp_path / "m.onnx"
     onnx.save(model(weights), path, save_as_external_data=True, location="m.onnx.data", size_threshold=0)
@@ -282,7 +285,7 @@ def test_a_location_that_is_given_twice_is_refused_since_readers_differ_on_it(tm
 
 @pytest.mark.covers("TR-06")
 @pytest.mark.parametrize("flag", [b"\x70\x01", b"\x70\x81\x80\x00", b"\x70\x81\x80\x80\x80\x10"])
-def test_every_way_to_write_the_external_flag_is_seen(tmp_path: Path, flag: Any) -> Any:
+def test_every_way_to_write_the_external_flag_is_seen(tmp_path: Path, flag: Any) -> None:
     tensor = external("w", "../w.bin")
     tensor.ClearField("data_location")
     raw = tensor.SerializeToString() + flag

@@ -58,7 +58,7 @@ def manifest(data: bytes, **changes: object) -> Manifest:
         module="p3767-0000",
         l4t="36.4.3",
     )
-    return replace(made, **changes)
+    return replace(made, **changes)  # type: ignore[arg-type]  # fields by name
 
 
 def entry(engine: Path, data: bytes) -> EngineCacheEntry:
@@ -226,7 +226,7 @@ class FaultyDisk(FileSystem):
     def __init__(self, at: int, fault: Callable[[], BaseException], *, done: bool = False) -> None:
         self.at, self.fault, self.done, self.calls = at, fault, done, 0
 
-    def act(self, name: str, *arguments: object) -> object:
+    def act(self, name: str, *arguments: Any) -> Any:
         self.calls += 1
         now = self.calls - 1
         if now == self.at and self.done:
@@ -237,10 +237,12 @@ class FaultyDisk(FileSystem):
             raise self.fault()
         return getattr(FileSystem, name)(self, *arguments)
 
+    def write(self, descriptor: int, data: memoryview) -> int:
+        return int(self.act("write", descriptor, data[: len(data) // 2 + 1]))
+
 
 for call in ("create", "fsync", "rename", "unlink", "fsync_folder"):
     setattr(FaultyDisk, call, lambda self, *arguments, _name=call: self.act(_name, *arguments))
-FaultyDisk.write = lambda self, descriptor, data: self.act("write", descriptor, data[: len(data) // 2 + 1])
 
 
 def accepted(engine: Path) -> set[bytes]:
