@@ -67,7 +67,7 @@ def judge_semantic(
             tolerance,
             rel_l2_max=None if tolerance.rel_l2_max is None else 2 * tolerance.rel_l2_max,
             rel_l2_median=None if tolerance.rel_l2_median is None else 2 * tolerance.rel_l2_median,
-            why=f"{tolerance.why} Twice: two fp32 artifacts, each one tolerance from the truth.".strip(),
+            why=f"{tolerance.why}; doubled, since each artifact may be one tolerance from the truth",
         )
         for name, tolerance in pack.tolerances["fp32"].items()
     }
@@ -208,7 +208,11 @@ def last_line(verdicts: Sequence[Verdict], require: Sequence[str]) -> str:
 def _judged(summary: Summary, checks: Sequence[Check], pack: ModelPack) -> Verdict:
     inputs = _same_inputs(summary.measurement, pack)
     deciding = inputs if inputs.outcome is Outcome.FAIL else worst(checks)
-    reason = deciding.reason if summary.measurement.witness else f"{deciding.reason}; {summary.measurement.notes[-1]}"
+    reason = (
+        deciding.reason
+        if summary.measurement.witness
+        else f"{deciding.reason.rstrip('.')}; {summary.measurement.notes[-1]}"
+    )
     return Verdict(summary, deciding.outcome, reason, (inputs, *checks))
 
 
