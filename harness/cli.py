@@ -57,11 +57,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if isinstance(error, RuntimeCoreError):
             return _refuse(str(error), arguments)
+        if _was_interrupted(error):
+            print("Interrupted.", file=sys.stderr)
+            return 130
         import traceback
 
         traceback.print_exc()
         print(f"trigate: internal error: {error!r}. Please report it with the lines above.", file=sys.stderr)
         return 4
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: torch's exporter wraps a KeyboardInterrupt into an error of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _refuse(sentence: str, arguments: argparse.Namespace) -> int:
@@ -312,13 +322,32 @@ def _prepare(request: Request, names: Sequence[str]) -> None:
     """Make several model packs at once, a process and one thread each: small operators gain nothing from threads."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
     from runtime.threads import thread_environment, usable_cores
 
     os.environ.update(thread_environment(1))  # for the children, which read it when they import torch
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(usable_cores(), len(names)), mp_context=spawn) as pool:
-        list(pool.map(_prepare_one, [request] * len(names), names))
+    count = min(usable_cores(), len(names))
+    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_end_quietly) as pool:
+        try:
+            list(pool.map(_prepare_one, [request] * len(names), names))
+        except (
+            BrokenProcessPool
+        ):  # a child was killed, for memory perhaps: the parent makes what is missing, one by one
+            return
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+def _end_quietly() -> None:
+    """In a child: Ctrl-C is the parent's; when the parent ends it, half-made folders are removed on the way out."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def _prepare_one(request: Request, name: str) -> None:

@@ -170,7 +170,9 @@ def unmet(verdicts: Sequence[Verdict], require: Sequence[str]) -> list[str]:
         if not rows:
             words.append(f"required {requirement}: it has no row")
         elif lacking:
-            first = f"{lacking[0].case.id}: {lacking[0].reason}"
+            measurement = lacking[0].summary.measurement
+            why = lacking[0].reason.partition(";")[0] if measurement.witness else measurement.notes[-1]
+            first = f"{lacking[0].case.id}: {lacking[0].outcome.value}, {why}"
             words.append(f"required {requirement}: {len(lacking)} of {len(rows)} rows do not show it ({first})")
     return words
 
