@@ -15,17 +15,18 @@ from harness.config import Configuration, ModelConfig, load_configuration, parse
 from harness.errors import UsageError, did_you_mean
 from harness.host import availability, board_state, environment
 from harness.measure import Bench, Stopping
-from harness.pack import Maker, Pack, Source, load_pack
+from harness.pack import Maker, ModelPack, Pack, Source, load_pack
 from harness.plan import Ask
 from harness.records import Case, Divergence
 from harness.run import Job
 from runtime.architectures import ArchitectureRegistry
 from runtime.config import RuntimeConfig
-from runtime.errors import ConfigError, TelemetryUnavailableError
+from runtime.errors import ConfigError, RuntimeCoreError, TelemetryUnavailableError
 from runtime.platform import HostTuple, detect_host
 from runtime.protocol import LABELS, InferenceRuntime
 from runtime.thermal import ThermalStatePublisher
 from runtime.thermal_sources import choose_source
+from runtime.threads import reported_threads, usable_cores
 
 __all__ = ["PROFILES", "House", "Request", "assemble", "make_pack"]
 
@@ -85,7 +86,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     if request.board and board is None:
         hint = did_you_mean(request.board, configuration.boards)
         raise UsageError(f"--board: {configuration.path} has no board {request.board!r}. {hint}")
-    runtimes = tuple(_runtime(word) for word in request.runtimes) or LABELS
+    runtimes = tuple(dict.fromkeys(_runtime(word) for word in request.runtimes)) or LABELS
     require = planning.requirements(
         [*request.runtimes, *(parse_requirement(word, "--require") for word in request.require)],
         board,
@@ -98,7 +99,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     size = request.size or ("flight" if host.sm != "none" else "small")
     if request.pack is not None:
         pack = load_pack(request.pack)
-        models = _packed(pack, models, request)
+        models = _packed(pack, models, request, broken)
     elif dry_run:
         pack = Pack({}, "", request.seed, size)
     else:
@@ -172,7 +173,7 @@ def _telemetry() -> ThermalStatePublisher | None:
 
 
 def _bench(request: Request, house: House, pack: Pack, host: HostTuple) -> Bench:
-    threads = request.threads or os.cpu_count() or 1
+    threads = usable_cores() if request.threads is None else request.threads
     try:
         config = RuntimeConfig(
             engine_cache_dir=request.cache.expanduser() / "engines", device=request.device, intra_op_threads=threads
@@ -190,7 +191,7 @@ def _bench(request: Request, house: House, pack: Pack, host: HostTuple) -> Bench
         build=_builder(house, (Path.cwd(),), telemetry),
         stopping=PROFILES[request.profile],
         board_state=lambda: board_state(telemetry),
-        threads={"intra_op": threads},
+        threads={"intra_op": threads, **reported_threads(house.environ)},
         seed=request.seed,
     )
 
@@ -207,7 +208,12 @@ def _builder(
             )
         from harness.inputs import resolve_hook
 
-        made = resolve_hook(runtime, folders)(config)
+        try:
+            made = resolve_hook(runtime, folders)(config)
+        except (UsageError, RuntimeCoreError):
+            raise
+        except Exception as error:
+            raise UsageError(f"--runtime {runtime} cannot be made: {type(error).__name__}: {error}.") from error
         if not isinstance(made, InferenceRuntime):
             raise UsageError(
                 f"--runtime {runtime}: {type(made).__name__} is no InferenceRuntime: it lacks a method of the protocol."
@@ -224,9 +230,19 @@ def _diagnoser(
         from harness.diagnose import Diagnosis
 
         model = next(model for model in models if model.name == case.model)
-        return Diagnosis(bench, house.registry, model, request.seed, request.config).explain(case, folder)
+        return Diagnosis(bench, house.registry, model, _how_to_ask(model, request)).explain(case, folder)
 
     return diagnose
+
+
+def _how_to_ask(model: ModelConfig, request: Request) -> tuple[str, ...]:
+    """The words of the command line that lead to this model again, from any folder."""
+    words = [str(request.config.resolve())] if request.config else []
+    given = next((word for word in request.models if Path(word).exists() and Path(word).stem == model.name), "")
+    words += ["--model", str(Path(given).resolve()) if given else model.name]
+    for architecture in request.architectures:
+        words += ["--architecture", architecture]
+    return (*words, "--size", request.size or "small", "--seed", str(request.seed), "--device", request.device)
 
 
 def _settings(request: Request, size: str, configuration: Configuration) -> dict[str, str]:
@@ -265,6 +281,10 @@ def _models(request: Request, house: House) -> tuple[Configuration, list[ModelCo
         models = list(configuration.models.values())
     if not models:
         raise UsageError(f"{configuration.path} names no model. Add [model.NAME], or give --model FILE.onnx.")
+    names = [model.name for model in models]
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), "")
+    if twice:
+        raise UsageError(f"--model: two models are called {twice!r}, and rows are named after them. Rename one file.")
     if request.inputs and len(models) != 1:
         raise UsageError(f"--inputs is for one model, and {len(models)} are asked for. Name it with --model.")
     if request.inputs:
@@ -283,7 +303,7 @@ def _named(word: str, request: Request, house: House, configuration: Configurati
             names = [entry.partition("=")[0] for entry in request.architectures] or [path.stem]
             return ModelConfig(stem, checkpoint=path, architecture=names[0], inputs=request.inputs)
         return ModelConfig(stem, onnx=path, inputs=request.inputs)
-    for name in (word, path.stem):
+    for name in (word, word.removesuffix(".onnx")):
         if name in built_in:
             # the onnx package's light models are for parity in fp32: their made-up weights overflow fp16
             return ModelConfig(
@@ -294,22 +314,30 @@ def _named(word: str, request: Request, house: House, configuration: Configurati
     raise UsageError(f"--model: {word!r} is no model. {did_you_mean(word, [*configuration.models, *built_in])}")
 
 
-def _packed(pack: Pack, models: Sequence[ModelConfig], request: Request) -> list[ModelConfig]:
-    """The configuration's models that the pack holds; those that only the pack knows as plain ones."""
-    known = {model.name: model for model in models}
-    absent = [name for name in known if name not in pack.models and request.models]
-    if absent:
-        raise UsageError(f"--model: the pack has no {absent[0]!r}. {did_you_mean(absent[0], pack.models)}")
-    plain = {
-        name: ModelConfig(
-            name,
-            onnx=packed.path(packed.onnx) if packed.onnx else None,
-            checkpoint=Path(packed.checkpoint) if packed.checkpoint else None,
-        )
-        for name, packed in pack.models.items()
-        if not request.models
-    }
-    return [known.get(name) or plain[name] for name in pack.models if name in known or name in plain]
+def _packed(pack: Pack, models: Sequence[ModelConfig], request: Request, broken: dict[str, str]) -> list[ModelConfig]:
+    """The models that were asked for, as the pack has them; one that it lacks goes into ``broken``.
+
+    Without a configuration and without --model these are all models of the pack.
+    """
+    if request.config is None and not request.models:
+        return [_as_packed(packed) for packed in pack.models.values()]
+    for model in models:
+        if model.name not in pack.models:
+            if request.models:
+                raise UsageError(f"--model: the pack has no {model.name!r}. {did_you_mean(model.name, pack.models)}")
+            broken[model.name] = f"the pack {request.pack} has no model {model.name!r}: make the pack again"
+    return list(models)
+
+
+def _as_packed(packed: ModelPack) -> ModelConfig:
+    """What a pack alone says of a model."""
+    return ModelConfig(
+        packed.name,
+        onnx=packed.path(packed.onnx) if packed.onnx else None,
+        checkpoint=packed.path(packed.checkpoint) if packed.checkpoint else None,
+        architecture=packed.architecture,
+        precision=packed.precision,
+    )
 
 
 def _import_plugin(path: Path) -> None:

@@ -33,13 +33,16 @@ examples:
   trigate run --model light_squeezenet --tier 1  a model of the onnx package, with its expected outputs
   trigate run my.toml --require tensorrt         fails with exit code 3 where TensorRT shows nothing
   trigate run my.toml --dry-run                  which rows there would be, and why some cannot run
+  trigate run -- -k disk                         what comes after -- goes to pytest: -k, -m, -p, ...
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command ``trigate``: parse, do, and end with the exit code of RE-04."""
-    arguments = _parser().parse_args(argv)
-    arguments.command_line = ["trigate", *(sys.argv[1:] if argv is None else argv)]
+    words = list(sys.argv[1:] if argv is None else argv)
+    cut = words.index("--") if "--" in words else len(words)
+    arguments = _parser().parse_args(words[:cut])
+    arguments.command_line, arguments.pytest = ["trigate", *words], words[cut + 1 :]
     from harness.errors import UsageError
 
     try:
@@ -49,9 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output went away: nothing is wrong with the run
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         from runtime.errors import RuntimeCoreError
 
@@ -172,7 +172,6 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the rows that there would be, and stop")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="append report.md to FILE (a CI job's summary)")
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
-    parser.add_argument("pytest", nargs="*", metavar="-- PYTEST ARGUMENTS", help="passed on: -k, -m, -p, ...")
 
 
 def _add_pack(commands: Any) -> None:
@@ -221,7 +220,11 @@ def _run(arguments: argparse.Namespace) -> int:
         written = _write_reports(folder.path)
     if arguments.summary is not None:
         _append(arguments.summary, folder.path / "report.md")
-    _print_end(finished, out, written, arguments)
+    try:
+        _print_end(finished, out, written, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output went away, and the exit code must stay the run's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 4 if finished.exit_code is None else finished.exit_code
 
 
@@ -324,9 +327,8 @@ def _prepare(request: Request, names: Sequence[str]) -> None:
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    from runtime.threads import thread_environment, usable_cores
+    from runtime.threads import usable_cores
 
-    os.environ.update(thread_environment(1))  # for the children, which read it when they import torch
     spawn = multiprocessing.get_context("spawn")
     count = min(usable_cores(), len(names))
     with ProcessPoolExecutor(count, mp_context=spawn, initializer=_end_quietly) as pool:
@@ -343,9 +345,12 @@ def _prepare(request: Request, names: Sequence[str]) -> None:
 
 
 def _end_quietly() -> None:
-    """In a child: Ctrl-C is the parent's; when the parent ends it, half-made folders are removed on the way out."""
+    """In a child: one thread; Ctrl-C is the parent's; when that ends it, half-made folders are removed on the way out."""
     import signal
 
+    from runtime.threads import thread_environment
+
+    os.environ.update(thread_environment(1))  # torch reads it when it is imported, which is later
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 

@@ -37,13 +37,12 @@ SEARCH_BUDGET_S = 60.0
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Explains one failed row. ``config``: the configuration file of the run, for the command that reproduces it."""
+    """Explains one failed row. ``words``: of the command line, that lead to this model again."""
 
     bench: Bench
     registry: ArchitectureRegistry
     model: ModelConfig
-    seed: int
-    config: Path | None
+    words: tuple[str, ...]
 
     def explain(self, case: Case, folder: Path) -> Divergence:
         """Everything that can be found out within the budgets; files go to ``failures/<case id>/`` of the run folder."""
@@ -95,7 +94,7 @@ class Diagnosis:
                 None, notes=(*notes, "layer by layer only models with an ONNX file on a runtime of ONNX are searched")
             )
         artifact = self.bench.artifact(case)
-        found = locate_runtime(artifact, self.bench.candidate(case), feed, lane=case.lane, seed=self.seed)
+        found = locate_runtime(artifact, self.bench.candidate(case), feed, lane=case.lane, seed=self.bench.seed)
         return replace(found, notes=(*notes, *found.notes))
 
     def _module(self, case: Case) -> Any:
@@ -156,13 +155,8 @@ class Diagnosis:
         )
 
     def _command(self, case: Case, inputs: Path) -> str:
-        named = [str(self.config)] if self.config else []
-        return shlex.join(
-            [
-                *("trigate", "run", *named, "--tier", "1", "--model", case.model, "--runtime", case.runtime),
-                *("--inputs", str(inputs), "--seed", str(self.seed), "--device", self.bench.config.device),
-            ]
-        )
+        again = ["--tier", "1", "--runtime", case.runtime, "--inputs", str(inputs.resolve())]
+        return shlex.join(["trigate", "run", *self.words, *again])
 
 
 def _part(what: str, find: Callable[[], T]) -> T | str:

@@ -143,16 +143,15 @@ def misplaced(verdict: Verdict, *, gpu_host: bool, device: str) -> Verdict:
 
 def satisfies(verdict: Verdict, requirement: str) -> bool:
     """Whether a row is evidence for a requirement: judged PASS, real, of the asked runtime, and where it was asked."""
-    measurement = verdict.summary.measurement
     label, _, placement = requirement.rstrip("]").partition("[")
-    here = not placement or measurement.placement == f"{label}[{placement}]"
-    return (
-        verdict.outcome is Outcome.PASS
-        and verdict.case.runtime == label
-        and here
-        and not measurement.simulated
-        and measurement.witness
-    )
+    here = not placement or verdict.summary.measurement.provider == placement
+    return _is_evidence(verdict) and verdict.case.runtime == label and here
+
+
+def _is_evidence(verdict: Verdict) -> bool:
+    """Judged PASS, on a real device, and what it claims to be."""
+    measurement = verdict.summary.measurement
+    return verdict.outcome is Outcome.PASS and not measurement.simulated and measurement.witness
 
 
 def unmet(verdicts: Sequence[Verdict], require: Sequence[str]) -> list[str]:
@@ -162,8 +161,9 @@ def unmet(verdicts: Sequence[Verdict], require: Sequence[str]) -> list[str]:
         label = requirement.partition("[")[0]
         if label == "model":
             name = requirement[len("model[") : -1]
-            if not any(verdict.case.model == name and verdict.outcome is Outcome.PASS for verdict in verdicts):
-                words.append(f"model {name} was named, and no row of it passed")
+            shown = [verdict for verdict in verdicts if verdict.case.model == name and _is_evidence(verdict)]
+            if not any(verdict.case.kind in ("parity", "semantic") for verdict in shown):
+                words.append(f"model {name} was named, and no parity row of it passed")
             continue
         rows = [verdict for verdict in verdicts if verdict.case.required and verdict.case.runtime == label]
         lacking = [verdict for verdict in rows if not satisfies(verdict, requirement)]

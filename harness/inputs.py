@@ -116,7 +116,13 @@ def resolve_hook(hook: str, folders: Iterable[Path]) -> Callable[..., Any]:
 def call_hook(hook: str, folders: Iterable[Path]) -> list[dict[str, Array]]:
     """The feeds that a hook yields: mappings from input name to array."""
     feeds = []
-    for at, feed in enumerate(resolve_hook(hook, folders)()):
+    try:
+        given = list(resolve_hook(hook, folders)())
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{hook} broke: {type(error).__name__}: {error}.") from error
+    for at, feed in enumerate(given):
         if not isinstance(feed, Mapping):
             raise UsageError(f"{hook} yields a {type(feed).__name__} (sample {at}); expected a mapping of arrays.")
         feeds.append({str(name): np.ascontiguousarray(array) for name, array in feed.items()})

@@ -91,7 +91,7 @@ class Bench:
         label = runtime or case.runtime
 
         def run(model: Path, feed: Feed) -> dict[str, Array]:
-            backend = self.build(label, self.config)
+            backend = self.build(label, replace(self.config, runtime=_label(label)))
             entry = backend.compile_engine(model, BuildConfig(precision=case.precision))
             handle = backend.deserialize_engine(entry)
             try:

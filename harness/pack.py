@@ -89,6 +89,7 @@ class ModelPack:
     output_names: tuple[str, ...]
     tolerances: Mapping[str, Mapping[str, Tolerance]]
     tensors: str = "{}"
+    precision: tuple[str, ...] = ("fp16",)
     notes: tuple[str, ...] = ()
     no_fp16: str = ""
     schema: int = PACK_SCHEMA
@@ -179,11 +180,13 @@ class Maker:
             return _read_model(folder)
         self.say(f"{model.name}: making its reference and tolerances (once)")
         try:
-            (self.cache / "models").mkdir(parents=True, exist_ok=True)
+            return self._made(model, source, key, folder)
         except OSError as error:
-            raise UsageError(
-                f"the cache {self.cache} cannot be written: {error.strerror}. Give another --cache."
-            ) from error
+            why = f"{error.strerror or error}. Free some space, or give another --cache"
+            raise UsageError(f"the cache {self.cache} cannot be written: {why}.") from error
+
+    def _made(self, model: ModelConfig, source: SourceModel, key: str, folder: Path) -> ModelPack:
+        (self.cache / "models").mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.cache, prefix="making-") as draft:
             from harness.pack_maker import fill
 

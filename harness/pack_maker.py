@@ -83,6 +83,7 @@ def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, ke
         tolerances=tolerances,
         tensors=json.dumps({"inputs": _tensors(source.feeds[0]), "outputs": _tensors(single)}),
         no_fp16=no_fp16,
+        precision=model.precision,
     )
     write_atomic(folder / "model.json", model_json(pack))
 

@@ -4,11 +4,11 @@ Frozen, JSON in and out (``to_json`` / ``from_json``), one schema number. A miss
 ``notes``, never a zero. Times are integer nanoseconds; a name ends in its unit. Raw samples stay in files of the run
 folder, named here by a path relative to it.
 
-Run-folder layout (RE-01), written by ``harness.runfolder``, read by ``reports``:
+Run-folder layout (RE-01), written by ``harness.run_folder``, read by ``reports``:
 
     run.json              Run.to_json(), rewritten (atomically) after every row
     samples/<case id>.parquet   one line per call: call, scheduled_ns, woke_ns, started_ns, done_ns, phase, ok
-    outputs/<case id>.npz       sampled errors per output, for the plots (see ErrorSample in harness.parity)
+    outputs/<case id>.npz       sampled errors per output, for the plots (harness.parity.error_samples)
     failures/<case id>/         what T1-02 found: failure.json, inputs.npz
     logs/run.log          JSON lines
     report.html report.md junit.xml tables/*.csv
@@ -69,10 +69,10 @@ class Outcome(str, Enum):
 class Case:
     """One row to be: a model on a runtime. ``id`` is the pytest id, the row's label and its file name.
 
-    ``kind``: ``semantic`` (fp32 artifacts against each other), ``parity`` (a runtime against the reference), ``pair``
-    (two runtimes against each other, for information), ``latency``. ``runtime``: a label, or
-    ``package.module:Class``. ``lane``: ``fp32`` or ``fp16`` (which tolerance applies). ``against``: the second
-    runtime of a pair. ``not_run``: why this row cannot run on this host; empty if it can.
+    ``kind``: ``artifact`` (a model's file), ``semantic`` (fp32 artifacts against each other), ``parity`` (a runtime
+    against the reference), ``pair`` (two runtimes, for information), ``latency``. ``runtime``: a label, or
+    ``package.module:Class``. ``lane``: ``fp32`` or ``fp16`` (which tolerance applies). ``against``: the second runtime
+    of a pair. ``not_run``: why this row cannot run on this host; empty if it can.
     """
 
     id: str

@@ -19,7 +19,7 @@ from harness.pack import Pack
 from harness.parity import error_samples
 from harness.plan import Ask
 from harness.records import Case, Divergence, Measurement, Outcome, Run, Verdict
-from harness.run_folder import RunFolder
+from harness.run_folder import FolderError, RunFolder
 from harness.session import exit_of, run_rows, timed
 from runtime.errors import RuntimeCoreError, RuntimeNotAvailableError
 from runtime.protocol import Array
@@ -103,7 +103,9 @@ class _State:
         earlier = folder.earlier()
         if earlier is not None:
             _same_run(earlier, job)
-        self.verdicts = {verdict.case.id: verdict for verdict in earlier.verdicts} if earlier else {}
+        done = earlier.verdicts if earlier else ()
+        # what could not run may run now: it is tried again
+        self.verdicts = {verdict.case.id: verdict for verdict in done if verdict.outcome is not Outcome.NOT_RUN}
         self.record = replace(earlier, planned=job.cases, complete=False, interrupted=False) if earlier else _fresh(job)
 
     def add(self, verdict: Verdict) -> None:
@@ -172,9 +174,20 @@ def _same_run(earlier: Run, job: Job) -> None:
             raise UsageError(
                 f"the run cannot be resumed: its {what} was {old[:16]}, now it is {new[:16]}. Give another --out."
             )
-    changed = {key for key in ("device", "size") if earlier.settings.get(key) != job.settings.get(key)}
-    if changed:
-        raise UsageError(f"the run cannot be resumed with another {', '.join(sorted(changed))}. Give another --out.")
+    for what, old_facts, new_facts in (
+        ("setting", dict(earlier.settings), dict(job.settings)),
+        ("library or machine", _decisive(earlier.environment), _decisive(job.environment)),
+    ):
+        changed = sorted(key for key in {*old_facts, *new_facts} if old_facts.get(key) != new_facts.get(key))
+        if changed:
+            raise UsageError(
+                f"the run cannot be resumed with another {what}: {', '.join(changed)}. Give another --out."
+            )
+
+
+def _decisive(environment: Mapping[str, str]) -> dict[str, str]:
+    """The facts of a host that rows of one run must share."""
+    return {key: value for key, value in environment.items() if key not in ("os", "memory_bytes", "python_executable")}
 
 
 def _settle(case: Case, job: Job, folder: RunFolder) -> Verdict:
@@ -187,8 +200,14 @@ def _settle(case: Case, job: Job, folder: RunFolder) -> Verdict:
         verdict = _KINDS[case.kind](case, job, folder)
     except RuntimeNotAvailableError as error:
         return gates.not_run(case, error.message, error.remedy)
+    except FolderError:
+        raise  # says nothing of the row: the run ends
     except (RuntimeCoreError, UsageError) as error:
         return gates.refusal(case, error)
+    except Exception as error:
+        if ":" not in case.runtime and ":" not in case.against:
+            raise
+        return gates.refusal(case, error)  # a third party's class may raise anything
     return gates.misplaced(verdict, gpu_host=job.gpu_host, device=job.device)
 
 
@@ -250,7 +269,10 @@ def _with_errors(seen: Observed, expected: Sequence[Mapping[str, Array]], folder
 def _diagnosed(case: Case, verdict: Verdict, job: Job, folder: RunFolder) -> Verdict:
     if verdict.outcome is not Outcome.FAIL:
         return verdict
-    return replace(verdict, divergence=job.diagnose(case, folder.path))
+    try:
+        return replace(verdict, divergence=job.diagnose(case, folder.path))
+    except Exception as error:  # the verdict stands, whatever becomes of its explanation
+        return replace(verdict, divergence=Divergence(None, notes=(f"the diagnosis broke: {error!r}",)))
 
 
 def _now() -> str:

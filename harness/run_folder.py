@@ -19,7 +19,11 @@ from harness.records import RecordError, Run, run_from_text, to_json
 from runtime.files import write_atomic
 from runtime.protocol import Array
 
-__all__ = ["RunFolder"]
+__all__ = ["FolderError", "RunFolder"]
+
+
+class FolderError(UsageError):
+    """The run folder cannot be written: nothing that is measured from now on could be kept."""
 
 
 class RunFolder:
@@ -110,4 +114,4 @@ class RunFolder:
                 errno.EPERM: "permission is denied: give another --out",
                 errno.ENOTDIR: "a part of the path is a file: give another --out",
             }.get(error.errno or 0, str(error.strerror or error))
-            raise UsageError(f"{self.path} cannot be written: {words}. What was written before is whole.") from error
+            raise FolderError(f"{self.path} cannot be written: {words}. What was written before is whole.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from harness import gates
+from harness.errors import UsageError
+from harness.gates import not_run
 from harness.records import Case, Outcome, Verdict
+from harness.run_folder import FolderError
 
 __all__ = ["Row", "RowPlugin", "run_rows"]
 
@@ -47,6 +51,7 @@ class RowPlugin:
     settle: Settle
     heard: Heard
     internal: list[str] = field(default_factory=list)
+    folder_error: FolderError | None = None
 
     def pytest_configure(self, config: pytest.Config) -> None:
         config.addinivalue_line("markers", "rows(tier, *kinds): the planned rows that this item stands for")
@@ -64,11 +69,22 @@ class RowPlugin:
         order = {case.id: at for at, case in enumerate(self.cases)}
         items.sort(key=lambda item: order.get(_row_of(item), len(order)))
 
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """A row that a selection leaves out is a row too (T1-03)."""
+        chosen = {_row_of(item) for item in items}
+        for case in self.cases:
+            if case.id in chosen:
+                self.heard(not_run(case, "left out by the selection (-k, -m)"))
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> object:
         report = yield
         error = call.excinfo
         ended = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt)
+        if error is not None and isinstance(error.value, FolderError):
+            self.folder_error = error.value
+            item.session.shouldstop = str(error.value)
+            return report
         if error is not None and not isinstance(error.value, ended):
             self.internal.append(f"{item.name}: {''.join(traceback.format_exception(error.value)).rstrip()}")
         return report
@@ -88,6 +104,7 @@ def run_rows(
     ``suites``: the folder of the installed tiers. ``arguments``: passed on to pytest (``-k``, ``-m``, plugins).
     """
     plugin = RowPlugin(cases, settle, heard)
+    os.environ.pop("PYTEST_ADDOPTS", None)  # meant for the user's own tests
     code = pytest.main(
         [
             str(suites),
@@ -104,8 +121,12 @@ def run_rows(
         ],
         plugins=[plugin],
     )
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED) and cases:
-        plugin.internal.append(f"pytest ended with {pytest.ExitCode(code).name}")
+    if plugin.folder_error is not None:
+        raise plugin.folder_error
+    if code == pytest.ExitCode.USAGE_ERROR:
+        raise UsageError(f"pytest does not take {' '.join(arguments)}. After -- come its own options, such as -k NAME.")
+    if code == pytest.ExitCode.INTERNAL_ERROR:
+        plugin.internal.append("pytest ended with an internal error; logs/run.log has it")
     return code == pytest.ExitCode.INTERRUPTED, plugin.internal
 
 

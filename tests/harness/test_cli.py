@@ -143,29 +143,37 @@ def test_a_pack_runs_elsewhere_without_torch_and_onnx(trigate: Any, tmp_path: Pa
     assert "was changed since the pack was made" in tampered.stderr
 
 
+SLOW = """
+import time
+from dataclasses import replace
+from pathlib import Path
+from runtime.strategies.ort import OnnxTrtEpRuntime
+
+class Slow(OnnxTrtEpRuntime):
+    def __init__(self, config):
+        super().__init__(replace(config, runtime='onnx_trt_ep'))
+
+    def compile_engine(self, model_path, build_config):
+        if build_config.precision == 'fp16' and Path('slow').exists():
+            time.sleep(300)
+        return super().compile_engine(model_path, build_config)
+"""
+
+
 def test_ctrl_c_leaves_a_whole_folder_and_resume_goes_on(trigate: Any, tmp_path: Path) -> None:
     config = tiny.write_project(tmp_path)
+    (tmp_path / "theirs.py").write_text(SLOW)
+    (tmp_path / "slow").touch()
     environ = {**os.environ, "TRIGATE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
-    command = [
-        sys.executable,
-        "-m",
-        "harness.cli",
-        "run",
-        str(config),
-        "--profile",
-        "pr",
-        "--require",
-        "onnx_trt_ep",
-        "--out",
-        "run",
-    ]
+    asked = ["run", str(config), "--runtime", "theirs:Slow", "--runtime", "tensorrt", "--out", "run"]
+    command = [sys.executable, "-m", "harness.cli", *asked]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 240
     run_json = tmp_path / "run" / "run.json"
     while time.monotonic() < deadline and process.poll() is None:
-        if run_json.exists() and read(tmp_path / "run").verdicts:
+        if run_json.exists() and len(read(tmp_path / "run").verdicts) >= 2:
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -177,12 +185,48 @@ def test_ctrl_c_leaves_a_whole_folder_and_resume_goes_on(trigate: Any, tmp_path:
     assert 0 < len(interrupted.verdicts) < len(interrupted.planned)
     assert "--resume" in interrupted.last_line
     assert (tmp_path / "run" / "report.html").exists()
-    done = trigate("run", config, "--require", "onnx_trt_ep", "--out", "run", "--resume")
+    other = trigate(*asked, "--resume", "--require", "onnx_trt_ep")
+    assert other.returncode == 2
+    assert "another setting: require" in other.stderr
+    (tmp_path / "slow").unlink()
+    done = trigate(*asked, "--resume")
     finished = read(tmp_path / "run")
-    assert done.returncode == finished.exit_code
+    assert done.returncode == finished.exit_code == 3, done.stdout + done.stderr  # tensorrt was asked for
     assert finished.complete
     assert finished.id == interrupted.id
-    assert finished.verdicts[: len(interrupted.verdicts)] == interrupted.verdicts
+    kept = {v.case.id: v for v in finished.verdicts}
+    assert all(kept[v.case.id] == v for v in interrupted.verdicts if v.outcome is not Outcome.NOT_RUN)
+
+
+def test_a_fault_of_the_runtime_itself_is_found_in_an_onnx_only_model(trigate: Any, tmp_path: Path) -> None:
+    tiny.write_onnx(tmp_path / "m.onnx")
+    (tmp_path / "theirs.py").write_text(
+        "from dataclasses import replace\n"
+        "from runtime.strategies.ort import OnnxTrtEpRuntime\n"
+        "class Wrong(OnnxTrtEpRuntime):\n"
+        "    def __init__(self, config):\n"
+        "        super().__init__(replace(config, runtime='onnx_trt_ep'))\n"
+        "    def infer(self, handle, inputs, *, out=None):\n"
+        "        outputs = super().infer(handle, inputs, out=out)\n"
+        "        return {n: a * (1.01 if n in ('g', 'y') else 1) for n, a in outputs.items()}\n"
+    )
+    done = trigate("run", "--model", "m.onnx", "--tier", "1", "--runtime", "theirs:Wrong", "--out", "run")
+    assert done.returncode == 1, done.stdout + done.stderr
+    failed = next(v for v in read(tmp_path / "run").verdicts if v.outcome is Outcome.FAIL and v.case.lane == "fp32")
+    assert failed.divergence is not None
+    assert failed.divergence.first is not None, failed.divergence.notes
+    assert failed.divergence.first.layer == "act"
+
+
+@pytest.mark.covers("T1-03")
+def test_what_a_selection_leaves_out_is_a_row(trigate: Any, tmp_path: Path) -> None:
+    path = tiny.write_onnx(tmp_path / "m.onnx")
+    done = trigate("run", "--model", path, "--tier", "1", "--out", "run", "--", "-k", "fp32")
+    rows = {v.case.id: v for v in read(tmp_path / "run").verdicts}
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert rows["m-onnx_trt_ep-fp32-b1"].outcome is Outcome.PASS
+    assert rows["m-onnx_trt_ep-fp16-b1"].reason == "left out by the selection (-k, -m)"
+    assert trigate("run", "--model", path, "--tier", "1", "--out", "run2", "--", "--nonsense").returncode == 2
 
 
 @pytest.mark.covers("FA-05", "RT-07")

@@ -39,6 +39,7 @@ PASS, FAIL, OPEN, SEEN, NOT_RUN = (
         ([PASS], ["onnx_trt_ep[tensorrt]"], 3),
         ([PASS], ["tensorrt"], 3),
         ([PASS], ["model[m]"], 0),
+        ([verdict(Outcome.PASS, replace(CASE, kind="artifact")), NOT_RUN], ["model[m]"], 3),
         ([SEEN], ["model[m]"], 3),
         ([NOT_RUN], [], 3),
         ([], [], 3),

@@ -65,8 +65,16 @@ def test_ctrl_c_ends_the_session_and_keeps_what_was_heard() -> None:
     assert (interrupted, internal, heard) == (True, [], [case(0).id])
 
 
-def test_pytests_own_selection_is_passed_on() -> None:
-    assert session([case(0), case(1)], lambda row: verdict(row, Outcome.PASS), "-k", "m1")[2] == [case(1).id]
+def test_pytests_own_selection_is_passed_on_and_what_it_leaves_out_is_heard_of() -> None:
+    settled: list[str] = []
+
+    def settle(row: Case) -> Verdict:
+        settled.append(row.id)
+        return verdict(row, Outcome.PASS)
+
+    _, _, heard = session([case(0), case(1)], settle, "-k", "m1")
+    assert settled == [case(1).id]
+    assert sorted(heard) == [case(0).id, case(1).id]
 
 
 def test_a_row_that_does_not_say_how_long_it_took_is_timed() -> None:
