@@ -89,7 +89,8 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     runtimes = tuple(dict.fromkeys(_runtime(word) for word in request.runtimes)) or LABELS
     require = planning.requirements(
         [*request.runtimes, *(parse_requirement(word, "--require") for word in request.require)],
-        board,
+        # the built-in configuration's rules are for its own models
+        board if request.config or not request.models else None,
         host.jetpack != "none",
         configuration.require,
     )
