@@ -393,7 +393,7 @@ def test_a_hung_source_neither_blocks_a_reader_nor_goes_unreported() -> None:
             began = time.perf_counter()
             assert publisher.read().is_telemetry_available is False
             took_s.append(time.perf_counter() - began)
-        assert sorted(took_s)[500] < 0.001
+        assert max(took_s) < 2.0  # a reader that waited for the source would wait for ever
         wait_for(recorder.kinds)
         [lost] = recorder.records
         assert (lost.kind, lost.level) == (Kind.TELEMETRY_LOST, Level.WARN)
