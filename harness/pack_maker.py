@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.config import ModelConfig
 from harness.errors import UsageError
-from harness.inputs import digest
+from harness.inputs import Feed, digest
 from harness.pack import CALIBRATION_SAMPLES, MONTE_CARLO_RUNS, Maker, ModelPack, SourceModel, model_json
 from harness.records import Tolerance
 from runtime.errors import RuntimeCoreError
@@ -99,10 +99,26 @@ def make_reference(source: SourceModel, maker: Maker) -> Reference:
         names = [spec.name for spec in read_model_facts(source.onnx).outputs]
     if source.checkpoint is not None:
         module, output_names = load_module(source.checkpoint, source.architecture, maker)
-        return TorchReference(module, list(source.feeds[0]), names or output_names)
+        names = names or output_names or _output_names(module, source.feeds[0])
+        return TorchReference(module, list(source.feeds[0]), names)
     if source.onnx is None:
         raise UsageError("neither an ONNX file nor a checkpoint is given; there is nothing to compare with.")
     return OnnxReference(source.onnx)
+
+
+def _output_names(module: Any, feed: Feed) -> list[str]:
+    """Names for outputs that nobody declared, as ``PytorchFp16Runtime`` gives them: a dict's keys, else by number."""
+    import inspect
+
+    import torch
+
+    parameters = list(inspect.signature(module.forward).parameters)
+    given = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feed.items()}
+    with torch.inference_mode():
+        outputs = module(**given) if set(given) <= set(parameters) else module(*given.values())
+    if isinstance(outputs, dict):
+        return [str(name) for name in outputs]
+    return [f"output_{at}" for at in range(len(outputs) if isinstance(outputs, tuple | list) else 1)]
 
 
 def load_module(checkpoint: Path, architecture: str, maker: Maker) -> tuple[Any, list[str]]:

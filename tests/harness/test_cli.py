@@ -218,6 +218,23 @@ def test_a_fault_of_the_runtime_itself_is_found_in_an_onnx_only_model(trigate: A
     assert failed.divergence.first.layer == "act"
 
 
+def test_a_checkpoint_alone_is_run_with_its_architecture_and_inputs_from_the_command_line(
+    trigate: Any, tmp_path: Path
+) -> None:
+    tiny.write_checkpoint(tmp_path / "matcher.pt")
+    (tmp_path / "my_models.py").write_text(tiny.MODULE)
+    (tmp_path / "my_cases.py").write_text(
+        "import numpy as np\ndef frames():\n    chance = np.random.default_rng(0)\n"
+        "    for _ in range(3):\n        yield {'x': chance.standard_normal((2, 16)).astype(np.float32)}\n"
+    )
+    asked = ["run", "--model", "matcher.pt", "--architecture", "matcher=my_models:Tiny", "--inputs", "my_cases:frames"]
+    done = trigate(*asked, "--tier", "1", "--out", "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {v.case.id: v for v in read(tmp_path / "run").verdicts}
+    assert rows["matcher-pytorch_fp16-fp16-b1"].outcome is Outcome.PASS
+    assert rows["matcher-onnx_trt_ep-fp32-b1"].reason == "onnx_trt_ep: the model has no ONNX file"
+
+
 @pytest.mark.covers("T1-03")
 def test_what_a_selection_leaves_out_is_a_row(trigate: Any, tmp_path: Path) -> None:
     path = tiny.write_onnx(tmp_path / "m.onnx")
