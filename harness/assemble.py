@@ -106,7 +106,8 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     else:
         request = replace(request, size=size)
         maker = _maker(request, house, configuration, size)
-        unmade = [model.name for model in models if not maker.has_any(model.name)]
+        words = request.models or tuple(model.name for model in models)
+        unmade = [word for word, model in zip(words, models, strict=True) if not maker.has_any(model.name)]
         if len(unmade) > 1:
             house.prepare(request, unmade)
         pack = maker.make(models, broken if len(models) > 1 else None)

@@ -129,7 +129,7 @@ class ModelPack:
 
 @dataclass(frozen=True)
 class Pack:
-    """All models of one configuration. ``sha256`` covers every file of every model."""
+    """All models of one configuration. ``sha256``: of the models' keys, so of everything that went into them."""
 
     models: Mapping[str, ModelPack]
     sha256: str
