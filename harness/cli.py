@@ -367,11 +367,12 @@ def _prepare_one(request: Request, name: str) -> None:
 
 def _flight_source(name: str, size: str, seed: int, cache: Path) -> SourceModel:
     from fixtures import flight
-    from harness.pack import SAMPLES, SourceModel
+    from harness.pack import INT8_SAMPLES, SAMPLES, SourceModel
 
     made = flight.make(name, size, cache / "flight")
     feeds = flight.feeds(name, size, SAMPLES, seed=seed)
-    return SourceModel(made.onnx, made.checkpoint, name, feeds, f"seeded terrain, {size}")
+    other_places = flight.feeds(name, size, INT8_SAMPLES, seed=seed + flight.CALIBRATION_SEED)
+    return SourceModel(made.onnx, made.checkpoint, name, feeds, f"seeded terrain, {size}", calibration=other_places)
 
 
 def _light_source(name: str, size: str, seed: int, cache: Path) -> SourceModel:

@@ -94,7 +94,7 @@ class Bench:
 
         def run(model: Path, feed: Feed) -> dict[str, Array]:
             backend = self.build(label, replace(self.config, runtime=_label(label)))
-            entry = backend.compile_engine(model, BuildConfig(precision=case.precision))
+            entry = backend.compile_engine(model, self.build_config(case, label))
             handle = backend.deserialize_engine(entry)
             try:
                 return backend.infer(handle, feed)
@@ -102,6 +102,16 @@ class Bench:
                 backend.release_engine(handle)
 
         return run
+
+    def build_config(self, case: Case, runtime: str = "") -> BuildConfig:
+        """How the case's engine is built: its precision, the model's profiles, the packed calibration set."""
+        pack = self.packs[case.model]
+        wants_ranges = case.precision in ("int8", "mixed") and pack.calibration
+        return BuildConfig(
+            precision=case.precision,
+            calibration_dataset=pack.path(pack.calibration) if wants_ranges else None,
+            optimization_profiles=() if (runtime or case.runtime) == "pytorch_fp16" else pack.profiles(),
+        )
 
     def open(self, case: Case) -> Opened:
         """The case's engine, loaded, to be called many times; the caller closes it."""
@@ -201,7 +211,7 @@ class _Resident:
         self.board_start = bench.board_state()
         artifact = bench.artifact(case)
         self.runtime = bench.build(case.runtime, replace(bench.config, runtime=_label(case.runtime)))
-        entry = self.runtime.compile_engine(artifact, BuildConfig(precision=case.precision))
+        entry = self.runtime.compile_engine(artifact, bench.build_config(case))
         self.entry = _with_tensors(entry, bench.packs[case.model])
         loading = bench.clock()
         self.handle: EngineHandle = self.runtime.deserialize_engine(self.entry)

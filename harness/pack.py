@@ -7,6 +7,7 @@
     <model>/inputs.npz        "<sample>/<input>"
     <model>/reference.npz     "<sample>/<output>", float64
     <model>/expected.npz      "<sample>/<output>", what the model's authors ship with it; only where they do
+    <model>/calibration/      NNNN.npz, one sample each: what INT8 ranges are made from; only where int8 is asked for
 
 A model's folder is made once per content: its name in the cache is a digest over everything that went into it.
 """
@@ -21,7 +22,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from harness.errors import UsageError, did_you_mean
 from harness.inputs import Feed
 from harness.records import RecordError, Tolerance, from_json, to_json
 from runtime.architectures import ArchitectureRegistry
-from runtime.data import TensorSpec
+from runtime.data import Profile, TensorSpec
 from runtime.errors import RuntimeCoreError
 from runtime.files import write_atomic
 from runtime.model_file import check_external_data, model_sha256, read_model_facts
@@ -49,6 +50,8 @@ SAMPLES = 4
 CALIBRATION_SAMPLES = 2
 """How many of the samples tolerances are derived from; all are compared."""
 MONTE_CARLO_RUNS = 8
+INT8_SAMPLES = 16
+"""Feeds that a built-in model gives for INT8 calibration, of other places than those that are compared."""
 
 Say = Callable[[str], None]
 
@@ -63,6 +66,7 @@ class SourceModel:
     feeds: Sequence[Feed]
     origin: str
     expected: Sequence[Mapping[str, Array]] | None = None
+    calibration: Sequence[Feed] = ()
 
 
 Source = Callable[[str, str, int, Path], SourceModel]
@@ -92,6 +96,8 @@ class ModelPack:
     precision: tuple[str, ...] = ("fp16",)
     notes: tuple[str, ...] = ()
     no_fp16: str = ""
+    calibration: str = ""
+    dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     schema: int = PACK_SCHEMA
     folder: str = field(default="", compare=False)
 
@@ -116,6 +122,21 @@ class ModelPack:
         """What the model's authors ship as its outputs; empty where they ship none."""
         path = self.path("expected.npz")
         return _read_samples(path) if path.exists() else []
+
+    def profiles(self) -> tuple[Profile, ...]:
+        """The shapes that each input with free sizes may take: what ``dims`` allows, else the packed samples' own."""
+        if not self.onnx:
+            return ()
+        sizes = {spec.name: spec.shape for spec in self.specs()[0]}
+        profiles = []
+        for spec in read_model_facts(self.path(self.onnx)).inputs:
+            if not any(isinstance(size, str) for size in spec.shape):
+                continue
+            seen = zip(spec.shape, sizes[spec.name], strict=True)
+            ranges = [self.dims.get(free, (size,) * 3) if isinstance(free, str) else (size,) * 3 for free, size in seen]
+            low, best, high = zip(*ranges, strict=True)
+            profiles.append(Profile(spec.name, low, best, high))
+        return tuple(profiles)
 
     def specs(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
         """The concrete inputs and outputs of the packed samples."""
@@ -171,7 +192,7 @@ class Maker:
     def model(self, model: ModelConfig) -> ModelPack:
         """One model: its artifacts, inputs, reference and tolerances."""
         try:
-            source = self._source(model)
+            source = self._with_calibration(model, self._source(model))
             key = self._key(model, source)
         except RuntimeCoreError as error:
             raise UsageError(f"model {model.name!r}: {error}") from error
@@ -226,10 +247,29 @@ class Maker:
             feeds_of.check_feeds(feeds, specs, f"model {model.name!r}, inputs {origin}")
         return SourceModel(model.onnx, model.checkpoint, model.architecture, feeds, origin)
 
+    def _with_calibration(self, model: ModelConfig, source: SourceModel) -> SourceModel:
+        """The source with its INT8 calibration feeds where int8 is asked for, and with none where it is not."""
+        if not {"int8", "mixed"} & set(model.precision):
+            return replace(source, calibration=())
+        feeds = self._feeds(model.calibration) if model.calibration else source.calibration
+        if not feeds and "int8" in model.precision:
+            raise UsageError(
+                f"model {model.name!r} asks for int8, and nothing says what to calibrate on. "
+                "Give calibration = 'FOLDER/*.npz' or a hook, with inputs like those of the flight."
+            )
+        origin = f"model {model.name!r}, calibration {model.calibration or source.origin}"
+        if source.onnx is not None:
+            feeds_of.check_feeds(feeds, read_model_facts(source.onnx).inputs, origin)
+        return replace(source, calibration=feeds)
+
     def _given(self, model: ModelConfig) -> list[dict[str, Array]]:
-        if ":" in model.inputs and not model.inputs.endswith(".npz"):
-            return feeds_of.call_hook(model.inputs, self.folders)
-        return feeds_of.load_npz(model.inputs, self.folders[0] if self.folders else Path())
+        return self._feeds(model.inputs)
+
+    def _feeds(self, where: str) -> list[dict[str, Array]]:
+        """Of a hook, or of the files that a pattern matches."""
+        if ":" in where and not where.endswith(".npz"):
+            return feeds_of.call_hook(where, self.folders)
+        return feeds_of.load_npz(where, self.folders[0] if self.folders else Path())
 
     def _key(self, model: ModelConfig, source: SourceModel) -> str:
         seen = hashlib.sha256(
@@ -241,8 +281,10 @@ class Maker:
         seen.update(asked.encode())
         if source.architecture in self.registry:
             seen.update(_source_of(self.registry.get(source.architecture).factory).encode())
-        for feed in source.feeds:
+        for feed in (*source.feeds, *source.calibration):
             seen.update(feeds_of.digest(feed).encode())
+        if model.dims:
+            seen.update(f"{sorted(model.dims.items())}".encode())
         return seen.hexdigest()
 
 
@@ -301,7 +343,7 @@ def load_pack(folder: Path) -> Pack:
 
 
 def _with_feeds(source: SourceModel, feeds: Sequence[Feed], origin: str) -> SourceModel:
-    return SourceModel(source.onnx, source.checkpoint, source.architecture, feeds, origin)
+    return replace(source, feeds=feeds, origin=origin, expected=None)
 
 
 def _read_model(folder: Path) -> ModelPack:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fill", "load_module", "make_reference"]
 
+CALIBRATION = "calibration"
 AUTHORS_RTOL = 2e-3
 """Of onnx's own tests of its light models: weights that are all equal make every logit tie, and no noise leaves a tie."""
 
@@ -58,6 +59,13 @@ def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, ke
             )
             for lane in _lanes(model)
         }
+        if {"int8", "mixed"} & set(model.precision):
+            derived = next(iter(tolerances.values()))
+            tolerances["int8"] = {
+                output: rule
+                for output, rule in _with_rules(derived, model, "int8", authors=False).items()
+                if rule.source != "derived"
+            }
         single = reference.single(source.feeds[0])
     except RuntimeCoreError as error:
         raise UsageError(f"model {model.name!r}: {error}") from error
@@ -65,6 +73,9 @@ def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, ke
     _write_samples(folder / "reference.npz", exact)
     if source.expected:
         _write_samples(folder / "expected.npz", source.expected)
+    for at, feed in enumerate(source.calibration):
+        (folder / CALIBRATION).mkdir(exist_ok=True)
+        np.savez(folder / CALIBRATION / f"{at:04}.npz", **{name: np.asarray(array) for name, array in feed.items()})  # type: ignore[arg-type] # the stub takes the keywords for allow_pickle
     pack = ModelPack(
         name=model.name,
         size=maker.size,
@@ -84,6 +95,8 @@ def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, ke
         tensors=json.dumps({"inputs": _tensors(source.feeds[0]), "outputs": _tensors(single)}),
         no_fp16=no_fp16,
         precision=model.precision,
+        calibration=CALIBRATION if source.calibration else "",
+        dims=model.dims,
     )
     write_atomic(folder / "model.json", model_json(pack))
 
@@ -152,8 +165,8 @@ def _cast(source: Path, target: Path) -> tuple[str, str]:
 
 
 def _lanes(model: ModelConfig) -> tuple[str, ...]:
-    """The lanes that the model has rows in."""
-    return ("fp32",) if set(model.precision) == {"fp32"} else ("fp32", "fp16")
+    """The lanes whose tolerances are derived. Of int8 none is: what quantising may cost is the user's to state."""
+    return ("fp32", "fp16") if {"fp16", "mixed"} & set(model.precision) else ("fp32",)
 
 
 def _with_rules(
@@ -178,7 +191,7 @@ def _with_rules(
             ruled[output] = Tolerance(
                 output, "ignore", None, None, tolerance.amplification, "the configuration says so"
             )
-        elif lane == "fp16":
+        elif lane != "fp32":
             ruled[output] = Tolerance(output, "stated", rule.rel_l2, rule.rel_l2, tolerance.amplification, rule.why)
         else:  # a stated tolerance is for the deployed precision; the fp32 lane stays as sharp as it is
             ruled[output] = tolerance

@@ -63,12 +63,10 @@ def _parity(model: ModelConfig, ask: Ask) -> list[Case]:
     if {"onnx_trt_ep", "pytorch_fp16"} <= set(own):
         rows.append(_case(model, "semantic", "onnx_trt_ep", "fp32", "fp32", against="pytorch_fp16"))
     for precision in dict.fromkeys(("fp32", *model.precision)):
-        lane = "fp32" if precision == "fp32" else "fp16"
-        rows += [_case(model, "parity", runtime, precision, lane) for runtime in ask.runtimes]
+        rows += [_case(model, "parity", runtime, precision, _lane(precision)) for runtime in ask.runtimes]
     for precision in model.precision:
-        lane = "fp32" if precision == "fp32" else "fp16"
         rows += [
-            _case(model, "pair", first, precision, lane, against=second)
+            _case(model, "pair", first, precision, _lane(precision), against=second)
             for at, first in enumerate(own)
             for second in own[at + 1 :]
         ]
@@ -78,10 +76,15 @@ def _parity(model: ModelConfig, ask: Ask) -> list[Case]:
 def _latency(model: ModelConfig, ask: Ask) -> list[Case]:
     own = [runtime for runtime in ask.runtimes if _has_artifact(model, runtime)]
     return [
-        _case(model, "latency", runtime, precision, "fp32" if precision == "fp32" else "fp16")
+        _case(model, "latency", runtime, precision, _lane(precision))
         for precision in model.precision
         for runtime in own
     ]
+
+
+def _lane(precision: str) -> str:
+    """Which tolerance applies: what rounding does is derived for fp32 and fp16; what quantising may cost is stated."""
+    return {"fp32": "fp32", "fp16": "fp16"}.get(precision, "int8")
 
 
 def _has_artifact(model: ModelConfig, runtime: str) -> bool:

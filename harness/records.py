@@ -71,7 +71,7 @@ class Case:
 
     ``kind``: ``artifact`` (a model's file), ``semantic`` (fp32 artifacts against each other), ``parity`` (a runtime
     against the reference), ``pair`` (two runtimes, for information), ``latency``. ``runtime``: a label, or
-    ``package.module:Class``. ``lane``: ``fp32`` or ``fp16`` (which tolerance applies). ``against``: the second runtime
+    ``package.module:Class``. ``lane``: ``fp32``, ``fp16`` or ``int8`` (which tolerance applies). ``against``: the second runtime
     of a pair. ``not_run``: why this row cannot run on this host; empty if it can.
     """
 

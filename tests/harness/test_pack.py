@@ -16,6 +16,7 @@ from harness.config import Configuration, ModelConfig, ToleranceRule  # noqa: E4
 from harness.errors import UsageError  # noqa: E402
 from harness.pack import Maker, ModelPack, Pack, load_pack, write_pack  # noqa: E402
 from runtime.architectures import ArchitectureRegistry  # noqa: E402
+from runtime.data import Profile  # noqa: E402
 from tests.harness import tiny  # noqa: E402
 
 
@@ -178,3 +179,47 @@ def test_a_damaged_file_of_the_cache_is_told_by_its_name(made: Pack, tmp_path: P
     (tmp_path / "tiny" / "inputs.npz").write_bytes(b"PK\3\4 not a zip")
     with pytest.raises(UsageError, match=r"inputs\.npz is damaged"):
         damaged.feeds()
+
+
+def test_int8_needs_calibration_inputs_and_packs_them_beside_the_model(tmp_path: Path) -> None:
+    onnx = tiny.write_onnx(tmp_path / "tiny.onnx")
+    asked = ModelConfig("tiny", onnx=onnx, precision=("int8",), tolerance={"y": ToleranceRule("stated", 0.05, "felt")})
+    with pytest.raises(UsageError, match="asks for int8, and nothing says what to calibrate on"):
+        maker(tmp_path / "cache").make([asked])
+    chance = np.random.default_rng(5)
+    for at in range(3):
+        np.savez(tmp_path / f"frame{at}.npz", x=chance.standard_normal((2, tiny.WIDTH)).astype(np.float32))
+    first = maker(tmp_path / "cache").make([replace(asked, calibration=f"{tmp_path}/frame*.npz")])
+    pack = first.models["tiny"]
+    assert sorted(path.name for path in pack.path(pack.calibration).iterdir()) == ["0000.npz", "0001.npz", "0002.npz"]
+    assert pack.tolerances["int8"]["y"].rel_l2_max == 0.05
+    assert set(pack.tolerances) == {"fp32", "int8"}
+    np.savez(tmp_path / "frame0.npz", x=np.ones((2, tiny.WIDTH), np.float32))
+    again = maker(tmp_path / "cache").make([replace(asked, calibration=f"{tmp_path}/frame*.npz")])
+    assert again.sha256 != first.sha256
+
+
+def test_calibration_inputs_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "frame.npz", x=np.zeros((2, tiny.WIDTH - 1), np.float32))
+    asked = ModelConfig(
+        "tiny",
+        onnx=tiny.write_onnx(tmp_path / "tiny.onnx"),
+        precision=("int8",),
+        calibration=f"{tmp_path}/frame.npz",
+    )
+    with pytest.raises(UsageError, match=r"frame\.npz, sample 0: input 'x' is float32 2x15"):
+        maker(tmp_path / "cache").make([asked])
+
+
+def test_free_sizes_become_profiles_by_dims_or_by_the_packed_samples(tmp_path: Path) -> None:
+    model = onnx.load(tiny.write_onnx(tmp_path / "tiny.onnx"))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    onnx.save(model, tmp_path / "tiny.onnx")
+    asked = ModelConfig("tiny", onnx=tmp_path / "tiny.onnx", precision=("fp32",), dims={"n": (1, 4, 8)})
+    pack = maker(tmp_path / "cache").make([asked]).models["tiny"]
+    assert pack.profiles() == (Profile("x", (1, tiny.WIDTH), (4, tiny.WIDTH), (8, tiny.WIDTH)),)
+    np.savez(tmp_path / "one.npz", x=np.zeros((3, tiny.WIDTH), np.float32))
+    given = replace(asked, dims={}, inputs=f"{tmp_path}/one.npz")
+    pack = maker(tmp_path / "cache").make([given]).models["tiny"]
+    assert pack.profiles() == (Profile("x", (3, tiny.WIDTH), (3, tiny.WIDTH), (3, tiny.WIDTH)),)
