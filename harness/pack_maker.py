@@ -155,7 +155,7 @@ def load_module(checkpoint: Path, architecture: str, maker: Maker) -> tuple[Any,
 
 def _cast(source: Path, target: Path) -> tuple[str, str]:
     """(the name of the fp16 file, why there is none)."""
-    from harness.fp16_cast import CastError, cast_to_fp16
+    from runtime.strategies.onnx_fp16 import CastError, cast_to_fp16
 
     try:
         cast_to_fp16(source, target)

@@ -13,7 +13,7 @@ ort = pytest.importorskip("onnxruntime", reason="onnxruntime: not installed")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from harness.fp16_cast import CastError, cast_model, cast_to_fp16  # noqa: E402
+from runtime.strategies.onnx_fp16 import CastError, cast_model, cast_to_fp16  # noqa: E402
 from tests.harness import tiny  # noqa: E402
 
 

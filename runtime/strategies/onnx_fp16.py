@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["CastError", "cast_model", "cast_to_fp16"]
 
-_FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+_FLOAT, _HALF = 1, 10  # TensorProto.FLOAT and FLOAT16
 _DTYPE_ATTRIBUTES = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype"}
 _SUFFIX = "_fp16"
 
@@ -28,6 +30,8 @@ class CastError(ValueError):
 
 def cast_to_fp16(source: Path, target: Path, keep_fp32: Collection[str] = ()) -> None:
     """Write ``source`` in fp16 to ``target``. Raises ``CastError``; then nothing is left at ``target``."""
+    import onnx
+
     try:
         onnx.save_model(cast_model(onnx.load(source), keep_fp32), target)
         onnx.checker.check_model(str(target), full_check=True)
@@ -38,6 +42,8 @@ def cast_to_fp16(source: Path, target: Path, keep_fp32: Collection[str] = ()) ->
 
 def cast_model(model: onnx.ModelProto, keep_fp32: Collection[str] = ()) -> onnx.ModelProto:
     """The same, in memory. Raises ``CastError`` for weights beyond fp16's range, local functions and subgraphs."""
+    import onnx
+
     if model.functions:
         raise CastError(f"local function {model.functions[0].name}: inline it first (onnx.inliner)")
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
@@ -59,7 +65,7 @@ class _Graph:
     opsets: dict[str, int]
     keep: frozenset[str]
     floats: set[str] = field(default_factory=set)
-    weights: dict[str, TensorProto] = field(default_factory=dict)
+    weights: dict[str, onnx.TensorProto] = field(default_factory=dict)
     as_float: dict[str, str] = field(default_factory=dict)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
 
@@ -88,7 +94,9 @@ class _Graph:
         graph.initializer.extend([*kept, *halves])
 
     def _node(self, original: onnx.NodeProto) -> None:
-        node = onnx.NodeProto()
+        from onnx import NodeProto
+
+        node = NodeProto()
         node.CopyFrom(original)
         if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
             raise CastError(f"{node.op_type} {node.name!r} has a subgraph, which is not cast")
@@ -122,6 +130,8 @@ class _Graph:
 
     def _accepts(self, node: onnx.NodeProto) -> tuple[list[bool], bool]:
         """Per input, whether its schema takes half precision; and whether every floating output may be half."""
+        import onnx
+
         try:
             version = self.opsets[node.domain or "ai.onnx"]
             schema = onnx.defs.get_schema(node.op_type, version, "" if node.domain == "ai.onnx" else node.domain)
@@ -146,6 +156,8 @@ class _Graph:
 
 def _retype(node: onnx.NodeProto) -> None:
     """Where a node names float32 itself, name fp16: constants, and the type that it casts to or makes."""
+    from onnx import helper, numpy_helper
+
     for attribute in node.attribute:
         if attribute.HasField("t") and attribute.t.data_type == _FLOAT:
             attribute.t.CopyFrom(_half(attribute.t, attribute.t.name))
@@ -165,7 +177,9 @@ def _retype(node: onnx.NodeProto) -> None:
         node.attribute.append(helper.make_attribute(*default))
 
 
-def _half(tensor: TensorProto, name: str | None = None) -> TensorProto:
+def _half(tensor: onnx.TensorProto, name: str | None = None) -> onnx.TensorProto:
+    from onnx import numpy_helper
+
     values = numpy_helper.to_array(tensor)
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
@@ -175,4 +189,6 @@ def _half(tensor: TensorProto, name: str | None = None) -> TensorProto:
 
 
 def _cast(source: str, target: str, to: int) -> onnx.NodeProto:
+    from onnx import helper
+
     return helper.make_node("Cast", [source], [target], f"cast {source} to {target}", to=to)
