@@ -82,6 +82,7 @@ def test_an_error_over_either_limit_fails_and_the_words_hold_the_figures() -> No
     assert (check.outcome, "median error" in check.reason) == (Outcome.FAIL, True)
 
 
+@pytest.mark.covers("T1-01")
 @pytest.mark.parametrize(("where", "value"), [("got", np.nan), ("expected", np.nan), ("both", np.nan)])
 def test_a_nan_anywhere_fails(where: str, value: float) -> None:
     r, y = np.ones(1000), np.ones(1000)
