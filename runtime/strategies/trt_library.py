@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -154,6 +155,7 @@ _loggers: WeakKeyDictionary[ModuleType, Any] = WeakKeyDictionary()
 def make_logger(trt: ModuleType) -> Any:
     """The logger of this module: an ``ILogger`` that keeps the last warnings and errors in ``lines``.
 
+    ``tap`` may be set to a function that gets every line (severity, text), from any thread: a build listens so.
     There is one per process, which is never let go: TensorRT keeps a pointer to the first that it gets.
     """
     logger = _loggers.get(trt)
@@ -169,10 +171,13 @@ def _new_logger(trt: ModuleType) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)  # pybind11 needs the base's own call
             self.lines = _Lines()
+            self.tap: Callable[[str, str], None] | None = None
 
         def log(self, severity: Any, msg: str) -> None:
             if int(severity) <= limit:
                 self.lines.add(severity.name, msg)
+            if self.tap is not None:
+                self.tap(severity.name, msg)
 
     return CapturingLogger()
 
