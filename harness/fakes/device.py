@@ -72,6 +72,10 @@ class _Context:
     is_alive: bool = True
     retained: int = 0
     runtime_holds: bool = False
+    default: _Stream = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.default = _Stream(0, self)
 
 
 @dataclass(eq=False)
@@ -87,6 +91,7 @@ class _Work:
 class _Stream:
     handle: int
     context: _Context
+    is_blocking: bool = False
     queue: deque[_Work] = field(default_factory=deque)
     ready_ns: int = 0
 
@@ -98,6 +103,9 @@ class _Mark:
     stream: _Stream
     is_done: bool = False
     done_ns: int = 0
+
+    def reach(self) -> None:
+        self.is_done, self.done_ns = True, self.stream.ready_ns
 
 
 @dataclass(eq=False)
@@ -160,7 +168,6 @@ class SimulatedDevice:
         self._contexts = {self._primary.handle: self._primary}
         self._streams: dict[int, _Stream] = {}
         self._events: dict[int, _Event] = {}
-        self._null_stream = _Stream(0, self._primary)
         self._gone: set[int] = set()
         self._transfers: list[_Transfer] = []
         self._error: str | None = None
@@ -207,7 +214,7 @@ class SimulatedDevice:
             return
         self.lost_to = self.lost_to or name
         self._transfers.clear()
-        for stream in (self._null_stream, *self._streams.values()):
+        for stream in self._all_streams():
             stream.queue.clear()
 
     def _misused(self, what: object, error: str) -> DeviceError:
@@ -391,10 +398,10 @@ class SimulatedDevice:
 
     # Streams and events
 
-    def create_stream(self) -> int:
-        """A stream that waits for no other."""
+    def create_stream(self, *, is_blocking: bool = False) -> int:
+        """A stream. Only a blocking one waits for the work of the context's default stream (0), and that for its."""
         with self._lock:
-            stream = _Stream(next(_HANDLES), self._context_here())
+            stream = _Stream(next(_HANDLES), self._context_here(), is_blocking)
             self._streams[stream.handle] = stream
             return stream.handle
 
@@ -420,11 +427,25 @@ class SimulatedDevice:
             if self.lost_to:
                 raise DeviceError(self.lost_to)
             stream = self._stream(handle)
+            self._order(stream)
             fault, self._work_fault = self._work_fault, None
             run = work if fault is None else lambda: _raise(fault)
             stream.queue.append(_Work(label, run, cost_ns, self.clock.now_ns(), after))
             if self.mode == "eager":
                 self._force(stream)
+
+    def _order(self, stream: _Stream) -> None:
+        """The default stream and the blocking streams wait for each other."""
+        if stream is stream.context.default:
+            before = [s for s in self._streams.values() if s.is_blocking and s.context is stream.context]
+        else:
+            before = [stream.context.default] if stream.is_blocking else []
+        for other in before:
+            if other.queue:
+                now = self.clock.now_ns()
+                mark = _Mark(other)
+                other.queue.append(_Work("default stream", lambda m=mark: m.reach(), _nothing, now))  # type: ignore[misc]
+                stream.queue.append(_Work("default stream", lambda: None, _nothing, now, mark))
 
     def synchronize(self, handle: int) -> None:
         """Return once a stream is done; ``DeviceError`` for work that failed since the last call."""
@@ -437,7 +458,7 @@ class SimulatedDevice:
         """Return once every stream of the context is done."""
         with self._lock:
             context = self._context_here()
-            streams = [s for s in (self._null_stream, *self._streams.values()) if s.context is context]
+            streams = [stream for stream in self._all_streams() if stream.context is context]
             for stream in streams:
                 self._force(stream)
             self._surface(max(stream.ready_ns for stream in streams))
@@ -472,11 +493,7 @@ class SimulatedDevice:
             if event.context is not stream.context:
                 raise self._misused(f"event {handle:#x} is of a foreign context", "CUDA_ERROR_INVALID_HANDLE")
             mark = event.mark = _Mark(stream)
-
-            def reached() -> None:
-                mark.is_done, mark.done_ns = True, stream.ready_ns
-
-            self._enqueue(stream_handle, f"event {handle:#x}", reached, lambda: 0)
+            self._enqueue(stream_handle, f"event {handle:#x}", mark.reach, _nothing)
 
     def wait_event(self, stream_handle: int, handle: int) -> None:
         """Later work of the stream waits for the event as recorded last; for one never recorded it does not wait."""
@@ -484,7 +501,7 @@ class SimulatedDevice:
             mark = self._event(handle).mark
             self._stream(stream_handle)
             if mark is not None:
-                self._enqueue(stream_handle, f"wait for event {handle:#x}", lambda: None, lambda: 0, mark)
+                self._enqueue(stream_handle, f"wait for event {handle:#x}", lambda: None, _nothing, mark)
 
     def synchronize_event(self, handle: int) -> None:
         """Return once the event, as recorded last, is complete."""
@@ -516,10 +533,10 @@ class SimulatedDevice:
             return (marks[1].done_ns - marks[0].done_ns) / 1e6
 
     def _stream(self, handle: int) -> _Stream:
-        stream = self._streams.get(handle) if handle else self._null_stream
+        stream = self._streams.get(handle) if handle else self._context_here().default
         if stream is None:
             raise self._misused(self._no_such("stream", handle), "CUDA_ERROR_INVALID_HANDLE")
-        if handle and not stream.context.is_alive:
+        if not stream.context.is_alive:
             raise self._misused(f"stream {handle:#x} of a context that is gone", "CUDA_ERROR_CONTEXT_IS_DESTROYED")
         return stream
 
@@ -627,10 +644,13 @@ class SimulatedDevice:
 
     # Running
 
+    def _all_streams(self) -> list[_Stream]:
+        return [*(context.default for context in self._contexts.values()), *self._streams.values()]
+
     def _interleave(self) -> None:
         if not callable(self.mode) or self._running:
             return
-        while ready := [s for s in (self._null_stream, *self._streams.values()) if s.queue and _can_run(s.queue[0])]:
+        while ready := [s for s in self._all_streams() if s.queue and _can_run(s.queue[0])]:
             chosen = self.mode([f"stream {s.handle:#x}: {s.queue[0].label}" for s in ready])
             if chosen is None:
                 return
@@ -699,6 +719,10 @@ class SimulatedDevice:
             found = [*self.violations, *(line for line in self._host.damage() if line not in self.violations)]
         if found:
             raise SimulationError("; ".join(found))
+
+
+def _nothing() -> int:
+    return 0
 
 
 def _can_run(work: _Work) -> bool:
