@@ -161,6 +161,11 @@ class OnnxTrtEpRuntime:
         with reported(self._log, Kind.BUILD_FAILED, backbone=path.stem):
             check_external_data(path)
             facts = read_model_facts(path)
+            dataset = build_config.calibration_dataset
+            if dataset is not None and not dataset.exists():
+                raise EngineBuildError(
+                    f"the calibration_dataset {dataset} does not exist.", remedy="Name a folder of calibration inputs."
+                )
             self._validate(path, facts)
             sha256 = model_sha256(path)
             host = self._host_tuple()

@@ -548,6 +548,13 @@ def test_a_missing_model_and_missing_external_data_are_refused(bench: Bench) -> 
         ours.deserialize_engine(whole)
 
 
+@pytest.mark.covers("RT-03")
+def test_a_calibration_dataset_that_does_not_exist_is_refused(bench: Bench) -> None:
+    asked = BuildConfig(precision="int8", calibration_dataset=bench.folder / "frames")
+    with pytest.raises(EngineBuildError, match=r"frames does not exist"):
+        bench.runtime().compile_engine(bench.save(convolution()), asked)
+
+
 @pytest.mark.covers("OR-01")
 def test_a_profile_that_fits_no_input_is_refused(bench: Bench) -> None:
     for profile in (Profile("q", (1,), (1,), (1,)), Profile("x", (1,), (1,), (1,))):
