@@ -61,7 +61,10 @@ _CAUSES = (
         r"magic ?tag",
         "the bytes are no plan of this library: another product's, a damaged file, or a plan behind something else",
     ),
-    _row(r"header\.size == blobSize|truncated|MALFORMED_ENGINE", "the plan is damaged, or shorter than it says"),
+    _row(
+        r"header\.size == blobSize|truncated|MALFORMED_ENGINE|empty memory buffer|minBufferSize",
+        "the plan is damaged, or shorter than it says",
+    ),
     _row(r"UNSUPPORTED_CC", "built for another compute capability than this GPU's"),
     _row(r"cannot find plugin: ([^,)]+)|could not find plugin (\S+)", "it needs a plugin that is not loaded: {0}"),
     _row(
@@ -84,7 +87,7 @@ _CAUSES = (
         "no kernel was found for {0}; too little free memory during the build is one of the reasons for that",
     ),
     _row(
-        r"cudaError (?:214|700|702|710|71[4-9])\b|illegal memory access|unspecified launch failure|illegal instruction|"
+        r"cudaError (?:214|700|702|709|71[04-9])\b|illegal memory access|unspecified launch failure|illegal instruction|"
         r"misaligned address|device-side assert|uncorrectable (?:ECC|NVLINK)|launch timed out",
         "the device is lost to this process",
         "lost",
@@ -114,18 +117,20 @@ def explain(
     doing: str,
     host: str = "",
     built_with: str = "",
+    hints: Iterable[str] = (),
 ) -> str:
     """One sentence on what failed: the cause where it is known, then TensorRT's own words.
 
     ``lines``: (severity, text), the oldest first. ``codes``: names of ``ErrorCodeTRT``. ``doing``: what was tried, as
     in ``deserialising x.engine``. ``host``, ``built_with``: TensorRT's version here and in the plan, for the cause.
+    ``hints``: more text to look for a cause in, which is not quoted.
     """
     told = list(lines)
     quoted = "; ".join(_shortened(text) for text in _latest(told))
     words = f"TensorRT says: {quoted}" if quoted else "TensorRT says nothing"
     if codes := sorted(set(codes)):
         words += f" ({', '.join(codes)})"
-    cause = cause_of([text for _, text in told], host=host, built_with=built_with)
+    cause = cause_of([*(text for _, text in told), *hints], host=host, built_with=built_with)
     return f"{doing} failed: {cause}. {words}." if cause else f"{doing} failed. {words}."
 
 

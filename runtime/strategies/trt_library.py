@@ -234,11 +234,15 @@ class Witness:
         self._recorded = 0
 
     def take(self) -> tuple[list[tuple[str, str]], list[str]]:
-        """(severity, text) of each line and the names of the error codes, both for ``explain``."""
+        """(severity, text) of each line and the names of the error codes, both for ``explain``.
+
+        The recorder's are this runtime's own. The logger is the process's, so its lines count only where there are no
+        others.
+        """
         recorded = self.recorder.lines.since(self._recorded)
         logged = self.logger.lines.since(self._logged)
         self._recorded, self._logged = self.recorder.lines.mark(), self.logger.lines.mark()
-        return logged + [("ERROR", text) for _, text in recorded], [code for code, _ in recorded]
+        return [("ERROR", text) for _, text in recorded] or logged, [code for code, _ in recorded]
 
 
 def make_allocator(trt: ModuleType, memory: DeviceMemory) -> Any:
