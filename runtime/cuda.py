@@ -276,7 +276,7 @@ def _checked(driver: ModuleType, call: str) -> Callable[..., tuple[Any, ...]]:
     def checked(*arguments: int) -> tuple[Any, ...]:
         try:
             result = function(*arguments)
-        except (RuntimeError, ValueError) as error:  # not in this driver, or it gave a status that is newer than these
+        except (RuntimeError, ValueError, KeyError) as error:  # not in this driver, or a status newer than the bindings
             raise CudaError(call, -1, "UNKNOWN", f"{type(error).__name__}: {error}") from error
         if result[0]:  # CUDA_SUCCESS is 0
             raise _error(driver, call, result[0])

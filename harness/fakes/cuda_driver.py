@@ -139,6 +139,8 @@ def _function(face: _Driver, name: str, signature: str, result_count: int) -> Ca
             else:
                 found = result if isinstance(result, tuple) else (result,)
                 return (statuses.CUDA_SUCCESS, *found[:result_count])
+        if error not in statuses.__members__:
+            raise SimulationError(f"{name} cannot answer {error!r}, which is no CUresult")
         return (statuses[error], *nothing)
 
     call.__name__ = call.__qualname__ = name
