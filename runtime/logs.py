@@ -35,6 +35,7 @@ class Kind(str, Enum):
     """Every kind of event that the core can report."""
 
     READY = "c7.ready"
+    ENGINE_BUILT = "c7.engine_built"
     ENGINE_LOADED = "c7.engine_loaded"
     ENGINE_RELEASED = "c7.engine_released"
     ENGINE_REFUSED = "c7.engine_refused"
@@ -42,6 +43,8 @@ class Kind(str, Enum):
     CALIBRATION_REBUILT = "c7.calibration_rebuilt"
     FRAME = "c7.frame"
     BUILD_FAILED = "c7.build_failed"
+    BUILD_REMARK = "c7.build_remark"
+    PRECISION_DIFFERS = "c7.precision_differs"
     DESERIALIZE_FAILED = "c7.deserialize_failed"
     INFERENCE_FAILED = "c7.inference_failed"
     OUT_OF_MEMORY = "c7.out_of_memory"

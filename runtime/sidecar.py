@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -178,9 +178,12 @@ def read_manifest(engine: Path, *, fs: FileSystem = DISK) -> Manifest:
         raise EngineSchemaMismatchError(f"{path.name}: {error.message}", remedy=error.remedy) from error
 
 
-def publish_engine(path: Path, data: bytes, manifest: Manifest, *, fs: FileSystem = DISK) -> None:
+def publish_engine(
+    path: Path, data: bytes, manifest: Manifest, *, beside: Sequence[tuple[Path, bytes]] = (), fs: FileSystem = DISK
+) -> None:
     """Put an engine, its manifest and its sidecar in place, together; the folder is made if it is not there.
 
+    ``beside``: further files of the same folder that come and go with them; nobody's trust hangs on them.
     Raises ``EngineBuildError``, with the files on disk as they were: for a name or manifest that is not this engine's,
     and for a disk that fails. A crash leaves the old three, the new three, or a mixture that the gate refuses.
     """
@@ -197,6 +200,7 @@ def publish_engine(path: Path, data: bytes, manifest: Manifest, *, fs: FileSyste
         path.parent.mkdir(parents=True, exist_ok=True)
         write_together(
             [
+                *beside,
                 (path, data),
                 (manifest_path(path), manifest.to_json().encode()),
                 (sidecar_path(path), _sidecar_line(path, sha256)),
