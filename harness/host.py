@@ -15,7 +15,6 @@ import psutil
 
 from harness.records import BoardState
 from runtime.config import BUILD_FLAGS, is_built
-from runtime.factory import STRATEGIES
 from runtime.libraries import LIBRARIES, unavailable
 from runtime.platform import HostTuple
 from runtime.thermal import ThermalStatePublisher
@@ -39,7 +38,7 @@ class Availability:
 
 
 def availability(environ: Mapping[str, str]) -> dict[str, Availability]:
-    """For each runtime: is its build flag on, is its library there, is its strategy in this release? Imports nothing."""
+    """For each runtime: is its build flag on, is its library there? Imports nothing."""
     found: dict[str, Availability] = {}
     for label, library in LIBRARIES.items():
         if not is_built(label, environ):
@@ -48,8 +47,6 @@ def availability(environ: Mapping[str, str]) -> dict[str, Availability]:
         elif not any(_is_there(module) for module in library.modules):
             error = unavailable(label, ModuleNotFoundError(f"No module named {library.modules[0]!r}"))
             found[label] = Availability(label, False, f"{label}: not installed", error.remedy)
-        elif not _is_there(STRATEGIES[label].partition(":")[0]):
-            found[label] = Availability(label, False, f"{label}: not in this release", "Upgrade trigate.")
         else:
             found[label] = Availability(label, True)
     return found

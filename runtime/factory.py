@@ -76,11 +76,6 @@ def _strategy(label: str) -> Any:
         except ImportError as error:
             raise unavailable(label, error) from error
     module, _, name = STRATEGIES[label].partition(":")
-    if find_spec(module) is None:
-        raise RuntimeNotAvailableError(
-            f"this release of trigate does not contain the strategy {label} yet; its library is installed.",
-            remedy=f"Upgrade trigate, or configure one of: {', '.join(other for other in STRATEGIES if other != label)}.",
-        )
     return getattr(import_module(module), name)
 
 
