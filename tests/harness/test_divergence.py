@@ -391,9 +391,11 @@ def faulty(plant: Any) -> Any:
 def bend(model: Any, name: Any, factor: Any = 1.01) -> None:
     """Make what one node gives ``factor`` times what it should be."""
     at, node = next((at, node) for at, node in enumerate(model.graph.node) if node.name == name)
-    model.graph.initializer.append(numpy_helper.from_array(np.asarray(factor, np.float32), "factor"))
-    given, node.output[0] = node.output[0], "straight"
-    model.graph.node.insert(at + 1, helper.make_node("Mul", ["straight", "factor"], [given], name="bend"))
+    number = len(model.graph.node)
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(factor, np.float32), f"factor{number}"))
+    given, node.output[0] = node.output[0], f"straight{number}"
+    bent = helper.make_node("Mul", [node.output[0], f"factor{number}"], [given], name=f"bend{number}")
+    model.graph.node.insert(at + 1, bent)
 
 
 @pytest.mark.parametrize("name", ["transformer", "disk", "matcher"])
@@ -419,6 +421,19 @@ def test_a_runtime_fault_in_any_of_twenty_layers_is_named(transformer: Any) -> N
             assert first.local_error > 4 * first.noise
     assert len(chosen) == 20
     assert len(missed) <= 1, missed
+
+
+def test_of_two_faults_the_first_is_named_and_the_other_is_a_suspect(transformer: Any) -> None:
+    early, *_, late = [node.name for node in OnnxEvaluator(transformer.path).nodes if node.op_type == "Softmax"]
+
+    def two(model: Any) -> None:
+        bend(model, early)
+        bend(model, late)
+
+    found = locate_runtime(transformer.path, faulty(two), transformer.feed, lane="fp32")
+    assert found.first is not None
+    assert found.first.layer == early
+    assert [finding.layer for finding in found.suspects] == [late]
 
 
 def test_a_fault_that_marking_outputs_hides_is_found_by_bisection(transformer: Any) -> None:
@@ -502,6 +517,13 @@ def test_a_change_that_cannot_be_run_is_not_taken() -> None:
 
     small, _ = shrink({"x": np.array([1, 2, 3], np.int64)}, fails, budget_s=60)
     assert small["x"].tolist() == [1, 2, 3]
+
+
+def test_an_input_of_which_all_is_needed_stays_whole() -> None:
+    feed = {"x": np.arange(1, 9, dtype=np.float32)}
+    small, words = shrink(feed, lambda given: np.array_equal(given["x"], feed["x"]), budget_s=60)
+    assert small["x"].tolist() == feed["x"].tolist()
+    assert words == "`x` whole"
 
 
 def test_the_search_ends_with_its_budget_and_still_fails() -> None:

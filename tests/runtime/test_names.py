@@ -74,6 +74,9 @@ def test_a_name_reads_as_the_requirement_writes_it() -> None:
         ("disk__sm87_jp06.2_trt10.3_fp16.engine", "jetpack is '06.2'"),
         ("disk__sm87_jp6.2_trt10_fp16.engine", "trt is '10'"),
         ("disk__sm87_jp6.2_trt10.3_fp8.engine", "precision is 'fp8'"),
+        ("disk__sm87_jp6.2_trt10.3_fp16x.engine", "precision is 'fp16x'"),
+        ("disk__sm87_jp6.2_trt10.3-rc1_fp16.engine", "trt is '10.3-rc1'"),
+        ("di sk__sm87_jp6.2_trt10.3_fp16.engine", "model is 'di sk'"),
         (f"{'m' * 180}__sm87_jp6.2_trt10.3_fp16.engine", "model is too long"),
     ],
 )
