@@ -111,6 +111,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=True)
+def selftest(session: nox.Session) -> None:
+    """Plants each break of the mutation list in a copy of the tree: each must turn its named test red."""
+    _install(session, "-e", ".[dev]")
+    session.run("python", "-m", "tests.selftest.run", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
 def bench(session: nox.Session) -> None:
     """What speed costs, as ratios against a peer in the same run."""
     _install(session, "-e", ".[dev]")
