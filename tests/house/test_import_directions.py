@@ -80,6 +80,40 @@ def test_nothing_imports_the_roof() -> None:
     assert [str(p) for folder in MAY_IMPORT for p in files(folder) if "harness.cli" in {m for m, _ in imports(p)}] == []
 
 
+def cuda_users(root: Path) -> list[str]:
+    """Files of the harness, outside its fakes, that look at CUDA's door, and files that open CUDA anywhere else."""
+    found = []
+    for path in sorted(path for room in MAY_IMPORT for path in (root / room).rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        for module, _ in imports(path):
+            is_door = module == "runtime.cuda" and name.startswith("harness/") and not name.startswith("harness/fakes/")
+            is_library = module.partition(".")[0] == "cuda" and name not in {"runtime/cuda.py", "fixtures/api_cuda.py"}
+            if is_door or is_library:
+                found.append(f"{name} imports {module}")
+    return found
+
+
+def test_cuda_has_one_door_and_of_the_harness_only_the_fakes_look_at_it() -> None:
+    assert cuda_users(ROOT) == []
+
+
+def test_a_second_door_of_cuda_would_be_found(tmp_path: Path) -> None:
+    for name, line in {
+        "harness/measure.py": "from runtime.cuda import CudaDriver",
+        "harness/fakes/device.py": "from runtime.cuda import STICKY",
+        "runtime/cuda.py": "def load():\n    from cuda.bindings import driver",
+        "runtime/strategies/trt.py": "def load():\n    import cuda.bindings.runtime",
+        "tiers/contract.py": "from importlib import import_module\nimport_module('cuda.bindings.driver')",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(line, encoding="utf-8")
+    assert cuda_users(tmp_path) == [
+        "harness/measure.py imports runtime.cuda",
+        "runtime/strategies/trt.py imports cuda.bindings.runtime",
+        "tiers/contract.py imports cuda.bindings.driver",
+    ]
+
+
 @pytest.mark.covers("RT-11")
 def test_the_core_imports_no_heavy_library_at_the_top_of_any_file() -> None:
     wrong = [
@@ -102,3 +136,4 @@ def test_each_heavy_library_has_one_door_in_the_core() -> None:
     assert {library: len(where) for library, where in doors.items()} == dict.fromkeys(doors, 1), doors
     assert doors.get("torch") == {"torch_fp16.py"}
     assert doors.get("onnxruntime") == {"ort.py"}
+    assert doors.get("cuda") == {"cuda.py"}
