@@ -63,7 +63,22 @@ _TRY = {
         "os.write(told, words.encode())\n"
         "sys.exit(0 if loads else 'no provider of ONNX Runtime loads: ' + words)\n"
     ),
-    "tensorrt": "import tensorrt\nprint(tensorrt.__version__)\n",
+    "tensorrt": (
+        "import pathlib, sys, tempfile\n"
+        "import numpy\n"
+        "from runtime import BuildConfig, RuntimeConfig\n"
+        "from runtime.strategies.trt import TensorrtRuntime\n"
+        "from runtime.strategies.trt_library import load_library\n"
+        "able = load_library().capabilities\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        "    model = pathlib.Path(folder, 'one.onnx')\n"
+        f"    model.write_bytes(bytes.fromhex('{_ONE_NODE}'))\n"
+        "    runtime = TensorrtRuntime(RuntimeConfig('tensorrt', engine_cache_dir=pathlib.Path(folder)))\n"
+        "    handle = runtime.deserialize_engine(runtime.compile_engine(model, BuildConfig('fp32')))\n"
+        "    assert float(runtime.infer(handle, {'x': numpy.ones(1, numpy.float32)})['y'][0]) == 2.0\n"
+        "    runtime.release_engine(handle)\n"
+        "print(able.product, able.version, 'built and ran an engine of one node')\n"
+    ),
 }
 """What a fresh interpreter runs for each runtime. An importable GPU wheel may still be unable to run a kernel."""
 

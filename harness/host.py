@@ -16,7 +16,7 @@ import psutil
 from harness.records import BoardState
 from runtime.config import BUILD_FLAGS, is_built
 from runtime.libraries import LIBRARIES, unavailable
-from runtime.platform import HostTuple
+from runtime.platform import HostTuple, detect_host
 from runtime.thermal import ThermalStatePublisher
 
 __all__ = ["Availability", "availability", "board_state", "environment"]
@@ -37,8 +37,9 @@ class Availability:
     remedy: str = ""
 
 
-def availability(environ: Mapping[str, str]) -> dict[str, Availability]:
-    """For each runtime: is its build flag on, is its library there? Imports nothing."""
+def availability(environ: Mapping[str, str], host: HostTuple | None = None) -> dict[str, Availability]:
+    """For each runtime: is its build flag on, is its library there, can it run on ``host`` (this one)? Imports nothing."""
+    host = detect_host() if host is None else host
     found: dict[str, Availability] = {}
     for label, library in LIBRARIES.items():
         if not is_built(label, environ):
@@ -47,9 +48,19 @@ def availability(environ: Mapping[str, str]) -> dict[str, Availability]:
         elif not any(_is_there(module) for module in library.modules):
             error = unavailable(label, ModuleNotFoundError(f"No module named {library.modules[0]!r}"))
             found[label] = Availability(label, False, f"{label}: not installed", error.remedy)
+        elif label == "tensorrt" and host.sm == "none":
+            found[label] = Availability(
+                label, False, _no_gpu(host), "Run on a host with an NVIDIA GPU, or on the board."
+            )
         else:
             found[label] = Availability(label, True)
     return found
+
+
+def _no_gpu(host: HostTuple) -> str:
+    if host.trt.startswith("rtx"):
+        return f"tensorrt: no GPU; TensorRT-RTX {host.trt.removeprefix('rtx')} builds engines here, and cannot run them"
+    return "tensorrt: no GPU"
 
 
 def _is_there(module: str) -> bool:

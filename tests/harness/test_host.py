@@ -63,3 +63,19 @@ def test_the_state_of_the_machine_has_figures_or_nothing() -> None:
     state = board_state()
     assert state.load_1min is None or state.load_1min >= 0
     assert state.clock_mhz is None or state.clock_mhz > 0
+
+
+@pytest.mark.covers("T1-03", "TT-03")
+def test_a_tensorrt_without_a_gpu_cannot_run_and_says_what_it_can_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.py").write_text("raise ImportError('nobody imports it to ask')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    rtx = availability({}, HostTuple("none", "none", "rtx1.7.1.116"))["tensorrt"]
+    assert (rtx.can_try, rtx.reason) == (
+        False,
+        "tensorrt: no GPU; TensorRT-RTX 1.7.1.116 builds engines here, and cannot run them",
+    )
+    assert availability({}, HostTuple("none", "none", "10.16.1.11"))["tensorrt"].reason == "tensorrt: no GPU"
+    assert availability({}, HostTuple("87", "6.2", "10.3.0.30"))["tensorrt"].can_try
