@@ -8,14 +8,15 @@ import mmap
 import os
 import secrets
 import stat
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
 __all__ = [
     "DISK",
     "FileSystem",
+    "folder_made",
     "open_regular",
     "read_hashed",
     "read_small",
@@ -37,6 +38,23 @@ class FileSystem:
     def open(self, path: Path, *, follow: bool) -> FileIO:
         # without O_NONBLOCK the open itself hangs on a FIFO that nobody writes to
         return FileIO(os.open(path, os.O_RDONLY | _NO_WAIT | (0 if follow else _NO_FOLLOW)))
+
+    def status(self, file: FileIO) -> os.stat_result:
+        return os.fstat(file.fileno())
+
+    def map(self, file: FileIO, size: int) -> mmap.mmap:
+        return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+
+    def look(self, path: Path) -> os.stat_result:
+        return path.lstat()
+
+    def entries(self, folder: Path) -> list[tuple[str, os.stat_result]]:
+        """Each name in a folder, with what it is."""
+        with os.scandir(folder) as found:
+            return [(entry.name, entry.stat(follow_symlinks=False)) for entry in found]
+
+    def make_folder(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
 
     def create(self, path: Path) -> int:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_WAIT | _NO_FOLLOW, 0o666)
@@ -87,28 +105,36 @@ def open_regular(path: Path, *, follow: bool = False, fs: FileSystem = DISK) -> 
         if error.errno == errno.ENXIO:
             raise OSError(errno.EINVAL, "it is not a regular file", str(path)) from error
         raise
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    try:
+        if not stat.S_ISREG(fs.status(file).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    except BaseException:
         file.close()
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        raise
     return file
 
 
 def read_small(path: Path, *, limit: int, follow: bool = False, fs: FileSystem = DISK) -> bytes:
     """The bytes of a regular file of at most ``limit`` bytes. Raises ``OSError``, for a larger one before reading it."""
     with open_regular(path, follow=follow, fs=fs) as file:
-        size = os.fstat(file.fileno()).st_size
+        size = fs.status(file).st_size
         if size > limit:
             raise OSError(errno.EFBIG, f"it has {size} bytes, at most {limit} were expected", str(path))
-        return file.read(limit)
+        data = b""
+        while len(data) < size:
+            part = file.read(size - len(data))
+            _arrived(len(part or b""), len(data), size)
+            data += part
+        return data
 
 
-def read_hashed(file: FileIO) -> tuple[memoryview, str]:
+def read_hashed(file: FileIO, *, fs: FileSystem = DISK) -> tuple[memoryview, str]:
     """All bytes of an open file, read once, and the SHA-256 of exactly these bytes.
 
     The next slice is read while the last is hashed, into huge pages where the system has them: on a first touch
     of 4 KiB pages the faults alone would halve the speed. Raises ``OSError`` and ``MemoryError``.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = fs.status(file).st_size
     view = _room(size)
     digest = hashlib.sha256()
     done = 0
@@ -145,6 +171,23 @@ def _arrived(count: int | None, done: int, size: int) -> int:
     if not count:
         raise OSError(errno.EIO, f"it ended after {done} of {size} bytes while it was read")
     return count
+
+
+@contextmanager
+def folder_made(folder: Path, *, fs: FileSystem = DISK) -> Iterator[None]:
+    """The folder is there in the body; if the body fails, the folders that were not there before are gone again.
+
+    Raises ``OSError``. What the body left in them must be gone by then.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        fs.make_folder(folder)
+        yield
+    except BaseException:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def write_atomic(path: Path, data: Data, *, fs: FileSystem = DISK) -> None:

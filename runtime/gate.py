@@ -122,7 +122,7 @@ class EngineGate:
         try:
             with open_regular(path, fs=self._fs) as file:
                 expected = read_sidecar(path, fs=self._fs)
-                data, actual = read_hashed(file)
+                data, actual = read_hashed(file, fs=self._fs)
         except FileNotFoundError as error:
             raise EngineDeserializeError(f"{path.name} is not in {path.parent}.", remedy=_REBUILD) from error
         except OSError as error:

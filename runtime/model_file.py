@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from types import MappingProxyType
 
 from runtime.data import TensorSpec
 from runtime.errors import EngineBuildError
-from runtime.files import open_regular
+from runtime.files import DISK, FileSystem, open_regular
 from runtime.plan import LFS_POINTER
 
 __all__ = ["ModelFacts", "check_external_data", "model_sha256", "read_model_facts"]
@@ -67,37 +66,37 @@ class ModelFacts:
     outputs: tuple[TensorSpec, ...]
 
 
-def model_sha256(path: Path) -> str:
+def model_sha256(path: Path, *, fs: FileSystem = DISK) -> str:
     r"""The identity of a model. A file without external data: its SHA-256, as ``sha256sum`` prints it.
 
     An ONNX model with external data: the SHA-256 of the text ``<sha256>  .\n`` for the model, and then
     ``<sha256>  <location>\n`` for each data file, sorted by location. Raises ``EngineBuildError``.
     """
-    with _opened(path) as data:
+    with _opened(path, fs) as data:
         own = hashlib.sha256(data).hexdigest()
-        found = {} if path.suffix.lower() in _CHECKPOINTS else _external_files(path, data)
+        found = {} if path.suffix.lower() in _CHECKPOINTS else _external_files(path, data, fs)
     if not found:
         return own
     lines = [f"{own}  .\n"]
     for location, file in sorted(found.items()):
-        with _opened(file, is_model=False) as data:
+        with _opened(file, fs, is_model=False) as data:
             lines.append(f"{hashlib.sha256(data).hexdigest()}  {location}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def check_external_data(path: Path) -> tuple[Path, ...]:
+def check_external_data(path: Path, *, fs: FileSystem = DISK) -> tuple[Path, ...]:
     """The external data files of an ONNX model, sorted.
 
     Raises ``EngineBuildError`` for one that is missing, shorter than the model says, or outside the model's folder:
     absolute, ``..``, a symbolic or hard link; and for what is not a regular file.
     """
-    with _opened(path) as data:
-        return tuple(sorted(set(_external_files(path, data).values())))
+    with _opened(path, fs) as data:
+        return tuple(sorted(set(_external_files(path, data, fs).values())))
 
 
-def read_model_facts(path: Path) -> ModelFacts:
+def read_model_facts(path: Path, *, fs: FileSystem = DISK) -> ModelFacts:
     """The facts of an ONNX file; its external data is not looked at. Raises ``EngineBuildError``."""
-    with _opened(path) as data:
+    with _opened(path, fs) as data:
         walk = _walk(data)
         initializers = {_text(data, tensor, 8) for tensor in walk.initializers}
         called = {(_domain(data, node, 7), _text(data, node, 4)) for node in walk.nodes}
@@ -133,15 +132,15 @@ class _Malformed(Exception):  # noqa: N818 - internal, and turned into EngineBui
 
 
 @contextmanager
-def _opened(path: Path, *, is_model: bool = True) -> Iterator[Data]:
+def _opened(path: Path, fs: FileSystem, *, is_model: bool = True) -> Iterator[Data]:
     """The bytes of a regular file, and the refusal of it where the body finds them malformed.
 
     A model may be reached through a link, as model hubs store it; its external data may not.
     """
     try:
-        with open_regular(path, follow=is_model) as file:
-            size = os.fstat(file.fileno()).st_size
-            data: Data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
+        with open_regular(path, follow=is_model, fs=fs) as file:
+            size = fs.status(file).st_size
+            data: Data = fs.map(file, size) if size else b""
     except FileNotFoundError as error:
         raise EngineBuildError(f"{path.name} is not in {path.parent}.", remedy="Name a model that is there.") from error
     except OSError as error:
@@ -286,7 +285,7 @@ def _size(data: Data, dim: Span, unnamed: str) -> int | str:
     return _text(data, dim, 2) or unnamed
 
 
-def _external_files(path: Path, data: Data) -> dict[str, Path]:
+def _external_files(path: Path, data: Data, fs: FileSystem) -> dict[str, Path]:
     """The data file of each location that a tensor of the model names, checked."""
     found: dict[str, Path] = {}
     sizes: dict[str, int] = {}
@@ -300,10 +299,10 @@ def _external_files(path: Path, data: Data) -> dict[str, Path]:
                 values[key] = _text(data, (start, end), 2)
         location = values.get("location", "")
         if location not in found:
-            found[location], sizes[location] = _locate(path, location)
+            found[location], sizes[location] = _locate(path, location, fs)
         needed = sum(_bytes_of(path, location, values.get(key, "0")) for key in ("offset", "length"))
         if needed > sizes[location]:
-            with _opened(found[location], is_model=False):
+            with _opened(found[location], fs, is_model=False):
                 pass  # says so if it is a Git LFS pointer
             raise EngineBuildError(
                 f"{path.name}: its external data {location!r} has {sizes[location]} bytes, and a tensor ends at {needed}.",
@@ -318,7 +317,7 @@ def _bytes_of(path: Path, location: str, text: str) -> int:
     return int(text)
 
 
-def _locate(path: Path, location: str) -> tuple[Path, int]:
+def _locate(path: Path, location: str, fs: FileSystem) -> tuple[Path, int]:
     """The file that a model names and its size, reached without leaving the model's folder through any component."""
 
     def refuse(why: str) -> EngineBuildError:
@@ -338,7 +337,7 @@ def _locate(path: Path, location: str) -> tuple[Path, int]:
     try:
         for part in PurePosixPath(location).parts:
             here /= part
-            info = here.lstat()
+            info = fs.look(here)
             if stat.S_ISLNK(info.st_mode):
                 raise refuse(f"goes through the symbolic link {part!r}")
     except OSError as error:

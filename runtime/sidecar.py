@@ -24,7 +24,7 @@ from runtime.errors import (
     EngineSidecarMissingError,
     RuntimeCoreError,
 )
-from runtime.files import DISK, FileSystem, read_small, sha256_hex, write_atomic, write_together
+from runtime.files import DISK, FileSystem, folder_made, read_small, sha256_hex, write_atomic, write_together
 from runtime.names import parse_engine_name, same_version
 
 __all__ = [
@@ -196,17 +196,15 @@ def publish_engine(
     wrong = [key for key, value in claims.items() if getattr(manifest, key) != value]
     if wrong or not same_version(name.trt, manifest.trt):
         raise EngineBuildError(f"the manifest is not that of {path.name}: {', '.join(wrong or ['trt'])} differ.")
+    files = [
+        *beside,
+        (path, data),
+        (manifest_path(path), manifest.to_json().encode()),
+        (sidecar_path(path), _sidecar_line(path, sha256)),
+    ]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_together(
-            [
-                *beside,
-                (path, data),
-                (manifest_path(path), manifest.to_json().encode()),
-                (sidecar_path(path), _sidecar_line(path, sha256)),
-            ],
-            fs=fs,
-        )
+        with folder_made(path.parent, fs=fs):
+            write_together(files, fs=fs)
     except OSError as error:
         raise EngineBuildError(
             f"{path.name} ({len(data)} bytes) cannot be stored in {path.parent}: {error.strerror or error}.",
