@@ -84,13 +84,18 @@ class Copy:
         if wrong:
             raise Unusable(f"tests in the copy would import another {wrong[0]}: {places or done.stderr}")
 
-    @contextmanager
-    def broken(self, mutation: Mutation) -> Iterator[None]:
-        """The bug is there in the body. Raises ``Unusable`` where its place is not exactly one."""
+    def place_of(self, mutation: Mutation) -> tuple[Path, str]:
+        """The file that it breaks, and what is in it. Raises ``Unusable`` where its place is not exactly one."""
         path = self.folder / mutation.file
         whole = path.read_text(encoding="utf-8")
         if whole.count(mutation.before) != 1:
             raise Unusable(f"{mutation.title}: {mutation.file} holds its text {whole.count(mutation.before)} times.")
+        return path, whole
+
+    @contextmanager
+    def broken(self, mutation: Mutation) -> Iterator[None]:
+        """The bug is there in the body."""
+        path, whole = self.place_of(mutation)
         try:
             self._write(path, whole.replace(mutation.before, mutation.after))
             yield
@@ -279,6 +284,8 @@ def _run(folder: Path, mutations: Sequence[Mutation], workers: int, report: Path
         shutil.copytree(copies[0].folder, copy.folder)  # of the first, so that all are of one instant
     for copy in copies:
         copy.check_imports()
+    for mutation in mutations:
+        copies[0].place_of(mutation)
     tests = list(dict.fromkeys(mutation.test for mutation in mutations))
     print(f"{len(tests)} named tests, unmutated ...", file=sys.stderr)
     skipped = baseline(copies[0], tests)
