@@ -52,7 +52,8 @@ def test_wrong():
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Copy:
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # half of the time that a child takes
     (tmp_path / "unit.py").write_text(SOURCE)
     (tmp_path / "test_unit.py").write_text(TESTS)
     (tmp_path / "test_absent.py").write_text(
