@@ -99,6 +99,8 @@ class Face(metaclass=_BindingType):
 
     __slots__ = ("__weakref__", "_is_made", "_state")
     _library: ClassVar[Any]
+    _state: Any
+    _is_made: bool
 
 
 def make_face(name: str, members: Mapping[str, Any], bases: tuple[type, ...] = (Face,)) -> type[Face]:

@@ -1,0 +1,495 @@
+"""TensorRT and TensorRT-RTX on the simulated device, in the releases of which there is a manifest (T0-03, T0-04).
+
+It builds, loads and runs ONNX models by the documented rules, and fails in the library's own ways and words: ``None`` or
+``False``, and an error that goes to the error recorder where one is set, and to the logger where none is. Every fault of
+the device's plan is called ``tensorrt.<Class>.<method>``, for TensorRT-RTX too; its error is a name of ``ErrorCodeTRT``, or
+of ``CUresult``.
+
+This file: the module, what all classes share, and those that a user derives from. ``tensorrt_build`` and ``tensorrt_run``
+have the rest, ``tensorrt_plan`` what lies between them.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from harness.fakes.bindings import Enum, Face, assemble, make_enum, make_face, read_manifest
+from harness.fakes.device import DeviceError, SimulatedDevice
+from harness.fakes.tensorrt_plan import Flavour, flavour_of
+
+__all__ = ["DTYPES", "GpuMemory", "Library", "Voice", "called", "make_tensorrt"]
+
+DTYPES = {1: "FLOAT", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL", 10: "HALF", 16: "BF16", 17: "FP8"}
+"""ONNX's element types that TensorRT has, as the names of its ``DataType``."""
+
+_SEVERITIES = {"INTERNAL_ERROR": 0, "ERROR": 1, "WARNING": 2, "INFO": 3, "VERBOSE": 4}
+_MANAGED = (
+    *("ILogger", "ICudaEngine", "IExecutionContext", "Runtime", "IHostMemory"),
+    *("Builder", "INetworkDefinition", "OnnxParser", "IBuilderConfig"),
+)
+_CUDA_WORDS = {
+    "CUDA_ERROR_INVALID_VALUE": (1, "invalid argument"),
+    "CUDA_ERROR_OUT_OF_MEMORY": (2, "out of memory"),
+    "CUDA_ERROR_NO_DEVICE": (100, "no CUDA-capable device is detected"),
+    "CUDA_ERROR_INVALID_CONTEXT": (201, "invalid device context"),
+    "CUDA_ERROR_ECC_UNCORRECTABLE": (214, "uncorrectable ECC error encountered"),
+    "CUDA_ERROR_INVALID_HANDLE": (400, "invalid resource handle"),
+    "CUDA_ERROR_ILLEGAL_ADDRESS": (700, "an illegal memory access was encountered"),
+    "CUDA_ERROR_LAUNCH_TIMEOUT": (702, "the launch timed out and was terminated"),
+    "CUDA_ERROR_CONTEXT_IS_DESTROYED": (709, "context is destroyed"),
+    "CUDA_ERROR_ILLEGAL_INSTRUCTION": (715, "an illegal instruction was encountered"),
+    "CUDA_ERROR_MISALIGNED_ADDRESS": (716, "misaligned address"),
+    "CUDA_ERROR_LAUNCH_FAILED": (719, "unspecified launch failure"),
+}
+
+
+@dataclass(eq=False)
+class Voice:
+    """Where an object says what goes wrong: its recorder if it has one, else its logger. Children start with a copy."""
+
+    logger: Any
+    recorder: Any = None
+
+    def child(self) -> Voice:
+        return Voice(self.logger, self.recorder)
+
+
+@dataclass(eq=False)
+class Library:
+    """What the classes of one module share."""
+
+    module: ModuleType
+    device: SimulatedDevice
+    flavour: Flavour
+    _first_logger: weakref.ref[Any] | None = field(default=None, repr=False)
+    _roots: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet, repr=False)
+
+    def enum(self, kind: str, name: str) -> Any:
+        """A member of one of the module's enums."""
+        return getattr(getattr(self.module, kind), name)
+
+    def make(self, kind: str, state: Any) -> Any:
+        """An object of a class that users cannot construct."""
+        made = object.__new__(getattr(self.module, kind))
+        made._is_made, made._state = True, state
+        return made
+
+    def host_memory(self, data: bytes) -> Any:
+        """An ``IHostMemory``."""
+        return bytes.__new__(self.module.IHostMemory, data)
+
+    def dims(self, shape: tuple[int, ...]) -> Any:
+        """A ``Dims``."""
+        return self.module.Dims(shape)
+
+    def say(self, logger: Any, severity: str, text: str) -> None:
+        """One line to a logger, whose exceptions end here."""
+        try:
+            logger.log(getattr(self.module.ILogger, severity), text)
+        except Exception as error:  # a virtual method called from C++ cannot raise
+            _print(f"[ERROR] Exception caught in log(): {type(error).__name__}: {error}")
+
+    def fail(self, voice: Voice, code: str, text: str) -> None:
+        """One error. A recorder takes it from the logger, as measured with TensorRT-RTX 1.7."""
+        if voice.recorder is None:
+            self.say(voice.logger, "ERROR", text)
+            return
+        try:
+            voice.recorder.report_error(self.enum("ErrorCodeTRT", code), text)
+        except Exception as error:
+            _print(f"[ERROR] Exception caught in report_error(): {type(error).__name__}: {error}")
+
+    def entered(self, api: str, voice: Voice, interface: str, *, needs_device: bool = True) -> bool:
+        """Write a call down; False when it has to fail, which then has been said. ``interface``: ``IRuntime::create…``."""
+        error = self.device.enter(f"tensorrt.{api}", needs_device=needs_device)
+        if error is None:
+            return True
+        if error in self.module.ErrorCodeTRT.__members__:
+            number = int(self.enum("ErrorCodeTRT", error))
+            words = "OutOfMemory (injected)" if error == "FAILED_ALLOCATION" else f"{error} (injected)"
+            self.fail(voice, error, f"{interface}: Error Code {number}: {words}")
+        else:
+            self.cuda_failed(voice, interface, error)
+        return False
+
+    def cuda_failed(self, voice: Voice, interface: str, name: str) -> None:
+        """A call of CUDA inside the library has failed."""
+        number, words = _CUDA_WORDS.get(name, (999, f"unknown error {name}"))
+        self.fail(
+            voice,
+            "UNSPECIFIED_ERROR",
+            f"{interface}: Error Code 1: Cuda Runtime (In cuda call (cudaError {number}: {words}))",
+        )
+
+    def register(self, root: Any, logger: Any, maker: str) -> None:
+        """A builder or a runtime. A second logger is told that it is not the one that global messages go to."""
+        first = self._first_logger() if self._first_logger is not None and self._roots else None
+        self._roots.add(root)
+        if first is None:
+            self._first_logger = weakref.ref(logger)
+        elif first is not logger:
+            is_told_as_warning = self.flavour.is_rtx or self.flavour.version >= (10, 16)
+            self.say(
+                logger,
+                "WARNING" if is_told_as_warning else "INFO",
+                f"The logger passed into {maker} differs from one already registered for an existing builder, runtime, or "
+                "refitter. So the current new logger is ignored, and TensorRT will use the existing one which is returned "
+                "by nvinfer1::getLogger() instead."
+                if is_told_as_warning
+                else f"The logger passed into {maker} differs from one already provided for an existing builder, runtime, or "
+                "refitter. Uses of the global logger, returned by nvinfer1::getLogger(), will return the existing value.",
+            )
+
+
+class GpuMemory:
+    """The device memory of one engine or context: of the user's allocator if there is one, else of the device."""
+
+    def __init__(self, library: Library, allocator: Any) -> None:
+        self._library = library
+        self._allocator = allocator
+
+    def allocate(self, size_bytes: int, voice: Voice, label: str, where: str) -> int | None:
+        """An address, 0 for no bytes, or None when there are none to have, which then has been said."""
+        device = self._library.device
+        if self._allocator is not None:
+            address = self._asked(size_bytes)
+            if size_bytes == 0:
+                if address:
+                    device.violations.append("an allocator gave memory for a request of 0 bytes, which must give None")
+                return 0
+        elif size_bytes == 0:
+            return 0
+        else:
+            try:
+                address = device.allocate(size_bytes, label=label)
+            except DeviceError as error:
+                self._library.cuda_failed(voice, "[defaultAllocator.cpp::allocate::31]", error.name)
+                address = None
+        if address is None:
+            self._library.say(
+                voice.logger,
+                "WARNING",
+                f"Requested amount of GPU memory ({size_bytes} bytes) could not be allocated. There may not be enough free "
+                "memory for allocation to succeed.",
+            )
+            text = f"{where} Error Code 2: OutOfMemory (Requested size was {size_bytes} bytes.)"
+            self._library.fail(voice, "FAILED_ALLOCATION", text)
+        elif address % 256:
+            device.violations.append(f"an allocator gave {address:#x}, which is not aligned to 256 bytes")
+        return address
+
+    def free(self, address: int) -> None:
+        """Give it back; 0 is told to an allocator too."""
+        if self._allocator is not None:
+            called(self._allocator.deallocate_async, address, 0)
+        elif address:
+            try:
+                self._library.device.free(address)
+            except DeviceError:
+                return  # written down by the device
+
+    def _asked(self, size_bytes: int) -> int | None:
+        address = called(self._allocator.allocate_async, size_bytes, 256, 0, 0)
+        return int(address) if address else None
+
+
+def make_tensorrt(device: SimulatedDevice, version: str) -> ModuleType:
+    """The module ``tensorrt`` of a release (``10.3.0``, ``10.13.3.9``, ``10.16.1.11``, ``11.4.0.106``), or
+    ``tensorrt_rtx`` (``rtx1.7.1.116``). ``ValueError`` for any other.
+    """
+    from harness.fakes import tensorrt_build, tensorrt_run
+
+    flavour = flavour_of(version)
+    manifest = read_manifest(flavour.manifest)
+    module = ModuleType("tensorrt_rtx" if flavour.is_rtx else "tensorrt", __doc__)
+    library = Library(module, device, flavour)
+    functions = {
+        "init_libnvinfer_plugins": _init_plugins,
+        "get_nv_onnx_parser_version": lambda: (
+            flavour.version[0] * 10000 + flavour.version[1] * 100 + flavour.version[2]
+        ),
+    }
+    assemble(module, manifest, (*_FACES, *tensorrt_build.FACES, *tensorrt_run.FACES), functions, library)
+    _add_front(module, manifest, version.removeprefix("rtx"))
+    return module
+
+
+def _add_front(module: Any, manifest: Any, version: str) -> None:
+    """What the Python file around the extension adds, which manifests of the extension alone do not list."""
+    severity = make_enum("Severity", _SEVERITIES, module.__name__)
+    for kind in (module.ILogger, module.Logger):
+        kind.Severity = severity
+        for name, member in severity.__members__.items():
+            setattr(kind, name, member)
+    types = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16", "fp8": "FP8", "e8m0": "E8M0", "bool": "BOOL"}
+    for name, entry in manifest.items():
+        if entry.get("value") == "DataType":
+            setattr(module, name, getattr(module.DataType, types.get(name, name.upper())))
+    made = type("IHostMemory", (_HostMemory,), {"_data_type": module.DataType.INT8, "__module__": module.__name__})
+    module.IHostMemory = made
+    module.DataType.itemsize = property(_item_bytes)
+    module.__version__ = version
+    module.volume = _volume
+    module.nptype = _numpy_type
+    for name in _MANAGED:
+        getattr(module, name).__enter__ = _entered_context
+        getattr(module, name).__exit__ = _left_context
+
+
+def _entered_context(self: Any) -> Any:
+    warnings.warn(
+        "Context managers for TensorRT types are deprecated. Memory will be freed automatically when the reference count "
+        "reaches 0.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return self
+
+
+def _left_context(self: Any, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+    return None
+
+
+def _item_bytes(self: Enum) -> float | None:
+    sizes = {"FLOAT": 4, "HALF": 2, "BF16": 2, "INT8": 1, "INT32": 4, "INT64": 8, "BOOL": 1, "UINT8": 1, "FP8": 1}
+    return sizes.get(self.name, {"INT4": 0.5, "FP4": 0.5, "E8M0": 1}.get(self.name))
+
+
+def _volume(iterable: Any) -> int:
+    volume = 1
+    for size in iterable:
+        volume *= size
+    return volume
+
+
+def _numpy_type(trt_type: Enum) -> Any:
+    kinds: dict[str, Any] = {
+        "FLOAT": np.float32,
+        "HALF": np.float16,
+        "INT8": np.int8,
+        "INT32": np.int32,
+        "INT64": np.int64,
+    }
+    kinds |= {"BOOL": np.bool_, "UINT8": np.uint8}
+    if trt_type.name not in kinds:
+        raise TypeError("Could not resolve TensorRT datatype to an equivalent numpy datatype.")
+    return kinds[trt_type.name]
+
+
+def _init_plugins(logger: Any, namespace: str) -> bool:
+    return True
+
+
+def called(method: Callable[..., Any], *arguments: Any) -> Any:
+    """A virtual method of the user's, whose exceptions C++ does not see."""
+    try:
+        return method(*arguments)
+    except Exception as error:
+        _print(f"[ERROR] Exception caught in {method.__name__}(): {type(error).__name__}: {error}")
+        return None
+
+
+def _print(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _not_overridden(name: str) -> None:
+    """What a call of a virtual method ends in that the user's class does not have."""
+    _print(f"Method: {name} was not overriden. Please provide an implementation for this method.")
+
+
+def _virtual(name: str, **methods: Any) -> type[Face]:
+    """A class to derive from: its methods, with what each answers where the derived class does not have it."""
+
+    def method(called: str, answer: Any) -> Callable[..., Any]:
+        def call(self: Any, *arguments: Any, **named: Any) -> Any:
+            _not_overridden(called)
+            return answer
+
+        call.__name__ = called
+        return call
+
+    def __init__(self: Any) -> None:  # noqa: N807  # pybind's constructor
+        pass
+
+    members = {called: method(called, answer) for called, answer in methods.items()}
+    return make_face(name, {**members, "__init__": __init__})
+
+
+ILogger = _virtual("ILogger", log=None)
+IProgressMonitor = _virtual("IProgressMonitor", phase_start=None, step_complete=True, phase_finish=None)
+IOutputAllocator = _virtual("IOutputAllocator")
+IProfiler = _virtual("IProfiler", report_layer_time=None)
+_BATCHES: dict[str, Any] = {"get_batch": None, "read_calibration_cache": None, "write_calibration_cache": None}
+IInt8Calibrator = _virtual("IInt8Calibrator", get_batch_size=-1, get_algorithm=None, **_BATCHES)
+
+
+def _calibrator(name: str, algorithm: str) -> type[Face]:
+    """One of the calibrators, which differ in their algorithm alone."""
+    face = _virtual(name, **_BATCHES)
+    face.get_algorithm = lambda self: self._library.enum("CalibrationAlgoType", algorithm)  # type: ignore[attr-defined]
+    return face
+
+
+IErrorRecorder = _virtual(
+    "IErrorRecorder",
+    num_errors=0,
+    get_error_code=None,
+    get_error_desc="",
+    has_overflowed=False,
+    clear=None,
+    report_error=False,
+)
+IErrorRecorder.MAX_DESC_LENGTH = property(lambda self: 127)  # type: ignore[attr-defined]
+
+
+class Logger(Face):
+    """To standard error, from ``min_severity`` on."""
+
+    __slots__ = ()
+
+    def __init__(self, min_severity: Any = None) -> None:
+        self._state = min_severity if min_severity is not None else self._library.module.ILogger.WARNING
+
+    @property
+    def min_severity(self) -> Any:
+        return self._state
+
+    @min_severity.setter
+    def min_severity(self, value: Any) -> None:
+        self._state = value
+
+    def log(self, severity: Any, msg: str) -> None:
+        if int(severity) <= int(self._state):
+            _print(f"[TRT] [{severity.name[0]}] {msg}")
+
+
+class InterfaceInfo(Face):
+    __slots__ = ()
+    kind = property(lambda self: self._state[0], lambda self, value: None)
+    major = property(lambda self: self._state[1], lambda self, value: None)
+    minor = property(lambda self: self._state[2], lambda self, value: None)
+
+
+class IVersionedInterface(Face):
+    __slots__ = ()
+
+    @property
+    def api_language(self) -> Any:
+        return self._library.enum("APILanguage", "PYTHON")
+
+    @property
+    def interface_info(self) -> Any:
+        return self._library.make("InterfaceInfo", (type(self).__mro__[-3].__name__, 1, 0))
+
+
+class IGpuAllocator(Face):
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        pass
+
+    def allocate(self, size: int, alignment: int, flags: int) -> Any:
+        _not_overridden("allocate")
+
+    def deallocate(self, memory: Any) -> bool:
+        _not_overridden("deallocate")
+        return False
+
+    def reallocate(self, address: Any, alignment: int, new_size: int) -> Any:
+        return None
+
+    def allocate_async(self, size: int, alignment: int, flags: int, stream: int) -> Any:
+        older = getattr(self, "allocate", None)
+        return _not_overridden("allocate") if older is None else older(size, alignment, flags)
+
+    def deallocate_async(self, memory: Any, stream: int) -> bool:
+        older = getattr(self, "deallocate", None)
+        if older is None:
+            _not_overridden("deallocate")
+            return False
+        return bool(older(memory))
+
+
+class IGpuAsyncAllocator(Face):
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        pass
+
+
+class Profiler(Face):
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        pass
+
+    def report_layer_time(self, layer_name: str, ms: float) -> None:
+        sys.stdout.write(f"{layer_name}: {ms}ms\n")
+
+
+class Dims(Face):
+    """A shape: a sequence that equals any other of the same numbers."""
+
+    __slots__ = ()
+    MAX_DIMS = property(lambda self: 8)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, *shape: Any) -> None:
+        self._is_made = True
+        self._state = tuple(int(size) for size in (shape[0] if shape else ()))
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._state[place]
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return bool(self._state == tuple(other))  # type: ignore[arg-type]
+        except TypeError:
+            return False
+
+    def __repr__(self) -> str:
+        return repr(self._state)
+
+
+class _HostMemory(bytes):
+    """A buffer: ``memoryview``, ``bytes`` and ``write`` take it; it has no length and no items of its own.
+
+    A Python class can export a buffer from 3.12 on, so this one is a ``bytes`` that does not act like one.
+    """
+
+    __len__ = __getitem__ = __iter__ = __add__ = __contains__ = None  # type: ignore[assignment]
+    __hash__ = object.__hash__
+    _data_type: Any
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"{cls.__module__}.IHostMemory: No constructor defined!")
+
+    @property
+    def nbytes(self) -> int:
+        return memoryview(self).nbytes
+
+    @property
+    def dtype(self) -> Any:
+        return self._data_type
+
+
+_FACES: tuple[type[Face], ...] = (
+    *(ILogger, Logger, IErrorRecorder, InterfaceInfo, IVersionedInterface, IGpuAllocator, IGpuAsyncAllocator),
+    *(IProgressMonitor, IOutputAllocator, IProfiler, Profiler, IInt8Calibrator, Dims),
+    _calibrator("IInt8EntropyCalibrator", "ENTROPY_CALIBRATION"),
+    _calibrator("IInt8EntropyCalibrator2", "ENTROPY_CALIBRATION_2"),
+    _calibrator("IInt8LegacyCalibrator", "LEGACY_CALIBRATION"),
+    _calibrator("IInt8MinMaxCalibrator", "MINMAX_CALIBRATION"),
+)
