@@ -165,8 +165,11 @@ def _add(
         if not isinstance(value, MemberDescriptorType) and key not in _OWN and _is_in(key, entry["members"])
     }
     for key, value in members.items():
-        if isinstance(value, FunctionType) and key in entry["members"]:
-            members[key] = _checked(value, entry["members"][key], module)
+        text = entry["members"].get(key, "")
+        if isinstance(value, FunctionType) and text:
+            members[key] = _checked(value, text, module)
+        elif isinstance(value, property) and text.endswith("(read-only)"):
+            members[key] = property(value.fget)
     if not entry["members"].get("__init__", "").startswith("__init__("):
         members["__init__"] = _no_constructor
     namespace = {

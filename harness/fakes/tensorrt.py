@@ -473,6 +473,9 @@ class _HostMemory(bytes):
     __hash__ = object.__hash__
     _data_type: Any
 
+    def __bool__(self) -> bool:
+        return True
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{cls.__module__}.IHostMemory: No constructor defined!")
 

@@ -289,7 +289,7 @@ class ITensor(Face):
         self.set_dynamic_range(*value)
 
     def set_dynamic_range(self, min: float, max: float) -> bool:  # noqa: A002  # the library's names
-        self._state.network.ranges[self._state.name] = abs(max) if abs(max) > abs(min) else abs(min)
+        self._state.network.ranges[self._state.name] = sorted((abs(min), abs(max)))[1]
         return True
 
     def reset_dynamic_range(self) -> None:

@@ -317,8 +317,10 @@ class ICudaEngine(Face):
     def get_device_memory_size_for_profile(self, profile_index: int) -> int:
         return self.get_device_memory_size_for_profile_v2(profile_index)
 
-    def get_engine_stat(self, stat: Any) -> int:
+    def get_engine_stat(self, stat: Any = None) -> int:
         plan = self._state.plan
+        if stat is None:
+            return int(plan.weights_bytes)
         sizes = {"TOTAL_WEIGHTS_SIZE": plan.weights_bytes, "STRIPPED_WEIGHTS_SIZE": 0}
         return int(sizes.get(stat.name, -1))
 
