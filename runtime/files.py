@@ -236,7 +236,12 @@ def write_together(files: Sequence[tuple[Path, Data]], *, fs: FileSystem = DISK)
 def _stage(path: Path, data: Data, fs: FileSystem) -> Path:
     """Write and sync ``data`` beside ``path`` under a temporary name; leave nothing behind on failure."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    descriptor = fs.create(temporary)
+    _write_new(temporary, data, fs)
+    return temporary
+
+
+def _write_new(path: Path, data: Data, fs: FileSystem) -> None:
+    descriptor = fs.create(path)
     try:
         try:
             view = memoryview(data).cast("B")
@@ -247,14 +252,22 @@ def _stage(path: Path, data: Data, fs: FileSystem) -> Path:
         finally:
             fs.close(descriptor)
     except BaseException:
-        _discard(temporary, fs)
+        _discard(path, fs)
         raise
-    return temporary
 
 
 def _put_back(old: Path, path: Path, fs: FileSystem) -> None:
     with suppress(OSError):
-        fs.rename(old, path)
+        try:
+            fs.rename(old, path)
+        except FileNotFoundError:
+            return  # there was none
+        except OSError:  # where nothing can be renamed any more, a copy may still be written
+            with open_regular(old, fs=fs) as file:
+                data, _ = read_hashed(file, fs=fs)
+            _discard(path, fs)
+            _write_new(path, data, fs)
+            _discard(old, fs)
 
 
 def _discard(path: Path, fs: FileSystem) -> None:
