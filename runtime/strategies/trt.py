@@ -29,6 +29,7 @@ from runtime.errors import (
 from runtime.files import DISK, FileSystem
 from runtime.gate import EngineGate, VerifiedEngine
 from runtime.logs import EventLog, Kind, Level
+from runtime.plan import read_plan_header
 from runtime.platform import HostTuple, detect_host
 from runtime.protocol import Array
 from runtime.strategies.common import ResidentHandles, check_out, let_go, model_name, owned, reported
@@ -213,7 +214,7 @@ class TensorrtRuntime:
         engine = Engine(
             name=name,
             file_name=file_name,
-            manifest=verified.manifest,
+            built_with=_built_with(verified),
             predicted_bytes=predicted,
             device=device,
             library=self._library,
@@ -329,8 +330,7 @@ class TensorrtRuntime:
         faults = [fault for fault in (error, refusal, drained) if isinstance(fault, CudaError)]
         kind = kind_of(lines, codes)
         told = self._told(engine, error, f"{doing} {engine.file_name}", lines, codes)
-        if drained is not None and drained is not error:
-            told += f" {drained}."
+        told += "".join(f" {fault}." for fault in faults if fault is not error)
         if kind == "lost" or any(fault.is_sticky for fault in faults):
             engine.device.lost = told
             return DeviceLostError(told, remedy=_RESTART)
@@ -338,17 +338,29 @@ class TensorrtRuntime:
             return OutOfMemoryError(f"{doing} {engine.file_name}: {refusal.message}", remedy=_ROOM)
         if isinstance(error, RuntimeCoreError):
             return error
-        if kind == "memory" or isinstance(error, MemoryError) or any(fault.is_out_of_memory for fault in faults):
+        # TensorRT takes every refusal of an allocator for a lack of memory, whatever it was
+        is_memory = kind == "memory" and not isinstance(refusal, CudaError)
+        if is_memory or isinstance(error, MemoryError) or any(fault.is_out_of_memory for fault in faults):
             return OutOfMemoryError(f"{told} {_free_memory(engine.device.cuda)}".rstrip(), remedy=_ROOM)
         return failure(told)
 
     def _told(
         self, engine: Engine, error: Exception, doing: str, lines: list[tuple[str, str]], codes: list[str]
     ) -> str:
-        if not isinstance(error, LibraryRefusedError):
+        if not lines and not isinstance(error, LibraryRefusedError):
             return f"{doing} failed: {error}."
-        here, built_with = engine.library.capabilities.trt, engine.manifest.trt
-        return explain(lines, codes, doing=f"{doing}: {error}", host=here, built_with=built_with, hints=[str(error)])
+        here = engine.library.capabilities.trt
+        return explain(
+            lines, codes, doing=f"{doing}: {error}", host=here, built_with=engine.built_with, hints=[str(error)]
+        )
+
+
+def _built_with(verified: VerifiedEngine) -> str:
+    """TensorRT's version as the plan itself says, else as its manifest does."""
+    try:
+        return read_plan_header(verified.data).trt
+    except EngineSchemaMismatchError:
+        return verified.manifest.trt
 
 
 def _free_memory(cuda: Cuda) -> str:

@@ -13,7 +13,6 @@ from runtime.cuda import Cuda, CudaError
 from runtime.data import EngineDescription
 from runtime.errors import OutOfMemoryError
 from runtime.gate import VerifiedEngine
-from runtime.sidecar import Manifest
 from runtime.strategies.common import InputChecker
 from runtime.strategies.trt_lane import Lane, LibraryRefusedError
 from runtime.strategies.trt_layers import counted, layers_from_inspector
@@ -46,7 +45,7 @@ class Engine:
 
     name: str
     file_name: str
-    manifest: Manifest
+    built_with: str
     predicted_bytes: int
     device: Device
     library: Library
@@ -80,6 +79,8 @@ class Engine:
             call(*arguments)
         except Exception as error:
             self.faults.append(str(error))
+            if isinstance(error, CudaError) and error.is_sticky:
+                self.device.lost = str(error)
 
     def let_context_go(self) -> None:
         if self.lane is not None:
@@ -177,8 +178,14 @@ def describe_engine(engine: Engine) -> EngineDescription:
     trt, capabilities, signature = engine.library.module, engine.library.capabilities, engine.signature
     assert signature is not None
     engine.device.cuda.make_current()
+    assert engine.lane is not None
     inspector = engine.engine.create_engine_inspector()
+    if inspector is None:
+        raise LibraryRefusedError("ICudaEngine.create_engine_inspector")
+    inspector.execution_context = engine.lane.context  # without one, sizes that are free hide the types too
     told = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    if not told:
+        raise LibraryRefusedError("EngineInspector.get_engine_information")
     nodes = counted(layers_from_inspector(told))
     held = engine.memory.live_bytes
     notes = [

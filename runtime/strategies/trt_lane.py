@@ -113,11 +113,14 @@ class Lane:
         undo.callback(later, self._cuda.destroy_stream, self._stream)
         for slot in self._signature.inputs:
             if slot.is_on_host:
-                values = np.zeros(slot.largest, slot.dtype)
-                values.reshape(-1)[: len(slot.values)] = slot.values
-                self._give_address(slot.name, values)
+                memory = self._page_locked(_size(slot, slot.largest), undo, later)
+                values: Array = memory.array[: _size(slot, slot.largest)].view(slot.dtype)
+                values[:] = slot.values or 0
+                self._values[slot.name] = values.reshape(slot.largest)
+                self._set_address(slot.name, memory.address)
         if self.is_dynamic:
-            self.context.set_optimization_profile_async(_PROFILE, self._stream)
+            if not self.context.set_optimization_profile_async(_PROFILE, self._stream):
+                raise LibraryRefusedError("IExecutionContext.set_optimization_profile_async")
             # it may copy on the stream, and shapes are worked out on the host
             self._cuda.synchronize(self._stream)
         for slot in self._free:
@@ -322,10 +325,6 @@ class Lane:
         undo.callback(later, self._cuda.free_host, memory)
         self.host_bytes += memory.size_bytes
         return memory
-
-    def _give_address(self, name: str, values: Array) -> None:
-        self._values[name] = values
-        self._set_address(name, values.ctypes.data)
 
     def _set_address(self, name: str, address: int) -> None:
         if not self.context.set_tensor_address(name, address):
