@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness import plan as planning
@@ -18,7 +18,8 @@ from harness.measure import Bench, Stopping
 from harness.pack import Maker, ModelPack, Pack, Source, load_pack
 from harness.plan import Ask
 from harness.records import Case, Divergence
-from harness.run import Job
+from harness.run import Job, RuntimeSuite
+from harness.watchdog import Hangs, call_within
 from runtime.architectures import ArchitectureRegistry
 from runtime.config import RuntimeConfig
 from runtime.errors import ConfigError, RuntimeCoreError, TelemetryUnavailableError
@@ -36,6 +37,11 @@ PROFILES: Mapping[str, Stopping] = {
     "signoff": Stopping(warmup_calls=50, calls=100_000, max_s=600.0),
 }
 """How long a latency row is measured; the longer two are the durations of methods A5."""
+
+
+_MAKING_LIMIT_S = 120.0
+"""For importing a third party's class and making one: longer than the heaviest library takes on a board."""
+_A_RUNTIME = "Give package.module:Class, where Class(config) makes a runtime.InferenceRuntime from a RuntimeConfig."
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ class House:
     """What lies in rooms that the harness may not enter, brought in by the roof.
 
     ``sources``: the built-in models by kind. ``default_config``: the flight models. ``suites``: the installed tiers.
-    ``prepare``: fills the cache with several models' packs at once.
+    ``prepare``: fills the cache with several models' packs at once. ``runtime_suites``: what settles rows about runtimes,
+    by kind.
     """
 
     sources: Mapping[str, Source]
@@ -76,6 +83,7 @@ class House:
     environ: Mapping[str, str]
     prepare: Callable[[Request, Sequence[str]], None]
     say: Callable[[str], None]
+    runtime_suites: Mapping[str, RuntimeSuite] = field(default_factory=dict)
 
 
 def assemble(request: Request, house: House, command: Sequence[str], *, dry_run: bool = False) -> Job:
@@ -120,6 +128,10 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         require=(*require, *(f"model[{model.name}]" for model in models if request.models)),
         board=board,
         unavailable={label: state.reason for label, state in found.items() if not state.can_try},
+        about_runtimes=tuple(house.runtime_suites),
+        unsimulated=""
+        if importlib.util.find_spec("onnxruntime")
+        else "the simulated device: onnxruntime not installed",
     )
     bench = _bench(request, house, pack, host)
     for runtime in runtimes:
@@ -143,6 +155,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         board_name=board.name if board else "",
         diagnose=_diagnoser(request, house, bench, models),
         remedies={label: state.remedy for label, state in found.items()},
+        runtime_suites=house.runtime_suites,
     )
 
 
@@ -211,14 +224,22 @@ def _builder(
         from harness.inputs import resolve_hook
 
         try:
-            made = resolve_hook(runtime, folders)(config)
-        except (UsageError, RuntimeCoreError):
+            made = call_within(_MAKING_LIMIT_S, lambda: resolve_hook(runtime, folders)(config))
+        except UsageError as error:
+            raise UsageError(f"--runtime: {error} {_A_RUNTIME}") from error
+        except RuntimeCoreError:
             raise
+        except Hangs as error:
+            raise UsageError(f"--runtime {runtime} cannot be made: {error}. {_A_RUNTIME}") from error
         except Exception as error:
-            raise UsageError(f"--runtime {runtime} cannot be made: {type(error).__name__}: {error}.") from error
+            told = f"{type(error).__name__}: {error}"
+            raise UsageError(f"--runtime {runtime} cannot be made: {told}. {_A_RUNTIME}") from error
         if not isinstance(made, InferenceRuntime):
+            methods = [name for name in dir(InferenceRuntime) if not name.startswith("_")]
+            lacking = [name for name in methods if not callable(getattr(made, name, None))]
             raise UsageError(
-                f"--runtime {runtime}: {type(made).__name__} is no InferenceRuntime: it lacks a method of the protocol."
+                f"--runtime {runtime}: {type(made).__name__} is no InferenceRuntime: it lacks {', '.join(lacking)}. "
+                f"{_A_RUNTIME}"
             )
         return made
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from harness.assemble import House, Request
+    from harness.measure import Build
     from harness.pack import SourceModel
-    from harness.records import Run
+    from harness.records import Case, Run, Verdict
     from harness.run import Job, Progress
+    from runtime.config import RuntimeConfig
 
 __all__ = ["main"]
 
@@ -303,11 +305,12 @@ def _request(arguments: argparse.Namespace) -> Request:
 def _house(*, quiet: bool) -> House:
     import fixtures
     import tiers
-    from fixtures import flight
+    from fixtures import conformance, flight
     from harness.assemble import House
     from runtime.architectures import default_registry
 
     flight.register(default_registry)
+    conformance.register(default_registry)
     return House(
         sources={"flight": _flight_source, "light": _light_source},
         source_names=_source_names,
@@ -318,7 +321,14 @@ def _house(*, quiet: bool) -> House:
         environ=os.environ,
         prepare=_prepare,
         say=(lambda words: None) if quiet else (lambda words: print(words, file=sys.stderr)),
+        runtime_suites={"conformance": _conformance},
     )
+
+
+def _conformance(case: Case, build: Build, config: RuntimeConfig) -> Verdict:
+    from tiers.conformance import settle_conformance
+
+    return settle_conformance(case, build, config)
 
 
 def _prepare(request: Request, names: Sequence[str]) -> None:

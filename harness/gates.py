@@ -17,7 +17,17 @@ from harness.records import Case, Check, Measurement, Outcome, Summary, Verdict
 from harness.statistics import latency_figures
 from runtime.protocol import Array
 
-__all__ = ["exit_code", "judge_latency", "judge_pair", "judge_parity", "last_line", "not_run", "refusal", "worst"]
+__all__ = [
+    "exit_code",
+    "judge_latency",
+    "judge_pair",
+    "judge_parity",
+    "judge_runtime",
+    "last_line",
+    "not_run",
+    "refusal",
+    "worst",
+]
 
 _GRAVITY = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS, Outcome.MEASURED)
 
@@ -108,6 +118,22 @@ def judge_latency(measurement: Measurement, samples: Mapping[str, Sequence[objec
     return Verdict(Summary(measurement, latency=figures), Outcome.MEASURED, reason, checks)
 
 
+def judge_runtime(measurement: Measurement, checks: Sequence[Check], *, unit: str = "clause") -> Verdict:
+    """A runtime by its checks: PASS where each that could be held holds. ``unit``: what one check is called."""
+    held = [check for check in checks if check.outcome is not Outcome.NOT_RUN]
+    left = f"; {len(checks) - len(held)} not run" if len(held) < len(checks) else ""
+    if not held:
+        return not_run(measurement.case, checks[0].reason if checks else f"there is no {unit}")
+    deciding = worst(held)
+    if deciding.outcome is Outcome.PASS:
+        where = " on the simulated device" if measurement.simulated else ""
+        return Verdict(Summary(measurement), Outcome.PASS, f"{len(held)} {unit}s hold{where}{left}", tuple(checks))
+    same = sum(check.outcome is deciding.outcome for check in held) - 1
+    more = f"; {same} more {unit}{'s do' if same > 1 else ' does'} not hold" if same else ""
+    reason = f"{deciding.name}: {deciding.reason}{more}"
+    return Verdict(Summary(measurement), deciding.outcome, reason, tuple(checks))
+
+
 def refusal(case: Case, error: Exception) -> Verdict:
     """A row whose runtime refused or broke: FAIL, in the error's own words."""
     return refusal_of(case, f"{type(error).__name__}: {error}")
@@ -189,13 +215,16 @@ def exit_code(verdicts: Sequence[Verdict], require: Sequence[str], *, internal: 
 
 
 def last_line(verdicts: Sequence[Verdict], require: Sequence[str]) -> str:
-    """The run in one line: ``PASS 21, NOT RUN 9 (tensorrt: not installed). No evidence about TensorRT.``"""
+    """The run in one line: ``PASS 21 (5 simulated), NOT RUN 9 (tensorrt: not installed). No evidence about TensorRT.``"""
     counts = []
     for outcome in Outcome:
         rows = [verdict for verdict in verdicts if verdict.outcome is outcome]
         if rows:
-            reasons = "; ".join(dict.fromkeys(verdict.reason for verdict in rows)) if outcome is Outcome.NOT_RUN else ""
-            counts.append(f"{outcome.value} {len(rows)}" + (f" ({reasons})" if reasons else ""))
+            simulated = sum(verdict.summary.measurement.simulated for verdict in rows)
+            beside = [f"{simulated} simulated"] if simulated else []
+            if outcome is Outcome.NOT_RUN:
+                beside = list(dict.fromkeys(verdict.reason for verdict in rows))
+            counts.append(f"{outcome.value} {len(rows)}" + (f" ({'; '.join(beside)})" if beside else ""))
     line = (", ".join(counts) or "Nothing ran") + "."
     if any(verdict.case.runtime == "tensorrt" for verdict in verdicts) and not any(
         satisfies(verdict, "tensorrt") for verdict in verdicts

@@ -9,14 +9,20 @@ from harness.config import BoardConfig, ModelConfig
 from harness.records import Case
 from runtime.protocol import LABELS
 
-__all__ = ["SHORT_NAMES", "TIERS", "Ask", "lane_name", "plan"]
+__all__ = ["SHORT_NAMES", "SIMULATED", "TIERS", "Ask", "lane_name", "plan"]
 
 TIERS = (0, 1, 2)
 
 SHORT_NAMES: Mapping[str, str] = {"tensorrt": "tensorrt", "onnx_trt_ep": "ort", "pytorch_fp16": "torch"}
 """A runtime's name in front of a lane, ``torch · fp32``: its label would name a precision that the lane may not have."""
 
+SIMULATED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "conformance": {"tensorrt": ("10.3.0", "10.13.3.9", "10.16.1.11", "11.4.0.106", "rtx1.7.1.116")},
+}
+"""Which fake libraries a kind of row about runtimes asks for by name, beside the real one, by runtime."""
+
 _COVERS: Mapping[str, tuple[str, ...]] = {
+    "conformance": ("T0-01", "RT-01", "RT-05", "RT-07", "RT-08", "RT-09", "RT-10"),
     "artifact": ("T0-01", "TR-06", "OR-01"),
     "semantic": ("T1-01",),
     "parity": ("T1-01", "T1-03"),
@@ -27,7 +33,11 @@ _COVERS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Ask:
-    """What was asked for. ``unavailable``: runtime to the reason why it cannot run here (``tensorrt: not installed``)."""
+    """What was asked for. ``unavailable``: runtime to the reason why it cannot run here (``tensorrt: not installed``).
+
+    ``about_runtimes``: the kinds of rows about runtimes that there is a suite for. ``unsimulated``: why the simulated device
+    cannot run here; empty if it can.
+    """
 
     tiers: tuple[int, ...]
     runtimes: tuple[str, ...]
@@ -36,6 +46,8 @@ class Ask:
     require: tuple[str, ...]
     board: BoardConfig | None
     unavailable: Mapping[str, str]
+    about_runtimes: tuple[str, ...] = ()
+    unsimulated: str = ""
 
 
 def lane_name(runtime: str, precision: str) -> str:
@@ -45,12 +57,28 @@ def lane_name(runtime: str, precision: str) -> str:
 
 def plan(ask: Ask) -> tuple[Case, ...]:
     """Every row, in the order in which it runs."""
-    cases: list[Case] = []
+    cases = _about_runtimes(ask) if 0 in ask.tiers else []
     for model in ask.models:
         for tier, rows in ((0, _artifact(model)), (1, _parity(model, ask)), (2, _latency(model, ask))):
             if tier in ask.tiers:
                 cases += [_ready(replace(case, tier=tier, size=ask.size), model, ask) for case in rows]
     return tuple(cases)
+
+
+def _about_runtimes(ask: Ask) -> list[Case]:
+    """Each runtime itself, by each suite, then on each fake of its library."""
+    named = {word.partition("[")[0] for word in ask.require}
+    rows: list[Case] = []
+    for kind in ask.about_runtimes:
+        for runtime in ask.runtimes:
+            of_its_own = f"{kind}-{runtime.replace(':', '.')}"
+            real = Case(of_its_own, 0, kind, kind, runtime, "fp32", "fp32", "", covers=_COVERS[kind])
+            rows.append(replace(real, required=runtime in named, not_run=ask.unavailable.get(runtime, "")))
+            rows += [
+                replace(real, id=f"{of_its_own}-simulated-{version}", simulated=version, not_run=ask.unsimulated)
+                for version in SIMULATED.get(kind, {}).get(runtime, ())
+            ]
+    return rows
 
 
 def _artifact(model: ModelConfig) -> list[Case]:

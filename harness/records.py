@@ -27,6 +27,7 @@ from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 __all__ = [
+    "ABOUT_RUNTIMES",
     "SCHEMA_VERSION",
     "BoardState",
     "Case",
@@ -49,6 +50,9 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 """Of ``run.json``. 1: first form."""
+
+ABOUT_RUNTIMES = ("conformance", "faults")
+"""The kinds of rows that are about a runtime and no user's model; their checks are clauses (``Check.means``)."""
 
 
 class RecordError(ValueError):
@@ -89,6 +93,7 @@ class Case:
     required: bool = False
     covers: tuple[str, ...] = ()
     not_run: str = ""
+    simulated: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,11 +225,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class Check:
-    """One question that was asked of the row, and its answer in words, with the figures that decided."""
+    """One question that was asked of the row, and its answer in words, with the figures that decided.
+
+    ``means``: what it means to who uses the runtime when the answer is FAIL; empty where the reason says it.
+    """
 
     name: str
     outcome: Outcome
     reason: str
+    means: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,25 @@ from harness import gates
 from harness.artifact import judge_artifact
 from harness.config import Configuration, ModelConfig
 from harness.errors import UsageError
-from harness.measure import Bench, Observed
+from harness.measure import Bench, Build, Observed
 from harness.pack import Pack
 from harness.parity import error_samples
 from harness.plan import Ask
-from harness.records import Case, Divergence, Measurement, Outcome, Run, Verdict
+from harness.records import ABOUT_RUNTIMES, Case, Divergence, Measurement, Outcome, Run, Verdict
 from harness.run_folder import FolderError, RunFolder
 from harness.session import exit_of, run_rows, timed
+from harness.watchdog import Hangs, call_within
+from runtime.config import RuntimeConfig
 from runtime.errors import RuntimeCoreError, RuntimeNotAvailableError
 from runtime.protocol import Array
 
-__all__ = ["Job", "Progress", "run"]
+__all__ = ["Job", "Progress", "RuntimeSuite", "run"]
 
 Diagnose = Callable[[Case, Path], Divergence | None]
+RuntimeSuite = Callable[[Case, Build, RuntimeConfig], Verdict]
+"""Settles a row about a runtime: (the row, how runtimes are built, with which configuration)."""
+_FOREIGN_LIMIT_S = 600.0
+_ONCE_HUNG_S = 30.0
 
 
 class Progress:
@@ -50,7 +56,8 @@ class Job:
     """Everything that a run needs, brought together by the command line.
 
     ``broken``: models without a pack, with the reason. ``suites``: the folder of the installed tiers.
-    ``diagnose``: after a FAIL of a parity row, what T1-02 asks for.
+    ``diagnose``: after a FAIL of a parity row, what T1-02 asks for. ``runtime_suites``: what settles the rows about
+    runtimes, by kind. ``hung``: the third parties' classes that were seen to hang; filled while rows run.
     """
 
     ask: Ask
@@ -70,6 +77,8 @@ class Job:
     board_name: str = ""
     diagnose: Diagnose = lambda case, folder: None
     remedies: Mapping[str, str] = field(default_factory=dict)
+    runtime_suites: Mapping[str, RuntimeSuite] = field(default_factory=dict)
+    hung: set[str] = field(default_factory=set)
 
 
 def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str] = ()) -> Run:
@@ -197,7 +206,7 @@ def _settle(case: Case, job: Job, folder: RunFolder) -> Verdict:
     if case.not_run:
         return gates.not_run(case, case.not_run, job.remedies.get(case.runtime, ""))
     try:
-        verdict = _KINDS[case.kind](case, job, folder)
+        verdict = _within_limits(case, job, lambda: _KINDS[case.kind](case, job, folder))
     except RuntimeNotAvailableError as error:
         return gates.not_run(case, error.message, error.remedy)
     except FolderError:
@@ -205,10 +214,35 @@ def _settle(case: Case, job: Job, folder: RunFolder) -> Verdict:
     except (RuntimeCoreError, UsageError) as error:
         return gates.refusal(case, error)
     except Exception as error:
-        if ":" not in case.runtime and ":" not in case.against:
+        if not _is_foreign(case):
             raise
         return gates.refusal(case, error)  # a third party's class may raise anything
     return gates.misplaced(verdict, gpu_host=job.gpu_host, device=job.device)
+
+
+def _is_foreign(case: Case) -> bool:
+    """Whether a third party's class takes part."""
+    return ":" in case.runtime or ":" in case.against
+
+
+def _within_limits(case: Case, job: Job, settle: Callable[[], Verdict]) -> Verdict:
+    """A row of a third party's class, which may hang, has a time limit; suites keep their own."""
+    if not _is_foreign(case) or case.kind in ABOUT_RUNTIMES:
+        return settle()
+    patience_s = _ONCE_HUNG_S if {case.runtime, case.against} & job.hung else _FOREIGN_LIMIT_S
+    try:
+        return call_within(patience_s + 2 * job.bench.stopping.max_s, settle)
+    except Hangs:
+        job.hung.update({case.runtime, case.against})
+        raise
+
+
+def _settle_runtime(case: Case, job: Job, folder: RunFolder) -> Verdict:
+    del folder
+    verdict = job.runtime_suites[case.kind](case, job.bench.build, job.bench.config)
+    if any(check.reason.startswith("HANGS") for check in verdict.checks):
+        job.hung.add(case.runtime)
+    return verdict
 
 
 def _settle_artifact(case: Case, job: Job, folder: RunFolder) -> Verdict:
@@ -257,6 +291,7 @@ _KINDS: Mapping[str, Callable[[Case, Job, RunFolder], Verdict]] = {
     "parity": _settle_parity,
     "pair": _settle_pair,
     "latency": _settle_latency,
+    **dict.fromkeys(ABOUT_RUNTIMES, _settle_runtime),
 }
 
 

@@ -10,7 +10,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from harness.records import Outcome, Run, Verdict
+from harness.records import ABOUT_RUNTIMES, Outcome, Run, Verdict
 from reports import figures, sheets, words
 from reports.ranking import matters
 
@@ -47,7 +47,9 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame]) -> str:
     """The page. A file of samples or errors that cannot be read is said in its place, and stops nothing."""
     rows = words.rows_of(run)
     anchors = {row.case.id: f"row-{at}" for at, row in enumerate(rows)}
-    models = {model: f"model-{at}" for at, model in enumerate(dict.fromkeys(row.case.model for row in rows))}
+    of_models = [row for row in rows if row.case.kind not in ABOUT_RUNTIMES]
+    models = {model: f"model-{at}" for at, model in enumerate(dict.fromkeys(row.case.model for row in of_models))}
+    about = {kind: [row for row in rows if row.case.kind == kind] for kind in ABOUT_RUNTIMES}
     return (
         _templates()
         .get_template("report.html.j2")
@@ -64,9 +66,10 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame]) -> str:
             matters=[(matter, anchors[matter.row.case.id]) for matter in matters(rows)],
             glance=sheets.glance(rows, models, anchors),
             models=[
-                _model(folder, name, anchor, rows=rows, tables=tables, anchors=anchors)
+                _model(folder, name, anchor, rows=of_models, tables=tables, anchors=anchors)
                 for name, anchor in models.items()
             ],
+            about=[sheets.about_runtimes(kind, own, anchors) for kind, own in about.items() if own],
             not_run=sheets.not_run(tables["not_run"]),
             coverage=sheets.coverage(tables["coverage"]),
             board=sheets.board(tables["board"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from harness.records import Outcome, Run, Verdict
+from harness.records import ABOUT_RUNTIMES, Outcome, Run, Verdict
 from reports import words
 from reports.ranking import matters, nearest
 
@@ -33,7 +33,8 @@ def render(run: Run) -> str:
 
 def _draw(run: Run, most: int) -> str:
     rows = sorted(words.rows_of(run), key=lambda row: list(words.SYMBOLS).index(row.outcome))
-    judged = [row for row in rows if row.case.kind not in ("pair", "latency") and row.outcome is not Outcome.NOT_RUN]
+    others = ("pair", "latency", *ABOUT_RUNTIMES)
+    judged = [row for row in rows if row.case.kind not in others and row.outcome is not Outcome.NOT_RUN]
     timed = [row for row in rows if row.summary.latency is not None]
     code = "not finished" if run.exit_code is None else f"exit code {run.exit_code}"
     parts = [
@@ -45,6 +46,7 @@ def _draw(run: Run, most: int) -> str:
         "\n".join(_matters(rows)),
         _table("Not simply PASS", _JUDGED, _judged(row for row in judged if not words.is_evidence(row)), most),
         _folded(_table("PASS", _JUDGED, _judged(row for row in judged if words.is_evidence(row)), most)),
+        *(_about(kind, [row for row in rows if row.case.kind == kind], most) for kind in ABOUT_RUNTIMES),
         _table("Latency", ("", "Model", "Lane", "Ran on", "p50", "p95", "p99", "Calls"), _timed(timed), most),
         _table("Not run", ("Reason", "Rows", "What to do"), _not_run(rows), most),
         "### Again",
@@ -72,6 +74,42 @@ def _judged(rows: Iterable[Verdict]) -> Iterable[Sequence[str]]:
         why = row.reason if row.outcome is not Outcome.PASS or not measurement.witness else ""
         lane = _text(words.lane(row.case, measurement.lane_name) + kind)
         yield _outcome(row), _text(row.case.model), lane, _text(measurement.placement), share, _text(why)
+
+
+def _about(kind: str, rows: Sequence[Verdict], most: int) -> str:
+    """The rows about runtimes, each clause that one breaks, and folded every clause with who keeps it."""
+    title = words.ABOUT.get(kind, (kind.capitalize(), ""))[0]
+    ran = [row for row in rows if row.checks]
+    outcomes = {(row.case.id, check.name): check.outcome for row in ran for check in row.checks}
+    clauses = {check.name: check.means for row in ran for check in row.checks}
+    verdicts = (
+        (_outcome(row), _text(words.lane(row.case)), _text(row.summary.measurement.placement), _text(row.reason))
+        for row in ran
+    )
+    broken = (
+        (_text(words.subject(row.case)), _text(check.name), _text(check.reason), _text(check.means))
+        for row in ran
+        for check in row.checks
+        if check.outcome is Outcome.FAIL
+    )
+    kept = (
+        (
+            _text(name),
+            _text(means),
+            *(
+                words.SYMBOLS[outcomes[row.case.id, name]] if (row.case.id, name) in outcomes else words.DASH
+                for row in ran
+            ),
+        )
+        for name, means in clauses.items()
+    )
+    everyone = (_text(words.subject(row.case)) for row in ran)
+    parts = (
+        _table(title, ("", "Runtime", "Ran on", "Why"), verdicts, most),
+        _table(f"{title}: broken", ("Runtime", "Clause", "What was seen", "What it means"), broken, most),
+        _folded(_table(f"{title}: every clause", ("Clause", "When it is broken", *everyone), kept, most)),
+    )
+    return "\n\n".join(filter(None, parts))
 
 
 def _timed(rows: Iterable[Verdict]) -> Iterable[Sequence[str]]:

@@ -10,13 +10,15 @@ from typing import Any, TypeVar
 import pandas as pd
 from markupsafe import Markup
 
-from harness.records import Outcome, Verdict
+from harness.records import Check, Outcome, Verdict
 from reports import words
 from reports.ranking import nearest
 
 __all__ = [
+    "About",
     "Finding",
     "Table",
+    "about_runtimes",
     "badge",
     "board",
     "coverage",
@@ -70,6 +72,13 @@ def badge(outcome: Outcome) -> Markup:
     )
 
 
+def _symbol(outcome: Outcome) -> Markup:
+    """A verdict as its symbol, where a column of words would be too wide; the word is there for who cannot see it."""
+    return Markup(
+        '<span class="badge {}" title="{}"><span aria-hidden="true">{}</span><span class="sr">{}</span></span>'
+    ).format(outcome.name.lower(), outcome.value, words.SYMBOLS[outcome], outcome.value)
+
+
 def lane_and_kind(row: Verdict) -> str:
     """A row's lane, with its kind where that is not parity."""
     name = words.lane(row.case, row.summary.measurement.lane_name)
@@ -105,6 +114,55 @@ def lanes(rows: Iterable[Verdict], anchors: Anchors) -> Table:
     }
     return _table(
         "Lanes: where each row ran, what it computed in, and its verdict", columns, rows, numeric={"Of its tolerance"}
+    )
+
+
+@dataclass(frozen=True)
+class About:
+    """The section of one kind of row about runtimes: the rows, every check of every runtime, and what was seen."""
+
+    title: str
+    intro: str
+    anchor: str
+    rows: Table
+    checks: Table
+    seen: Table
+
+
+def about_runtimes(kind: str, rows: Sequence[Verdict], anchors: Anchors) -> About:
+    """``rows``: those of the kind."""
+    title, intro = words.ABOUT.get(kind, (kind.capitalize(), ""))
+    columns: Columns[Verdict] = {
+        "Runtime": lambda row: _isolated(words.lane(row.case)),
+        "Verdict": lambda row: _marked(row, anchors),
+        "Ran on": lambda row: row.summary.measurement.placement or words.DASH,
+        "Why": _why,
+    }
+    known = {check.name: check.means for row in rows for check in row.checks}
+    found = {(row.case.id, check.name): check for row in rows for check in row.checks}
+    judged = [row for row in rows if row.checks]
+    matrix: dict[str, Callable[[str], Cell]] = {
+        "Clause": _isolated,
+        "When it is broken": lambda name: known[name] or words.DASH,
+    }
+    for row in judged:
+        matrix[words.subject(row.case)] = lambda name, row=row: (  # type: ignore[misc] # bound default
+            _symbol(found[row.case.id, name].outcome) if (row.case.id, name) in found else words.DASH
+        )
+    telling = [(row, check) for row in judged for check in row.checks if check.outcome is not Outcome.PASS]
+    told: Columns[tuple[Verdict, Check]] = {
+        "Clause": lambda item: _isolated(item[1].name),
+        "Runtime": lambda item: _isolated(words.subject(item[0].case)),
+        "Verdict": lambda item: badge(item[1].outcome),
+        "What was seen": lambda item: item[1].reason,
+    }
+    return About(
+        title,
+        intro,
+        f"about-{kind}",
+        _table("Runtimes", columns, rows),
+        _table("Every clause, and who keeps it", matrix, known),
+        _table("Clauses that do not hold, or were not run", told, telling),
     )
 
 

@@ -89,6 +89,7 @@ _CHECK: Columns[tuple[Verdict, Check]] = {
     "check": lambda item: item[1].name,
     "outcome": lambda item: item[1].outcome.value,
     "reason": lambda item: item[1].reason,
+    "means": lambda item: item[1].means,
 }
 
 _TASK: Columns[tuple[Verdict, str, float]] = {

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from harness.records import Case, Measurement, Outcome, Quantile, Run, Summary, Verdict
 
 __all__ = [
+    "ABOUT",
     "DASH",
     "SYMBOLS",
     "as_one",
@@ -28,6 +29,7 @@ __all__ = [
     "quantile",
     "rows_of",
     "similarity",
+    "subject",
     "tally",
     "title",
 ]
@@ -43,6 +45,14 @@ SYMBOLS: Mapping[Outcome, str] = {
     Outcome.PASS: "✓",
 }
 """Beside the word, so that a verdict is never told by colour alone. Gravest first."""
+
+ABOUT: Mapping[str, tuple[str, str]] = {
+    "conformance": (
+        "The contract",
+        "What every runtime promises, ours or a third party's: each clause, what it means when broken, and who keeps it.",
+    ),
+}
+"""Title and first sentence of the section of each kind of row about runtimes."""
 
 _SHORT: Mapping[str, str] = {"tensorrt": "tensorrt", "onnx_trt_ep": "ort", "pytorch_fp16": "torch"}
 
@@ -116,8 +126,17 @@ def as_one(texts: Iterable[str]) -> str:
 
 def lane(case: Case, name: str = "") -> str:
     """A row for people: ``torch · fp32``, ``ort · fp16 against torch · fp16``. ``name``: what the row calls its lane."""
-    own = name or f"{_SHORT.get(case.runtime, case.runtime)} · {case.precision}"
+    own = (
+        name
+        or f"{_SHORT.get(case.runtime, case.runtime)} · {f'simulated {case.simulated}' if case.simulated else case.precision}"
+    )
     return f"{own} against {_SHORT.get(case.against, case.against)} · {case.precision}" if case.against else own
+
+
+def subject(case: Case) -> str:
+    """The runtime that a row is about, in few letters: ``torch``, ``tensorrt simulated 10.3.0``, ``MyRuntime``."""
+    name = _SHORT.get(case.runtime, case.runtime.rpartition(":")[2])
+    return f"{name} simulated {case.simulated}" if case.simulated else name
 
 
 def rows_of(run: Run) -> tuple[Verdict, ...]:

@@ -7,6 +7,8 @@ it. Needs ``hypothesis`` (the extra ``test``).
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,6 +44,9 @@ from tiers.clause import (
 __all__ = ["hold_in_any_order"]
 
 MOST_HANDLES = 3
+_QUICK_S = 0.5
+_LOADING_S, _LOADS = 30.0, 8
+"""How long all loads together may take, and about how many of them there are in one example."""
 
 
 @dataclass
@@ -56,6 +61,7 @@ class AnyOrder(RuleBasedStateMachine):
     """One runtime and its consumer. The model: which handles live, which are dead, which results were kept."""
 
     subject: Subject
+    builds_quickly: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,6 +76,7 @@ class AnyOrder(RuleBasedStateMachine):
         right(self.subject, at, outputs, when)
         self.kept = [*self.kept[-4:], Kept(outputs, copied(outputs))]
 
+    @precondition(lambda self: self.builds_quickly)
     @rule()
     def compile_again(self) -> None:
         entry = self.runtime.compile_engine(self.subject.another_model(), self.subject.build)
@@ -169,8 +176,15 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 def hold_in_any_order(subject: Subject, *, examples: int = 12, steps: int = 20) -> None:
-    """Raises ``ClauseBroken`` with what was seen and the shortest order of calls that shows it."""
-    machine = type("AnyOrder", (AnyOrder,), {"subject": subject})
+    """Raises ``ClauseBroken`` with what was seen and the shortest order of calls that shows it.
+
+    A runtime that builds or loads slowly, as real ones on a board do, is not asked to build, and gets fewer examples.
+    """
+    runtime = subject.make()
+    build_s = _took_s(partial(runtime.compile_engine, subject.another_model(), subject.build))
+    load_s = _took_s(lambda: runtime.release_engine(runtime.deserialize_engine(subject.entry)))
+    examples = max(2, min(examples, int(_LOADING_S / (_LOADS * load_s))))
+    machine = type("AnyOrder", (AnyOrder,), {"subject": subject, "builds_quickly": build_s < _QUICK_S})
     told: list[str] = []
     bounded = settings(
         max_examples=examples,
@@ -190,6 +204,12 @@ def hold_in_any_order(subject: Subject, *, examples: int = 12, steps: int = 20) 
         except Exception as error:
             steps_taken = _steps(error, told)
             raise ClauseBroken(f"{error or type(error).__name__}; after {steps_taken}") from error
+
+
+def _took_s(call: Callable[[], object]) -> float:
+    begun_s = time.perf_counter()
+    call()
+    return time.perf_counter() - begun_s
 
 
 def _steps(error: BaseException, told: list[str]) -> str:

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from harness.records import Outcome
 from runtime import BuildConfig, RuntimeConfig, RuntimeNotAvailableError
 from tests.tiers.breakers import BREAKERS, LET_GO, Wrapper, ours
 from tests.tiers.plain import PlainRuntime
-from tiers.contract import CLAUSES, ClauseResult, Subject, run_contract
+from tiers.contract import CLAUSES, ClauseBroken, ClauseResult, Subject, run_contract
 
 FIRST = ("C-01", "C-02", "C-03")
 
@@ -153,10 +154,17 @@ def test_a_runtime_that_cannot_run_here_is_no_broken_contract(tmp_path: Path) ->
 
 
 def test_what_the_simulated_device_saw_breaks_the_clause_in_which_it_happened(tmp_path: Path) -> None:
-    told = iter([(), (), (), ("leak of 64 bytes at 0x10",)])
-    held = replace(subject(tmp_path, PlainRuntime), complaints=lambda: next(told))
-    results = run_contract(held, clauses=only("C-06"))
-    assert [result.reason for result in results] == [*3 * [""], "the simulated device saw: leak of 64 bytes at 0x10"]
+    told = iter(["", "", "", "leak of 64 bytes at 0x10"])
+
+    @contextmanager
+    def device() -> Iterator[None]:
+        yield
+        seen = next(told)
+        if seen:
+            raise ClauseBroken(seen)
+
+    results = run_contract(replace(subject(tmp_path, PlainRuntime), around=device), clauses=only("C-06"))
+    assert [result.reason for result in results] == ["", "", "", "leak of 64 bytes at 0x10"]
 
 
 def test_device_work_before_a_refusal_is_found(tmp_path: Path) -> None:
