@@ -213,7 +213,6 @@ class SimulatedDevice:
             self._error = self._error or name
             return
         self.lost_to = self.lost_to or name
-        self._transfers.clear()
         for stream in self._all_streams():
             stream.queue.clear()
 
@@ -626,12 +625,11 @@ class SimulatedDevice:
             raise self._misused(misuse, "CUDA_ERROR_ILLEGAL_ADDRESS") from misuse
 
     def _expect(self, address: int, size_bytes: int, *, fills: bool) -> _Transfer:
-        """A pending copy. Where two overlap, one of which fills, the bytes in between are nobody's to judge."""
+        """A pending copy. Where it overlaps with one before it, and either fills, its bytes may change until it runs."""
         transfer = _Transfer(address, address + size_bytes, fills)
         for other in self._transfers:
             if other.start < transfer.end and transfer.start < other.end and (fills or other.fills):
                 transfer.is_checked = False
-                other.is_checked = False
         self._transfers.append(transfer)
         return transfer
 

@@ -15,7 +15,7 @@ class Fault:
 
     ``api``: the call, as in ``cuMemAlloc`` or ``tensorrt.Runtime.deserialize_cuda_engine``. ``error``: a name of
     ``CUresult``, or for the other faces any words. ``after_calls``: how many calls succeed first. ``forever``: every later
-    call of it fails too. ``in_work``: the call itself succeeds, and the work that it enqueues fails when it runs.
+    call of it fails too. ``in_work``: the call itself succeeds, and the work that is enqueued next fails when it runs.
     """
 
     api: str

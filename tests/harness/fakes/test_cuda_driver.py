@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import threading
 from collections.abc import Callable
@@ -172,6 +173,28 @@ def test_copies_with_and_without_a_stream(driver: Any, device: SimulatedDevice) 
     assert (target == source + 1).all()
     assert driver.cuStreamQuery(stream) == (0,)
     device.check()
+
+
+def test_a_copy_without_a_stream_is_done_when_it_returns_from_page_locked_memory_too(driver: Any) -> None:
+    _, given = driver.cuMemHostAlloc(4, 0)
+    _, got = driver.cuMemHostAlloc(4, 0)
+    _, block = driver.cuMemAlloc(4)
+    memory = [(ctypes.c_uint8 * 4).from_address(address) for address in (given, got)]
+    memory[0][:] = [1, 2, 3, 4]
+    assert driver.cuMemcpyHtoD(block, given, 4) == (0,)
+    memory[0][:] = [0, 0, 0, 0]
+    assert driver.cuMemcpyDtoH(got, block, 4) == (0,)
+    assert list(memory[1]) == [1, 2, 3, 4]
+
+
+def test_a_stream_waits_for_the_default_stream_unless_it_was_made_not_to(driver: Any, device: SimulatedDevice) -> None:
+    done: list[str] = []
+    for flags in (driver.CUstream_flags.CU_STREAM_NON_BLOCKING, driver.CUstream_flags.CU_STREAM_DEFAULT):
+        _, stream = driver.cuStreamCreate(flags)
+        device.enqueue(0, "work", lambda: done.append("default"))
+        device.enqueue(int(stream), "work", lambda name=flags.name: done.append(name))  # type: ignore[misc]
+        assert driver.cuStreamSynchronize(stream) == (0,)
+    assert done == ["CU_STREAM_NON_BLOCKING", "default", "default", "CU_STREAM_DEFAULT"]
 
 
 def test_events_answer_as_the_driver_does(driver: Any, device: SimulatedDevice) -> None:

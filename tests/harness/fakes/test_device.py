@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.fakes.clock import VirtualClock
@@ -111,9 +111,15 @@ def test_a_copy_to_freed_device_memory_is_refused(device: SimulatedDevice) -> No
 
 @pytest.mark.covers("T0-02")
 @pytest.mark.parametrize("which", ["device", "host"])
-def test_memory_that_is_freed_while_a_copy_needs_it_loses_the_device(device: SimulatedDevice, which: str) -> None:
+@pytest.mark.parametrize("way", ["in", "out"])
+def test_memory_that_is_freed_while_a_copy_needs_it_loses_the_device(
+    device: SimulatedDevice, way: str, which: str
+) -> None:
     stream, (given, _), block = device.create_stream(), host(device), device.allocate(N)
-    device.copy_in(block, given, N, stream)
+    if way == "in":
+        device.copy_in(block, given, N, stream)
+    else:
+        device.copy_out(given, block, N, stream)
     if which == "device":
         device.free(block)
     else:
@@ -169,9 +175,11 @@ def test_what_is_not_given_back_is_a_leak_with_its_name(device: SimulatedDevice)
 
 @pytest.mark.covers("T0-02")
 def test_a_context_that_ends_with_things_in_it_is_named(device: SimulatedDevice) -> None:
-    block = device.allocate(N)
-    device.create_stream()
+    block, stream = device.allocate(N), device.create_stream()
     device.release_primary()
+    assert error_of(lambda: device.enqueue(0, "work", lambda: None)) == "CUDA_ERROR_CONTEXT_IS_DESTROYED"
+    assert error_of(lambda: device.synchronize(stream)) == "CUDA_ERROR_INVALID_HANDLE"
+    assert "was destroyed" in device.violations[-1]
     with pytest.raises(SimulationError, match=r"a context ended with 2 things in it: device block #1 .*; stream"):
         device.check()
     assert error_of(lambda: device.require_context("cuMemFree")) == "CUDA_ERROR_CONTEXT_IS_DESTROYED"
@@ -591,6 +599,13 @@ def test_a_planned_sticky_fault_loses_the_device() -> None:
     assert device.enter("cuMemAlloc") == "CUDA_ERROR_ECC_UNCORRECTABLE"
 
 
+def test_a_lost_device_answers_with_what_lost_it_whatever_was_planned() -> None:
+    plan = FaultPlan([Fault("a", "CUDA_ERROR_LAUNCH_FAILED"), Fault("b", "CUDA_ERROR_INVALID_VALUE")])
+    device = SimulatedDevice(faults=plan)
+    assert [device.enter("a"), device.enter("b")] == ["CUDA_ERROR_LAUNCH_FAILED"] * 2
+    assert device.enter("b", needs_device=False) == "CUDA_ERROR_INVALID_VALUE"
+
+
 def test_a_fault_in_work_lets_the_call_succeed_and_fails_what_it_enqueued(device: SimulatedDevice) -> None:
     device.faults.add(Fault("enqueue", "CUDA_ERROR_LAUNCH_FAILED", in_work=True))
     stream, done = device.create_stream(), list[int]()
@@ -663,6 +678,28 @@ def test_a_large_block_that_is_freed_or_changed_too_early_is_still_caught(device
     assert "changed while a copy from it was pending" in device.violations[0]
 
 
+def test_the_host_s_memory_for_a_freed_block_is_given_back(device: SimulatedDevice) -> None:
+    import tracemalloc
+
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            device.free(device.allocate(1 << 20))
+        assert tracemalloc.get_traced_memory()[0] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.covers("T0-02")
+def test_freed_page_locked_memory_that_leaves_quarantine_is_looked_at_once_more(device: SimulatedDevice) -> None:
+    size = 200 << 20
+    address, array = host(device, size)
+    device.free_host(address)
+    array[0] = 1
+    device.free_host(device.allocate_host(size))
+    assert "was written to after it was freed" in device.violations[0]
+
+
 def test_a_kernel_writes_and_reads_through_views_that_are_checked(device: SimulatedDevice) -> None:
     block, done = device.allocate(N), list[bytes]()
     stream = device.create_stream()
@@ -706,6 +743,7 @@ def test_blocks_never_overlap_and_the_ledger_adds_up(steps: list[tuple[bool, int
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 63), st.integers(1, 64)), max_size=8), st.integers(0, 63), st.integers(1, 64))
+@example(writes=[(0, 4), (8, 4), (4, 4)], start=0, size=12)
 def test_what_was_written_is_known_to_the_byte(writes: list[tuple[int, int]], start: int, size: int) -> None:
     device, written = SimulatedDevice(), set()
     block = device.allocate(128)
