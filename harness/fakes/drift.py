@@ -67,7 +67,7 @@ def _class_drift(
     if not ours <= theirs:
         found.append(f"{name}: has the bases {sorted(ours - theirs)}, which the real one has not")
     for key in sorted({key for base in value.__mro__ for key in vars(base) if _is_public(base, key)}):
-        if f"{name}.{key}" in known or key in _SPECIAL and key not in entry["members"]:
+        if f"{name}.{key}" in known or (key in _SPECIAL and key not in entry["members"]):
             continue
         text = entry["members"].get(key)
         raw = inspect.getattr_static(value, key)

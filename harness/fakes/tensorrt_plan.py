@@ -21,6 +21,7 @@ __all__ = [
     "Plan",
     "PlanRefusedError",
     "flavour_of",
+    "read_any_plan",
     "read_plan",
     "write_plan",
 ]
@@ -139,6 +140,13 @@ def read_plan(data: memoryview, flavour: Flavour, sm: str, *, allows_host_code: 
     if not _runs_on(plan, sm):
         raise _refused_for_gpu(sm, plan.sms[0])
     return plan
+
+
+def read_any_plan(data: memoryview, sm: str) -> Plan:
+    """The plan of whichever release its header names. Raises ``PlanRefusedError``."""
+    version = tuple(data[24:28])
+    flavour = next((one for one in _FLAVOURS.values() if one.version == version), _FLAVOURS["10.3.0"])
+    return read_plan(data, flavour, sm)
 
 
 def _check_header(data: memoryview, flavour: Flavour) -> None:
