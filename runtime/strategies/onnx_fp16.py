@@ -17,11 +17,12 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["CastError", "cast_model", "cast_to_fp16"]
+__all__ = ["CastError", "cast_model", "cast_to_fp16", "load_model", "onnx_errors", "save_model"]
 
 _FLOAT, _HALF = 1, 10  # TensorProto.FLOAT and FLOAT16
 _DTYPE_ATTRIBUTES = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype"}
 _SUFFIX = "_fp16"
+_MAX_ONE_FILE = 3 << 29  # protobuf ends at 2 GiB
 
 
 class CastError(ValueError):
@@ -30,14 +31,36 @@ class CastError(ValueError):
 
 def cast_to_fp16(source: Path, target: Path, keep_fp32: Collection[str] = ()) -> None:
     """Write ``source`` in fp16 to ``target``. Raises ``CastError``; then nothing is left at ``target``."""
-    import onnx
-
     try:
-        onnx.save_model(cast_model(onnx.load(source), keep_fp32), target)
-        onnx.checker.check_model(str(target), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        save_model(cast_model(load_model(source), keep_fp32), target)
+    except onnx_errors() as error:
         target.unlink(missing_ok=True)
         raise CastError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
+
+
+def onnx_errors() -> tuple[type[Exception], ...]:
+    """What onnx raises for a model that it does not take: of no common kind."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    return (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, DecodeError, ValueError, RuntimeError)
+
+
+def load_model(source: Path) -> onnx.ModelProto:
+    """A model with its weights inside."""
+    import onnx
+
+    return onnx.load(source)
+
+
+def save_model(model: onnx.ModelProto, target: Path) -> None:
+    """Write a model and hold it against the checker, which raises; weights go beside a model that is too large for one file."""
+    import onnx
+
+    onnx.save_model(
+        model, target, save_as_external_data=model.ByteSize() > _MAX_ONE_FILE, location=target.name + ".data"
+    )
+    onnx.checker.check_model(str(target), full_check=True)
 
 
 def cast_model(model: onnx.ModelProto, keep_fp32: Collection[str] = ()) -> onnx.ModelProto:

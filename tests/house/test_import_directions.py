@@ -30,6 +30,8 @@ MAY_IMPORT = {
     "tiers": OURS - {"tests"},
 }
 THE_ROOF = "harness/cli.py"
+OF_A_BUILD = {"onnx_fp16.py", "onnx_int8.py"}
+"""Doors beside a library's one door: they rewrite a model, in the process that builds an engine and nowhere else."""
 
 
 def imports(path: Path) -> Any:
@@ -133,7 +135,20 @@ def test_each_heavy_library_has_one_door_in_the_core() -> None:
             library = module.partition(".")[0]
             if library in HEAVY:
                 doors.setdefault(library, set()).add(path.name)
+    assert doors.pop("onnx") == OF_A_BUILD
+    for where in doors.values():
+        where.difference_update(OF_A_BUILD)
     assert {library: len(where) for library, where in doors.items()} == dict.fromkeys(doors, 1), doors
     assert doors.get("torch") == {"torch_fp16.py"}
     assert doors.get("onnxruntime") == {"ort.py"}
+    assert doors.get("polygraphy") == {"trt_child.py"}
     assert doors.get("cuda") == {"cuda.py"}
+
+
+@pytest.mark.covers("RT-11")
+def test_what_rewrites_a_model_is_reached_by_the_process_that_builds_alone() -> None:
+    sources = {path.name: path.read_text(encoding="utf-8") for path in files("runtime")}
+    modules = [name.removesuffix(".py") for name in OF_A_BUILD]
+    assert {name for name, source in sources.items() if any(module in source for module in modules)} == {
+        "trt_precision.py"
+    }
