@@ -39,8 +39,6 @@ PROFILES: Mapping[str, Stopping] = {
 """How long a latency row is measured; the longer two are the durations of methods A5."""
 
 
-_MAKING_LIMIT_S = 120.0
-"""For importing a third party's class and making one: longer than the heaviest library takes on a board."""
 _A_RUNTIME = "Give package.module:Class, where Class(config) makes a runtime.InferenceRuntime from a RuntimeConfig."
 
 
@@ -71,7 +69,7 @@ class House:
 
     ``sources``: the built-in models by kind. ``default_config``: the flight models. ``suites``: the installed tiers.
     ``prepare``: fills the cache with several models' packs at once. ``runtime_suites``: what settles rows about runtimes,
-    by kind.
+    by kind. ``making_limit_s``: for importing a third party's class and making one, heavy libraries and all.
     """
 
     sources: Mapping[str, Source]
@@ -84,6 +82,7 @@ class House:
     prepare: Callable[[Request, Sequence[str]], None]
     say: Callable[[str], None]
     runtime_suites: Mapping[str, RuntimeSuite] = field(default_factory=dict)
+    making_limit_s: float = 120.0
 
 
 def assemble(request: Request, house: House, command: Sequence[str], *, dry_run: bool = False) -> Job:
@@ -224,7 +223,7 @@ def _builder(
         from harness.inputs import resolve_hook
 
         try:
-            made = call_within(_MAKING_LIMIT_S, lambda: resolve_hook(runtime, folders)(config))
+            made = call_within(house.making_limit_s, lambda: resolve_hook(runtime, folders)(config))
         except UsageError as error:
             raise UsageError(f"--runtime: {error} {_A_RUNTIME}") from error
         except RuntimeCoreError:

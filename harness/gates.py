@@ -127,11 +127,20 @@ def judge_runtime(measurement: Measurement, checks: Sequence[Check], *, unit: st
     deciding = worst(held)
     if deciding.outcome is Outcome.PASS:
         where = " on the simulated device" if measurement.simulated else ""
-        return Verdict(Summary(measurement), Outcome.PASS, f"{len(held)} {unit}s hold{where}{left}", tuple(checks))
+        return Verdict(
+            Summary(measurement),
+            Outcome.PASS,
+            f"{_count(len(held), unit)} hold{'' if len(held) > 1 else 's'}{where}{left}",
+            tuple(checks),
+        )
     same = sum(check.outcome is deciding.outcome for check in held) - 1
     more = f"; {same} more {unit}{'s do' if same > 1 else ' does'} not hold" if same else ""
     reason = f"{deciding.name}: {deciding.reason}{more}"
     return Verdict(Summary(measurement), deciding.outcome, reason, tuple(checks))
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def refusal(case: Case, error: Exception) -> Verdict:

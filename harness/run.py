@@ -31,8 +31,8 @@ __all__ = ["Job", "Progress", "RuntimeSuite", "run"]
 Diagnose = Callable[[Case, Path], Divergence | None]
 RuntimeSuite = Callable[[Case, Build, RuntimeConfig], Verdict]
 """Settles a row about a runtime: (the row, how runtimes are built, with which configuration)."""
-_FOREIGN_LIMIT_S = 600.0
-_ONCE_HUNG_S = 30.0
+_ONCE_HUNG = 20
+"""Who was seen to hang gets this part of the time."""
 
 
 class Progress:
@@ -57,7 +57,8 @@ class Job:
 
     ``broken``: models without a pack, with the reason. ``suites``: the folder of the installed tiers.
     ``diagnose``: after a FAIL of a parity row, what T1-02 asks for. ``runtime_suites``: what settles the rows about
-    runtimes, by kind. ``hung``: the third parties' classes that were seen to hang; filled while rows run.
+    runtimes, by kind. ``foreign_limit_s``: of a row of a third party's class, beside what is measured.
+    ``hung``: the classes that were seen to hang; filled while rows run.
     """
 
     ask: Ask
@@ -78,6 +79,7 @@ class Job:
     diagnose: Diagnose = lambda case, folder: None
     remedies: Mapping[str, str] = field(default_factory=dict)
     runtime_suites: Mapping[str, RuntimeSuite] = field(default_factory=dict)
+    foreign_limit_s: float = 600.0
     hung: set[str] = field(default_factory=set)
 
 
@@ -229,7 +231,7 @@ def _within_limits(case: Case, job: Job, settle: Callable[[], Verdict]) -> Verdi
     """A row of a third party's class, which may hang, has a time limit; suites keep their own."""
     if not _is_foreign(case) or case.kind in ABOUT_RUNTIMES:
         return settle()
-    patience_s = _ONCE_HUNG_S if {case.runtime, case.against} & job.hung else _FOREIGN_LIMIT_S
+    patience_s = job.foreign_limit_s / (_ONCE_HUNG if {case.runtime, case.against} & job.hung else 1)
     try:
         return call_within(patience_s + 2 * job.bench.stopping.max_s, settle)
     except Hangs:

@@ -1,5 +1,6 @@
 """From what was asked to models: names, paths, plugins and architectures, each refused in one sentence where it is wrong."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from harness.assemble import House, Request, assemble
 from harness.errors import UsageError
 from harness.run import Job
 from runtime.architectures import ArchitectureRegistry
+from runtime.protocol import LABELS
 
 NOTHING_BUILT = dict.fromkeys(
     ("BUILD_TENSORRT_RUNTIME", "BUILD_ONNX_TRT_EP_RUNTIME", "BUILD_PYTORCH_FP16_RUNTIME"), "OFF"
@@ -106,3 +108,50 @@ def test_a_configuration_without_a_model_is_refused(house: House, tmp_path: Path
         planned(house, config=tmp_path / "empty.toml")
     with pytest.raises(UsageError, match="names no model"):
         planned(replace(house, default_config=tmp_path / "empty.toml"))
+
+
+CLASSES = """
+import threading
+from runtime import BuildConfig, RuntimeConfig
+def build(config): raise OSError("no licence")
+def stuck(config): threading.Event().wait()
+def nothing(config): return 3
+VALUE = 3
+"""
+
+
+@pytest.mark.covers("T0-01")
+@pytest.mark.parametrize(
+    ("hook", "says"),
+    [
+        ("no_such_module:Mine", "no_such_module:Mine cannot be loaded: ModuleNotFoundError: No module named"),
+        ("theirs:Mine", "theirs:Mine cannot be loaded: AttributeError: module 'theirs' has no attribute 'Mine'"),
+        ("theirs:VALUE", "theirs:VALUE is a int; expected a function or class"),
+        ("theirs:build", "theirs:build cannot be made: OSError: no licence"),
+        ("theirs:stuck", r"theirs:stuck cannot be made: it did not come back in 0\.2 s"),
+        (
+            "theirs:nothing",
+            "theirs:nothing: int is no InferenceRuntime: it lacks compile_engine, current_runtime_label",
+        ),
+    ],
+)
+def test_a_third_partys_class_that_is_no_runtime_is_refused_before_anything_runs(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: str, says: str
+) -> None:
+    (tmp_path / "theirs.py").write_text(CLASSES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)
+    with pytest.raises(UsageError, match=says) as refused:
+        planned(replace(house, making_limit_s=0.2 if "stuck" in hook else 60.0), runtimes=(hook,))
+    assert str(refused.value).startswith("--runtime")
+    assert str(refused.value).endswith("Class(config) makes a runtime.InferenceRuntime from a RuntimeConfig.")
+
+
+@pytest.mark.covers("T0-01")
+def test_suites_about_runtimes_are_planned_where_the_house_brings_them(house: House) -> None:
+    def suite(*_: Any) -> Any: ...
+
+    job = planned(replace(house, runtime_suites={"conformance": suite}), tiers=(0,))
+    assert job.runtime_suites["conformance"] is suite
+    assert [case.runtime for case in job.cases if case.kind == "conformance" and not case.simulated] == list(LABELS)
+    assert not [case for case in planned(house, tiers=(0,)).cases if case.kind == "conformance"]

@@ -70,6 +70,33 @@ def test_the_last_line_says_it_in_words() -> None:
     assert "Required tensorrt: it has no row." in gates.last_line([PASS], ["tensorrt"])
 
 
+@pytest.mark.covers("RE-04", "T0-02")
+def test_simulated_rows_are_counted_apart_and_are_no_evidence_about_tensorrt() -> None:
+    fake = replace(CASE, id="conformance-tensorrt-simulated-10.3.0", kind="conformance", runtime="tensorrt")
+    rows = [PASS, *(verdict(outcome, fake, simulated=True) for outcome in (Outcome.PASS, Outcome.PASS, Outcome.FAIL))]
+    line = gates.last_line(rows, [])
+    assert line == "PASS 3 (2 simulated), FAIL 1 (1 simulated). No evidence about TensorRT."
+    assert gates.exit_code(rows[:3], ["tensorrt"]) == 3
+    assert gates.exit_code(rows[:3], []) == 0
+
+
+def checks(**outcomes: Outcome) -> list[Check]:
+    return [Check(name, outcome, f"{name} was seen") for name, outcome in outcomes.items()]
+
+
+@pytest.mark.covers("T0-01")
+def test_a_runtime_is_judged_by_every_check_that_could_be_held() -> None:
+    held = checks(a=Outcome.PASS, b=Outcome.PASS, c=Outcome.NOT_RUN)
+    judged = gates.judge_runtime(Measurement(CASE, simulated=True), held)
+    assert (judged.outcome, judged.reason) == (Outcome.PASS, "2 clauses hold on the simulated device; 1 not run")
+    assert judged.checks == tuple(held)
+    judged = gates.judge_runtime(Measurement(CASE), checks(a=Outcome.PASS, b=Outcome.FAIL, c=Outcome.FAIL), unit="pair")
+    assert (judged.outcome, judged.reason) == (Outcome.FAIL, "b: b was seen; 1 more pair does not hold")
+    judged = gates.judge_runtime(Measurement(CASE), checks(a=Outcome.NOT_RUN))
+    assert (judged.outcome, judged.reason) == (Outcome.NOT_RUN, "a was seen")
+    assert gates.judge_runtime(Measurement(CASE), []).outcome is Outcome.NOT_RUN
+
+
 @pytest.mark.covers("RE-04")
 def test_a_cpu_placement_on_a_host_with_a_gpu_is_refused_unless_asked_for() -> None:
     refused = gates.misplaced(PASS, gpu_host=True, device="auto")

@@ -77,6 +77,34 @@ def test_on_a_jetson_tensorrt_is_required_unless_somebody_says_otherwise() -> No
     )
 
 
+@pytest.mark.covers("T0-01")
+def test_each_runtime_is_held_against_the_contract_before_any_model() -> None:
+    cases = plan(
+        ask(ONNX, about_runtimes=("conformance",), runtimes=(*LABELS, "my.module:Mine"), require=("onnx_trt_ep",))
+    )
+    about = [case for case in cases if case.kind == "conformance"]
+    assert list(cases[: len(about)]) == about
+    assert {case.tier for case in about} == {0}
+    real = {case.runtime: case for case in about if not case.simulated}
+    assert list(real) == [*LABELS, "my.module:Mine"]
+    assert real["my.module:Mine"].id == "conformance-my.module.Mine"
+    assert real["tensorrt"].not_run == "tensorrt: not installed"
+    assert [case.runtime for case in about if case.required] == ["onnx_trt_ep"]
+    assert not [case for case in plan(ask(ONNX, about_runtimes=("conformance",), tiers=(1, 2))) if case.tier == 0]
+
+
+@pytest.mark.covers("T0-01", "T0-02", "RE-04")
+def test_the_simulated_device_is_asked_for_by_name_in_every_flavour_and_its_rows_are_never_required() -> None:
+    cases = plan(ask(ONNX, about_runtimes=("conformance",), tiers=(0,), require=("tensorrt",)))
+    fakes = {case.simulated: case for case in cases if case.simulated}
+    assert list(fakes) == ["10.3.0", "10.13.3.9", "10.16.1.11", "11.4.0.106", "rtx1.7.1.116"]
+    assert {case.runtime for case in fakes.values()} == {"tensorrt"}
+    assert not any(case.required or case.not_run for case in fakes.values())
+    assert fakes["10.3.0"].id == "conformance-tensorrt-simulated-10.3.0"
+    without = plan(ask(ONNX, about_runtimes=("conformance",), tiers=(0,), unsimulated="onnxruntime: not installed"))
+    assert {case.not_run for case in without if case.simulated} == {"onnxruntime: not installed"}
+
+
 @pytest.mark.covers("T2-02")
 def test_a_board_is_found_by_its_module_and_overridden_by_name() -> None:
     boards = {"nx": BoardConfig("nx", module="p3767-0000"), "agx": BoardConfig("agx", module="p3701-0005")}

@@ -1,0 +1,118 @@
+"""How one row is settled: by the suite of its kind, within a time limit where the class is a third party's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiers
+from harness.config import Configuration
+from harness.gates import judge_runtime
+from harness.measure import Bench, Observed, Stopping
+from harness.pack import Pack
+from harness.plan import Ask
+from harness.records import Case, Check, Measurement, Outcome, Run, Verdict
+from harness.run import Job, Progress, run
+from harness.run_folder import RunFolder
+from runtime import RuntimeConfig, RuntimeNotAvailableError
+
+CLASS = "my.module:MyRuntime"
+
+
+@pytest.fixture
+def let_go() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def about(runtime: str = "pytorch_fp16", **more: Any) -> Case:
+    return Case(f"conformance-{runtime}", 0, "conformance", "conformance", runtime, "fp32", "fp32", "", **more)
+
+
+def of_a_model(at: int = 0) -> Case:
+    return Case(f"m{at}-{CLASS}", 1, "parity", f"m{at}", CLASS, "fp32", "fp32", "small")
+
+
+def finished(tmp_path: Path, cases: list[Case], suite: Any = None, **more: Any) -> Run:
+    job = Job(
+        ask=Ask((0, 1, 2), (), (), "small", (), None, {}),
+        cases=tuple(cases),
+        pack=Pack({}, "", 0, "small"),
+        broken={},
+        configuration=Configuration("c.toml", tmp_path, ""),
+        models={},
+        bench=more.pop(
+            "bench", Bench({}, RuntimeConfig(), lambda label, config: pytest.fail("no runtime is asked for"))
+        ),
+        suites=Path(str(tiers.__file__)).parent,
+        environment={},
+        settings={},
+        command=["trigate"],
+        version="0",
+        gpu_host=more.pop("gpu_host", False),
+        device="auto",
+        runtime_suites={"conformance": suite},
+        **more,
+    )
+    with RunFolder(tmp_path / "run") as folder:
+        return run(job, folder, Progress())
+
+
+def verdict_of(case: Case, reason: str = "", **measured: Any) -> Verdict:
+    check = Check("C-01 It is one", Outcome.FAIL if reason else Outcome.PASS, reason or "holds", "It means much.")
+    return judge_runtime(Measurement(case, **measured), [check])
+
+
+@pytest.mark.covers("T0-01")
+def test_a_row_about_a_runtime_is_settled_by_the_suite_of_its_kind(tmp_path: Path) -> None:
+    done = finished(tmp_path, [about()], lambda case, build, config: verdict_of(case))
+    (row,) = done.verdicts
+    assert (row.outcome, row.reason, row.checks[0].means) == (Outcome.PASS, "1 clause holds", "It means much.")
+    assert done.exit_code == 0
+
+
+@pytest.mark.covers("T1-03")
+def test_a_runtime_that_cannot_run_here_is_not_run_with_its_reason(tmp_path: Path) -> None:
+    def suite(*_: Any) -> Verdict:
+        raise RuntimeNotAvailableError("no GPU.", remedy="Find one.")
+
+    (row,) = finished(tmp_path, [about()], suite).verdicts
+    assert (row.outcome, row.reason, row.remedy) == (Outcome.NOT_RUN, "no GPU.", "Find one.")
+
+
+def test_on_a_host_with_a_gpu_a_runtime_that_ran_on_the_cpu_is_misplaced_and_a_simulated_one_is_not(
+    tmp_path: Path,
+) -> None:
+    def suite(case: Case, *_: Any) -> Verdict:
+        provider = "tensorrt" if case.simulated else "cpu"
+        return verdict_of(case, provider=provider, simulated=bool(case.simulated))
+
+    cases = [about(), about("tensorrt", simulated="10.3.0")]
+    real, fake = finished(tmp_path, cases, suite, gpu_host=True).verdicts
+    assert real.outcome is Outcome.FAIL
+    assert "on the CPU of a host with a GPU" in real.reason
+    assert fake.outcome is Outcome.PASS
+
+
+@pytest.mark.covers("T0-01")
+def test_a_third_partys_class_that_hangs_costs_its_rows_and_not_the_run(
+    tmp_path: Path, let_go: threading.Event
+) -> None:
+    class Stuck(Bench):
+        def outputs(self, case: Case, runtime: str = "") -> Observed:
+            let_go.wait()
+            raise AssertionError(case.id)
+
+    bench = Stuck({}, RuntimeConfig(), lambda label, config: pytest.fail("built"), stopping=Stopping(max_s=0.0))
+    cases = [about(CLASS), of_a_model(0), of_a_model(1)]
+    hanging = lambda case, build, config: verdict_of(case, "HANGS: it did not come back in 1 s")  # noqa: E731
+    done = finished(tmp_path, cases, hanging, bench=bench, foreign_limit_s=4.0)
+    reasons = [row.reason for row in done.verdicts]
+    assert reasons[0] == "C-01 It is one: HANGS: it did not come back in 1 s"
+    assert reasons[1:] == ["Hangs: it did not come back in 0.2 s"] * 2  # once seen to hang, it is given less time
+    assert done.complete
