@@ -122,9 +122,14 @@ class TensorrtRuntime:
         path = Path(model_path)
         with reported(self._log, Kind.BUILD_FAILED, backbone=path.stem):
             self._refuse_if_lost()
-            how: dict[str, Any] = {} if self._launch is None else {"launch": self._launch}
             return build_engine(
-                path, build_config, config=self._config, host=self._host_tuple(), log=self._log, fs=self._fs, **how
+                path,
+                build_config,
+                config=self._config,
+                host=self._host_tuple(),
+                launch=self._launch,
+                log=self._log,
+                fs=self._fs,
             )
 
     def deserialize_engine(self, entry: EngineCacheEntry) -> EngineHandle:

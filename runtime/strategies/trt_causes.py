@@ -83,7 +83,7 @@ _CAUSES = (
         "memory",
     ),
     _row(
-        r"could not find any implementation for node ([^\n]+?)(?:\.(?:\s|$)|\)|$)",
+        r"could not find any implementation for node ([^\n]+?)(?: due to .*|\.?\)?\s*$)",
         "no kernel was found for {0}; too little free memory during the build is one of the reasons for that",
     ),
     _row(

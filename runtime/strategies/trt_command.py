@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from runtime.config import RuntimeConfig
 from runtime.data import BuildConfig, Profile
 from runtime.errors import ConfigError, RuntimeCoreError
 from runtime.logs import EventLog, Kind
-from runtime.platform import HostTuple, detect_host
+from runtime.platform import detect_host
 from runtime.strategies.common import reported
+from runtime.strategies.trt_job import Progress
 
 __all__ = ["main"]
 
@@ -45,12 +47,14 @@ standard error. Exit code: 0 built, 1 the build failed, 2 the call or the config
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     log = EventLog()
+    if options.sm is not None and not re.fullmatch(r"[1-9]\d{1,2}", options.sm):
+        parser.error(f"--sm is {options.sm!r}; expected a compute capability like 89.")
     try:
         build_config = _read(options.config)
         config = RuntimeConfig(runtime="tensorrt", engine_cache_dir=options.out, trtexec_timeout_s=options.timeout_s)
-        host = _host(options.sm)
     except RuntimeCoreError as error:
         sys.stderr.write(f"{_MODULE} compile: {error}\n")
         return _CONFIG_WRONG
@@ -58,7 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         with reported(log, Kind.BUILD_FAILED, backbone=options.model.stem):
-            entry = build_engine(options.model, build_config, config=config, host=host, log=log)
+            entry = build_engine(
+                options.model,
+                build_config,
+                config=config,
+                host=detect_host(),
+                sm=options.sm,
+                log=log,
+                on_progress=_tell,
+            )
     except RuntimeCoreError:
         return 1
     sys.stdout.write(entry.to_json() + "\n")
@@ -127,10 +139,7 @@ def _profile(path: Path, item: Any) -> Profile:
         ) from error
 
 
-def _host(sm: str | None) -> HostTuple:
-    host = detect_host()
-    if sm is None:
-        return host
-    if not (sm.isdecimal() and len(sm) in (2, 3)):
-        raise ConfigError(f"--sm is {sm!r}; expected a compute capability like 89.")
-    return replace(host, sm=sm)
+def _tell(progress: Progress) -> None:
+    """One line for each step of the outermost phases."""
+    if not progress.parent:
+        sys.stderr.write(f"{progress.phase}: {progress.step} of {progress.of}\n")

@@ -711,6 +711,45 @@ def test_what_a_failed_call_left_on_the_stream_is_waited_for_before_its_buffers_
     runtime.release_engine(handle)
 
 
+@pytest.mark.covers("RT-09", "TT-07")
+def test_where_waiting_for_a_failed_call_fails_too_the_next_call_waits_again_before_it_touches_the_buffers(
+    bench: Bench,
+) -> None:
+    runtime = bench.runtime()
+    handle = runtime.deserialize_engine(bench.entry())
+    bench.device.faults.add(Fault("tensorrt.IExecutionContext.execute_async_v3", "INVALID_STATE"))
+    bench.device.faults.add(Fault("cuStreamSynchronize", "CUDA_ERROR_UNKNOWN"))
+    with pytest.raises(InferenceError, match=r"execute_async_v3 .*cuStreamSynchronize failed"):
+        runtime.infer(handle, {"x": X + 100})
+    number = len(bench.device.calls)
+    np.testing.assert_array_equal(runtime.infer(handle, {"x": X})["y"], Y)
+    assert bench.since(number)[:3] == ["cuCtxSetCurrent", "cuStreamSynchronize", "cuMemcpyHtoDAsync"]
+    bench.device.check()
+    runtime.release_engine(handle)
+
+
+@pytest.mark.covers("RT-09", "RT-10", "TT-05")
+@pytest.mark.parametrize("is_loading", [True, False])
+def test_nothing_is_freed_while_a_call_that_failed_may_still_use_it(bench: Bench, is_loading: bool) -> None:
+    runtime = bench.runtime()
+    entry = bench.entry()
+    failing = (Fault("cuMemcpyDtoHAsync", "CUDA_ERROR_UNKNOWN"), Fault("cuStreamSynchronize", "CUDA_ERROR_UNKNOWN"))
+    if is_loading:
+        for fault in failing:
+            bench.device.faults.add(fault)
+        with pytest.raises(EngineDeserializeError, match=r"warming up .*cuMemcpyDtoHAsync.*cuStreamSynchronize"):
+            runtime.deserialize_engine(entry)
+    else:
+        handle = runtime.deserialize_engine(entry)
+        for fault in failing:
+            bench.device.faults.add(fault)
+        with pytest.raises(InferenceError):
+            runtime.infer(handle, {"x": X})
+        runtime.release_engine(handle)
+    bench.device.check()
+    assert bench.device.live_bytes == bench.device.live_host_bytes == 0
+
+
 @pytest.mark.covers("RT-07")
 @pytest.mark.parametrize(
     "fault",
