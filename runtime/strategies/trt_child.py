@@ -299,6 +299,7 @@ class _Build:
         if self.cuda is None:
             return _Timing()
         if self.cuda.facts().is_integrated:
+            self.cuda.make_current()
             memory = self.cuda.memory_info()
             available = memory.free_bytes if memory.available_bytes is None else memory.available_bytes
             # TensorRT takes 75 % of all memory for trying kernels, which here is also everybody else's memory
