@@ -68,6 +68,8 @@ def installed(
     if cuda:
         modules["cuda.bindings"].__dict__["__version__"] = VERSIONS[major]
     tops = {name for name in modules if "." not in name}
+    if tensorrt is not None:
+        tops.add("polygraphy")  # imported afresh, since it keeps the TensorRT that it found first
     with _in_place(modules, tops):
         yield Installed(**found)
 

@@ -49,6 +49,17 @@ def test_find_spec_finds_what_is_there_and_nothing_else() -> None:
             importlib.import_module("cuda.pathfinder")
 
 
+def test_what_keeps_the_tensorrt_that_it_found_first_is_imported_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = ModuleType("polygraphy")
+    monkeypatch.setitem(sys.modules, "polygraphy", kept)
+    with installed(SimulatedDevice(), tensorrt="10.3.0"):
+        assert "polygraphy" not in sys.modules
+        sys.modules["polygraphy"] = ModuleType("polygraphy")
+    assert sys.modules["polygraphy"] is kept
+    with installed(SimulatedDevice()):
+        assert sys.modules["polygraphy"] is kept
+
+
 def test_an_error_inside_takes_the_face_out_too() -> None:
     before = snapshot()
     with pytest.raises(RuntimeError, match="inside"), installed(SimulatedDevice()):
