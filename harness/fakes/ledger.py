@@ -103,7 +103,8 @@ class Ledger:
         self._addresses: list[int] = []
         self._quarantine: deque[Block] = deque()
         self._quarantined_bytes = 0
-        self._next_address = ((1 + next(_BASES) % 64) << 40) + _RED  # another device has other addresses, and no host has these
+        # another device has other addresses, and the memory of no host is there
+        self._next_address = ((1 + next(_BASES) % 64) << 40) + _RED
 
     def allocate(self, size_bytes: int, context: int, label: str = "") -> Block:
         """A new block, poisoned."""
