@@ -530,6 +530,52 @@ def test_a_fault_while_freeing_is_logged_once_and_the_rest_is_freed(bench: Bench
     bench.device.lost_to = "done with"  # what is left is not the runtime's fault
 
 
+@pytest.mark.covers("RT-10")
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_the_context_goes_before_its_memory_the_engine_after_it_and_the_runtime_last(
+    each: Bench, monkeypatch: pytest.MonkeyPatch, is_loaded: bool
+) -> None:
+    gone: list[str] = []
+
+    def watch(kind: str) -> None:
+        cls = getattr(each.fakes.tensorrt, kind)
+        before = getattr(cls, "__del__", None)
+
+        def end(self: Any) -> None:
+            gone.append(f"{kind}, {each.device.live_bytes} bytes")
+            if before is not None:
+                before(self)
+
+        monkeypatch.setattr(cls, "__del__", end, raising=False)
+
+    for kind in ("IExecutionContext", "ICudaEngine", "Runtime"):
+        watch(kind)
+    runtime = each.runtime()
+    entry = each.entry()
+    if is_loaded:
+        handle = runtime.deserialize_engine(entry)
+        assert gone == []
+        runtime.release_engine(handle)
+        assert handle.released
+    else:
+        each.device.faults.add(Fault("cuStreamSynchronize", "CUDA_ERROR_UNKNOWN"))
+        with pytest.raises(EngineDeserializeError, match="warming up"):
+            runtime.deserialize_engine(entry)
+    everything = WEIGHTS_BYTES + SCRATCH_BYTES + X.nbytes + Y.nbytes
+    assert gone == [f"IExecutionContext, {everything} bytes", f"ICudaEngine, {WEIGHTS_BYTES} bytes", "Runtime, 0 bytes"]
+
+
+@pytest.mark.covers("RT-10", "TT-06")
+def test_what_tensorrt_does_not_give_back_is_freed_once_it_is_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.fakes.tensorrt.ICudaEngine, "__del__", lambda self: None)
+    runtime = bench.runtime()
+    runtime.release_engine(runtime.deserialize_engine(bench.entry()))
+    assert runtime.resident_bytes == bench.device.live_bytes == 0
+    assert bench.events("c7.release_failed") == []
+
+
 @pytest.mark.covers("RT-10", "TT-07")
 def test_release_waits_for_a_call_that_runs_and_one_that_comes_after_it_is_refused(bench: Bench) -> None:
     runtime = bench.runtime()
