@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import sys
 import threading
 import weakref
@@ -17,10 +18,15 @@ import pytest
 pytest.importorskip("onnx", reason="onnx: not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime: not installed")
 
+from harness.fakes.device import SimulatedDevice
 from harness.fakes.faults import Fault
-from runtime.data import EngineHandle
+from harness.fakes.install import installed
+from runtime.config import RuntimeConfig
+from runtime.cuda import CudaDriver
+from runtime.data import BuildConfig, EngineHandle
 from runtime.errors import (
     DeviceLostError,
+    EngineBuildError,
     EngineDeserializeError,
     EngineHashMismatchError,
     EngineSchemaMismatchError,
@@ -30,6 +36,8 @@ from runtime.errors import (
     RuntimeNotAvailableError,
 )
 from runtime.files import FileSystem
+from runtime.logs import EventLog
+from runtime.platform import HostTuple, nvml_compute_capability
 from runtime.protocol import Describes, InferenceRuntime
 from runtime.strategies.trt import TensorrtRuntime
 from runtime.strategies.trt_lane import BANK_BYTES
@@ -46,6 +54,7 @@ from tests.runtime.strategies.trt_bench import (
     node,
     on_device,
     ramp,
+    save,
     selected,
     spec,
     value,
@@ -940,3 +949,56 @@ def test_frames_are_logged_only_when_asked_for_and_never_with_their_data(bench: 
     assert len(bench.events("c7.frame")) == 2
     runtime.release_engine(handle)
     quiet.release_engine(other)
+
+
+@pytest.mark.covers("TT-01", "TT-05", "RT-01", "T0-03")
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")  # of Polygraphy's calls
+def test_what_it_compiles_it_loads_and_runs_on_every_tensorrt(each: Bench) -> None:
+    from runtime.strategies.trt_launch import in_process
+
+    runtime = each.runtime(launch=in_process)
+    path = save(added(), each.folder / "sums.onnx")
+    entry = runtime.compile_engine(path, BuildConfig(precision="fp32", workspace_mb=16))
+    handle = runtime.deserialize_engine(entry)
+    a, b = ramp(2, 4), ramp(2, 4) * 3
+    results = runtime.infer(handle, {"a": a, "b": b})
+    np.testing.assert_array_equal(results["sum"], a + b)
+    np.testing.assert_array_equal(results["difference"], a - b)
+    described = runtime.describe(handle)
+    assert [spec.name for spec in described.inputs] == ["a", "b"]
+    assert described.precision == "fp32"
+    event = each.events("c7.engine_loaded")[0]
+    assert event["device_bytes"] <= event["predicted_bytes"]
+    runtime.release_engine(handle)
+
+
+@pytest.mark.covers("TT-01", "LO-01")
+def test_a_build_that_fails_is_an_error_of_ours_and_one_line_in_the_log(bench: Bench) -> None:
+    runtime = bench.runtime()
+    with pytest.raises(EngineBuildError):
+        runtime.compile_engine(bench.folder / "absent.onnx", BuildConfig())
+    assert [event["backbone"] for event in bench.events("c7.build_failed")] == ["absent"]
+
+
+@pytest.mark.covers("T0-06", "RT-07", "TT-05")
+def test_the_real_library_without_a_driver_refuses_a_real_engine_with_its_own_cuda_error_in_plain_words(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx: not installed")
+    if nvml_compute_capability() is not None:
+        pytest.skip("a GPU is here, and the library may load the engine")
+    device = SimulatedDevice(sm="89")
+    with installed(device):  # of the driver's calls alone, which are ours; the library makes its own
+        cuda = CudaDriver()
+        host = HostTuple("89", "none", f"rtx{load_library().capabilities.version}")
+        config = RuntimeConfig(runtime="tensorrt", engine_cache_dir=tmp_path / "engines")
+        runtime = TensorrtRuntime(config, host=host, cuda=cuda, log=EventLog(stream=io.StringIO()))
+        entry = runtime.compile_engine(save(added(), tmp_path / "sums.onnx"), BuildConfig(precision="fp32"))
+        with pytest.raises(EngineDeserializeError) as refused:
+            runtime.deserialize_engine(entry)
+        assert "there is no CUDA driver here, or it is too old for this library" in str(refused.value)
+        assert "cudaError 35" in str(refused.value)
+        assert runtime.resident_bytes == device.live_bytes == 0
+        cuda.close()
+    device.check()
+    assert device.leaks() == []
