@@ -30,7 +30,7 @@ from harness.fakes.ledger import PENDING, Bytes, Ledger, MisuseError, edges, fil
 from harness.fakes.thermal_model import ThermalModel
 from runtime.cuda import STICKY
 
-__all__ = ["Allocations", "Call", "Chooser", "DeviceError", "SimulatedDevice", "SimulationError"]
+__all__ = ["STICKY", "Allocations", "Call", "Chooser", "DeviceError", "SimulatedDevice", "SimulationError"]
 
 Chooser = Callable[[Sequence[str]], "int | None"]
 """Gets a label of every piece of work that could run now; which of them runs, or None for no more at this call."""
