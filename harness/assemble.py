@@ -128,9 +128,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         board=board,
         unavailable={label: state.reason for label, state in found.items() if not state.can_try},
         about_runtimes=tuple(house.runtime_suites),
-        unsimulated=""
-        if importlib.util.find_spec("onnxruntime")
-        else "the simulated device: onnxruntime not installed",
+        unsimulated=_unsimulated(),
     )
     bench = _bench(request, house, pack, host)
     for runtime in runtimes:
@@ -156,6 +154,12 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         remedies={label: state.remedy for label, state in found.items()},
         runtime_suites=house.runtime_suites,
     )
+
+
+def _unsimulated() -> str:
+    """Why the simulated device cannot run here; empty if it can."""
+    missing = [name for name in ("onnxruntime", "polygraphy") if importlib.util.find_spec(name) is None]
+    return f"the simulated device needs {' and '.join(missing)} (pip install 'trigate[ort,sim]')" if missing else ""
 
 
 def make_pack(request: Request, house: House) -> tuple[Pack, Configuration]:

@@ -206,7 +206,7 @@ def _settle(case: Case, job: Job, folder: RunFolder) -> Verdict:
     if case.model in job.broken:
         return gates.refusal_of(case, job.broken[case.model])
     if case.not_run:
-        return gates.not_run(case, case.not_run, job.remedies.get(case.runtime, ""))
+        return gates.not_run(case, case.not_run, "" if case.simulated else job.remedies.get(case.runtime, ""))
     try:
         verdict = _within_limits(case, job, lambda: _KINDS[case.kind](case, job, folder))
     except RuntimeNotAvailableError as error:

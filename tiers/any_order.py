@@ -1,7 +1,7 @@
 """The last clause: hypothesis makes up orders of calls, and beside them a model of what must hold (T0-01).
 
 Its steps are fixed by derandomisation, so that a run finds what the run before found, and gives the shortest order that shows
-it. Needs ``hypothesis`` (the extra ``test``).
+it. Needs ``hypothesis`` (the extra ``sim``).
 """
 
 from __future__ import annotations

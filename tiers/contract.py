@@ -564,7 +564,7 @@ def _(subject: Subject) -> None:
     try:
         import hypothesis
     except ImportError:
-        raise NotApplicable("hypothesis: not installed (pip install 'trigate[test]')") from None
+        raise NotApplicable("hypothesis: not installed (pip install 'trigate[sim]')") from None
     del hypothesis
     from tiers.any_order import hold_in_any_order
 
