@@ -121,5 +121,5 @@ def selftest(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """What speed costs, as ratios against a peer in the same run."""
     _install(session, "-e", ".[dev]")
-    files = [f"tests/benchmarks/bench_{name}.py" for name in ("infer", "commands", "files")]
+    files = [f"tests/benchmarks/bench_{name}.py" for name in ("infer", "trt", "commands", "files")]
     session.run("python", "-m", "pytest", "-q", *files, *session.posargs)

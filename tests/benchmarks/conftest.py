@@ -15,6 +15,7 @@ RATIOS = (
     ("import runtime / import numpy", "import_runtime", "import_numpy", 1.5),
     ("OnnxTrtEpRuntime.infer / session.run", "infer_ours", "infer_session_run", None),
     ("Polygraphy's OnnxrtRunner.infer / session.run", "infer_polygraphy", "infer_session_run", None),
+    ("TensorrtRuntime.infer / allocating on each call (fake)", "trt_infer_ours", "trt_infer_allocating", 1.0),
     ("reading and hashing an engine / hashing alone", "hash_and_keep", "hash_alone", 1 / 0.85),
     ("trigate run (warm) / polygraphy run", "run_trigate", "run_polygraphy", None),
 )
