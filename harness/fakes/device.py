@@ -415,9 +415,15 @@ class SimulatedDevice:
             self._gone.add(handle)
 
     def enqueue(self, handle: int, label: str, work: Callable[[], None], *, busy_ns: int = 0) -> None:
-        """Let a stream do ``work``, which may raise ``DeviceError``. ``busy_ns``: what it takes at the highest clock."""
+        """Let a stream do ``work``, which may raise ``DeviceError``. ``busy_ns``: what it takes at the highest clock.
+
+        Kernels are of the current context, so one that is put into another one's stream is refused.
+        """
         thermal = self.thermal
-        self._enqueue(handle, label, work, lambda: busy_ns * thermal.max_clock_mhz // thermal.clock_mhz)
+        with self._lock:
+            if not self.lost_to and self._stream(handle).context is not self._context_here():
+                raise self._misused(f"{label} in stream {handle:#x} of a foreign context", "CUDA_ERROR_INVALID_HANDLE")
+            self._enqueue(handle, label, work, lambda: busy_ns * thermal.max_clock_mhz // thermal.clock_mhz)
 
     def _enqueue(
         self, handle: int, label: str, work: Callable[[], None], cost_ns: Callable[[], int], after: _Mark | None = None

@@ -252,6 +252,21 @@ def test_a_pointer_of_a_foreign_context_is_refused(device: SimulatedDevice) -> N
     assert foreign != ours
 
 
+@pytest.mark.covers("T0-02", "TT-07")
+def test_a_kernel_is_not_taken_by_a_stream_of_a_foreign_context(device: SimulatedDevice) -> None:
+    stream, done = device.create_stream(), list[int]()
+    foreign = device.create_context()
+    assert error_of(lambda: device.enqueue(stream, "kernel", lambda: done.append(1))) == "CUDA_ERROR_INVALID_HANDLE"
+    assert device.violations == [f"kernel in stream {stream:#x} of a foreign context"]
+    device.set_current(device.primary_context)
+    device.enqueue(stream, "kernel", lambda: done.append(2))
+    device.set_current(0)  # a library that uses the CUDA runtime takes the primary one there
+    device.enqueue(stream, "kernel", lambda: done.append(3))
+    device.synchronize(stream)
+    assert done == [2, 3]
+    device.destroy_context(foreign)
+
+
 @pytest.mark.covers("T0-02")
 def test_an_event_of_a_foreign_context_cannot_be_recorded(device: SimulatedDevice) -> None:
     stream = device.create_stream()
