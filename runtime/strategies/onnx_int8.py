@@ -107,6 +107,7 @@ def quantize(model: onnx.ModelProto, ranges: CalibrationRanges) -> onnx.ModelPro
                 options,
             )
             quantizer.quantize_model()
+            quantizer.model.topological_sort()  # the new nodes stand behind those that read them
         except ValueError as error:
             raise QuantizeError(_first_line(error)) from error
     result: onnx.ModelProto = quantizer.model.model

@@ -303,7 +303,7 @@ class _Build:
             memory = self.cuda.memory_info()
             available = memory.free_bytes if memory.available_bytes is None else memory.available_bytes
             # TensorRT takes 75 % of all memory for trying kernels, which here is also everybody else's memory
-            limit = max(available // 2, self.job.workspace_mb * _MIB)
+            limit = max(min(available, memory.total_bytes) // 2, self.job.workspace_mb * _MIB)
             config.set_memory_pool_limit(trt.MemoryPoolType.TACTIC_DRAM, limit)
             self.options["tactic_dram_mb"] = str(limit // _MIB)
         return self._time_with(config)

@@ -42,9 +42,15 @@ _WORD = re.compile(
 )
 """The type in ``Half``, ``Row major linear FP16 format`` or ``DataType.HALF``; integers of indices and shapes are none."""
 
+_LIST = r"\[(?P<{}>| \{{.*?\}} ?)\]"
 _LINE = re.compile(
-    r"^Name: (?P<name>.*?), LayerType: (?P<kind>[^,]+), Inputs: \[(?P<inputs>.*?)\](?:, Constants: \[(?P<constants>.*?)\])?"
-    r", Outputs: \[(?P<outputs>.*?)\](?:,|$)",
+    r"^Name: (?P<name>.*?), LayerType: (?P<kind>[^,]+), Inputs: "
+    + _LIST.format("inputs")
+    + "(?:, Constants: "
+    + _LIST.format("constants")
+    + ")?, Outputs: "
+    + _LIST.format("outputs")
+    + "(?:,|$)",
     re.MULTILINE,
 )
 _TYPE_IN_LINE = re.compile(r"(?:Format/)?Datatype: ([^,}]+)")
@@ -65,8 +71,12 @@ class Layer:
 
     @property
     def precision(self) -> str:
-        """The narrowest type that it reads; empty for a layer that only moves or converts, or whose types are not told."""
-        converts = self.kind.lower() in _FUSED and not self.constants and not set(self.inputs) & set(self.outputs)
+        """The narrowest type that it reads; empty for a layer that moves or converts, or whose types are not told.
+
+        A fused layer between two types is the seam that comes with every change of type, and says nothing of either.
+        """
+        converts = self.kind.lower() in _FUSED and bool(self.inputs and self.outputs)
+        converts = converts and not set(self.inputs) & set(self.outputs)
         if self.kind.lower() in _MOVING or converts:
             return ""
         return next((kind for kind in _NARROW_FIRST if kind in (self.inputs or self.outputs)), "")
@@ -84,7 +94,7 @@ def layers_from_inspector(text: str) -> tuple[Layer, ...]:
     except (ValueError, KeyError, TypeError):
         return ()
     layers = []
-    for layer in listed:
+    for layer in listed if isinstance(listed, list) else ():
         if not isinstance(layer, Mapping):
             continue
         weights = [part for part in (layer.get("Weights"), layer.get("Bias")) if isinstance(part, Mapping)]
