@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness import plan as planning
+from harness.build_check import builder_for
 from harness.config import Configuration, ModelConfig, load_configuration, parse_requirement
 from harness.errors import UsageError, did_you_mean
 from harness.host import availability, board_state, environment
@@ -119,6 +120,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
             house.prepare(request, unmade)
         pack = maker.make(models, broken if len(models) > 1 else None)
     found = availability(house.environ)
+    builder = builder_for(host)
     ask = Ask(
         tiers=tuple(sorted(set(request.tiers))),
         runtimes=runtimes,
@@ -129,6 +131,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         unavailable={label: state.reason for label, state in found.items() if not state.can_try},
         about_runtimes=tuple(house.runtime_suites),
         unsimulated=_unsimulated(),
+        builder=builder.label if builder else "",
     )
     bench = _bench(request, house, pack, host)
     for runtime in runtimes:
@@ -153,6 +156,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         diagnose=_diagnoser(request, house, bench, models),
         remedies={label: state.remedy for label, state in found.items()},
         runtime_suites=house.runtime_suites,
+        builder=builder,
     )
 
 

@@ -73,6 +73,7 @@ class Bench:
     threads: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
     _seen: dict[tuple[str, str, str], Observed] = field(default_factory=dict)
+    _entries: dict[tuple[str, str, str], EngineCacheEntry] = field(default_factory=dict)
 
     def outputs(self, case: Case, runtime: str = "") -> Observed:
         """Every packed sample through the case's runtime (or through ``runtime``), once per run of the harness.
@@ -112,6 +113,13 @@ class Bench:
             calibration_dataset=pack.path(pack.calibration) if wants_ranges else None,
             optimization_profiles=() if (runtime or case.runtime) == "pytorch_fp16" else pack.profiles(),
         )
+
+    def entry(self, case: Case, runtime: InferenceRuntime, artifact: Path) -> EngineCacheEntry:
+        """The case's engine, compiled once in a run of the harness: TensorRT's take minutes on a board."""
+        key = (case.model, case.runtime, case.precision)
+        if key not in self._entries:
+            self._entries[key] = runtime.compile_engine(artifact, self.build_config(case))
+        return self._entries[key]
 
     def open(self, case: Case) -> Opened:
         """The case's engine, loaded, to be called many times; the caller closes it."""
@@ -211,8 +219,7 @@ class _Resident:
         self.board_start = bench.board_state()
         artifact = bench.artifact(case)
         self.runtime = bench.build(case.runtime, replace(bench.config, runtime=_label(case.runtime)))
-        entry = self.runtime.compile_engine(artifact, bench.build_config(case))
-        self.entry = _with_tensors(entry, bench.packs[case.model])
+        self.entry = _with_tensors(bench.entry(case, self.runtime, artifact), bench.packs[case.model])
         loading = bench.clock()
         self.handle: EngineHandle = self.runtime.deserialize_engine(self.entry)
         self.load_ns = bench.clock() - loading

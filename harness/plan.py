@@ -24,6 +24,7 @@ SIMULATED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 _COVERS: Mapping[str, tuple[str, ...]] = {
     "conformance": ("T0-01", "RT-01", "RT-05", "RT-07", "RT-08", "RT-09", "RT-10"),
     "artifact": ("T0-01", "TR-06", "OR-01"),
+    "build": ("T0-01", "T0-06", "TT-01", "TT-03", "TR-03"),
     "semantic": ("T1-01",),
     "parity": ("T1-01", "T1-03"),
     "pair": ("T1-01", "PT-01"),
@@ -36,7 +37,8 @@ class Ask:
     """What was asked for. ``unavailable``: runtime to the reason why it cannot run here (``tensorrt: not installed``).
 
     ``about_runtimes``: the kinds of rows about runtimes that there is a suite for. ``unsimulated``: why the simulated device
-    cannot run here; empty if it can.
+    cannot run here; empty if it can. ``builder``: the TensorRT that builds here (``tensorrt`` or ``tensorrt_rtx``), empty if
+    there is none.
     """
 
     tiers: tuple[int, ...]
@@ -48,6 +50,7 @@ class Ask:
     unavailable: Mapping[str, str]
     about_runtimes: tuple[str, ...] = ()
     unsimulated: str = ""
+    builder: str = ""
 
 
 def lane_name(runtime: str, precision: str) -> str:
@@ -59,7 +62,11 @@ def plan(ask: Ask) -> tuple[Case, ...]:
     """Every row, in the order in which it runs."""
     cases = _about_runtimes(ask) if 0 in ask.tiers else []
     for model in ask.models:
-        for tier, rows in ((0, _artifact(model)), (1, _parity(model, ask)), (2, _latency(model, ask))):
+        for tier, rows in (
+            (0, [*_artifact(model), *_builds(model, ask)]),
+            (1, _parity(model, ask)),
+            (2, _latency(model, ask)),
+        ):
             if tier in ask.tiers:
                 cases += [_ready(replace(case, tier=tier, size=ask.size), model, ask) for case in rows]
     return tuple(cases)
@@ -83,6 +90,14 @@ def _about_runtimes(ask: Ask) -> list[Case]:
 
 def _artifact(model: ModelConfig) -> list[Case]:
     return [_case(model, "artifact", "onnx", "fp32", "fp32")] if model.onnx or model.source else []
+
+
+def _builds(model: ModelConfig, ask: Ask) -> list[Case]:
+    """The real parser and builder, where TensorRT is asked for or can be asked at no cost."""
+    if not _has_artifact(model, "tensorrt") or "tensorrt" not in ask.runtimes:
+        return []
+    builder = ask.builder or "tensorrt"
+    return [_case(model, "build", builder, precision, _lane(precision)) for precision in model.precision]
 
 
 def _parity(model: ModelConfig, ask: Ask) -> list[Case]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness import gates
 from harness.artifact import judge_artifact
+from harness.build_check import Builder, judge_build
 from harness.config import Configuration, ModelConfig
 from harness.errors import UsageError
 from harness.measure import Bench, Build, Observed
@@ -58,7 +59,7 @@ class Job:
     ``broken``: models without a pack, with the reason. ``suites``: the folder of the installed tiers.
     ``diagnose``: after a FAIL of a parity row, what T1-02 asks for. ``runtime_suites``: what settles the rows about
     runtimes, by kind. ``foreign_limit_s``: of a row of a third party's class, beside what is measured.
-    ``hung``: the classes that were seen to hang; filled while rows run.
+    ``hung``: the classes that were seen to hang; filled while rows run. ``builder``: what builds engines here, if anything.
     """
 
     ask: Ask
@@ -81,6 +82,7 @@ class Job:
     runtime_suites: Mapping[str, RuntimeSuite] = field(default_factory=dict)
     foreign_limit_s: float = 600.0
     hung: set[str] = field(default_factory=set)
+    builder: Builder | None = None
 
 
 def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str] = ()) -> Run:
@@ -287,8 +289,17 @@ def _settle_latency(case: Case, job: Job, folder: RunFolder) -> Verdict:
     return gates.judge_latency(replace(seen.measurement, samples_file=name), seen.samples, budget)
 
 
+def _settle_build(case: Case, job: Job, folder: RunFolder) -> Verdict:
+    del folder
+    pack = job.pack.models[case.model]
+    if job.builder is None or not pack.onnx:
+        return gates.not_run(case, "tensorrt: not installed" if pack.onnx else "the model has no ONNX file")
+    return judge_build(Measurement(case=case), pack.path(pack.onnx), job.bench.build_config(case), job.builder)
+
+
 _KINDS: Mapping[str, Callable[[Case, Job, RunFolder], Verdict]] = {
     "artifact": _settle_artifact,
+    "build": _settle_build,
     "semantic": _settle_semantic,
     "parity": _settle_parity,
     "pair": _settle_pair,
