@@ -388,7 +388,8 @@ class IVersionedInterface(Face):
 
     @property
     def interface_info(self) -> Any:
-        return self._library.make("InterfaceInfo", (type(self).__mro__[-3].__name__, 1, 0))
+        kind = next(base for base in type(self).__mro__ if "_is_binding" in vars(base))
+        return self._library.make("InterfaceInfo", (kind.__name__, 1, 0))
 
 
 class IGpuAllocator(Face):

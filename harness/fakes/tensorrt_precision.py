@@ -189,6 +189,8 @@ def describe_layers(model: onnx.ModelProto, flavour: Flavour) -> list[dict[str, 
     weights = {tensor.name for tensor in model.graph.initializer}
     constants = {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
     source = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    casts = [node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in source]
+    source |= {node.output[0]: source[node.input[0]] for node in casts}  # an engine folds it into the layer that reads
     readers: dict[str, list[str]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -196,7 +198,7 @@ def describe_layers(model: onnx.ModelProto, flavour: Flavour) -> list[dict[str, 
     outputs = {value.name for value in model.graph.output}
     layers = []
     for place, node in enumerate(model.graph.node):
-        if node.op_type in ("Constant", "DequantizeLinear"):
+        if node.op_type in ("Constant", "DequantizeLinear") or node in casts:
             continue
         fixed = [name for name in node.input if _origin(name, source) in weights | constants]
         read = [name for name in node.input if name and name not in fixed]
@@ -249,7 +251,7 @@ def layer_lines(layers: list[dict[str, Any]]) -> str:
 
 
 def _origin(name: str, source: Mapping[str, onnx.NodeProto]) -> str:
-    """What stands before the ``DequantizeLinear`` that gives a tensor; the tensor itself where there is none."""
+    """What is dequantised into a tensor; the tensor itself where nothing is."""
     return str(source[name].input[0]) if name in source else name
 
 
