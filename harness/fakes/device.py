@@ -7,7 +7,7 @@ documentation leaves undefined goes wrong here, visibly and each time.
   when its stream is destroyed. Until then a copy to the host leaves poison in its destination, and a copy from
   page-locked memory has not read it.
 * ``mode="eager"`` runs work as it is enqueued; a chooser runs any piece of work that could run now, at any call.
-* MisuseError is written down in ``violations``, and answered with the error that the driver gives for it.
+* Misuse is written down in ``violations``, and answered with the error that the driver gives for it.
 * A sticky error stays: from then on each call that needs the device fails with it, until there is another device.
 """
 
