@@ -66,7 +66,13 @@ def judge_build(measurement: Measurement, model: Path, config: BuildConfig, buil
 
     A model that the library refuses is FAIL where that library flies, and INCONCLUSIVE where it is TensorRT-RTX.
     """
-    measurement = replace(measurement, placement=f"tensorrt[{builder.library}, builder]", provider=builder.label)
+    measurement = replace(
+        measurement,
+        placement=f"tensorrt[{builder.library}, builder]",
+        provider=builder.label,
+        witness=False,
+        notes=("it was built, and not run: no witness of numerics",),
+    )
     with tempfile.TemporaryDirectory(prefix="trigate-build-") as room:
         begun = time.perf_counter_ns()
         try:

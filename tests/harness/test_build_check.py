@@ -56,6 +56,7 @@ def test_the_real_builder_makes_an_engine_that_the_engine_check_takes_whole_alon
     measurement = verdict.summary.measurement
     assert measurement.placement == f"tensorrt[{builder.library}, builder]"
     assert measurement.model_sha256
+    assert not measurement.witness
     assert list(tmp_path.iterdir()) == [tmp_path / "tiny.onnx"]
 
 
