@@ -21,7 +21,7 @@ VERSIONS = (
     "found = {d.metadata['Name'].lower(): d.version for d in m.distributions() if d.metadata['Name']}\n"
     "print(json.dumps({n: found[n] for n in names if n in found}))"
 )
-EXTRAS = "jetson,report" if ON_JETSON else "ort,torch,models,report,sim"
+EXTRAS = "jetson,report" if ON_JETSON else "ort,torch,models,rtx,report,sim"
 
 
 def _versions(session: nox.Session) -> dict[str, str]:
