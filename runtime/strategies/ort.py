@@ -240,11 +240,18 @@ class OnnxTrtEpRuntime:
             )
         opset = ", ".join(f"opset {version} of {domain or 'ai.onnx'}" for domain, version in facts.opsets.items())
         doing = f"{path.name} ({opset}, IR {facts.ir_version}) is refused by ONNX Runtime {self._ort.__version__}"
+        levels = self._ort.GraphOptimizationLevel
         with self._chain.translated(doing, EngineBuildError):
-            options = self._ort.SessionOptions()
-            options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-            options.intra_op_num_threads = 1
-            self._ort.InferenceSession(str(path), options, providers=[CPU], enable_fallback=0)
+            try:
+                self._open_bare(path, levels.ORT_DISABLE_ALL)  # the fastest
+            except Exception:  # ONNX Runtime 1.23 refuses some half-precision models so, which it runs optimised
+                self._open_bare(path, levels.ORT_ENABLE_ALL)
+
+    def _open_bare(self, path: Path, level: Any) -> None:
+        options = self._ort.SessionOptions()
+        options.graph_optimization_level = level
+        options.intra_op_num_threads = 1
+        self._ort.InferenceSession(str(path), options, providers=[CPU], enable_fallback=0)
 
     def _host_tuple(self) -> HostTuple:
         if self._host is None:
@@ -255,7 +262,7 @@ class OnnxTrtEpRuntime:
         source = self._engine_source(entry) if entry.engine_path.suffix == SUFFIX else self._model_source(entry)
         feed = source.warmup_feed()
         opened = self._chain.open(name, source)
-        with self._chain.translated(f"{name}: the warm-up run failed", EngineDeserializeError):
+        with self._chain.translated(f"{name}: the warm-up run with zeros failed", EngineDeserializeError):
             warm = opened.session.run(None, feed)
         outputs = tuple(map(_with_rank, source.outputs, warm))
         model = b"" if source.cache is None else source.model  # the plan's bytes are the session's now
