@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -522,7 +523,9 @@ def _polygraphy(library: Library) -> Iterator[_Polygraphy]:
             f"building through Polygraphy needs the library polygraphy, which cannot be imported: {error}.",
             remedy="Install it with: pip install polygraphy; or ask for route trtexec.",
         ) from error
-    with logger.verbosity(logger.CRITICAL + 1):  # its own last words are those of its exception
+    with logger.verbosity(logger.CRITICAL + 1), warnings.catch_warnings():
+        # its own last words are those of its exception; and it touches TensorRT-RTX's timing cache, which is deprecated
+        warnings.simplefilter("ignore", DeprecationWarning)
         yield loaded
 
 
