@@ -764,6 +764,19 @@ def test_a_call_that_fails_says_which_call_of_the_device_and_the_next_one_works(
     runtime.release_engine(handle)
 
 
+@pytest.mark.covers("RT-07")
+def test_an_engine_is_not_blamed_with_what_tensorrt_said_of_another(each: Bench) -> None:
+    runtime = each.runtime()
+    first, second = (runtime.deserialize_engine(each.entry(name=name)) for name in ("first", "second"))
+    for handle, code, other in ((first, "INVALID_STATE", "FAILED"), (second, "FAILED_EXECUTION", "INVALID")):
+        each.device.faults.add(Fault("tensorrt.IExecutionContext.execute_async_v3", code))
+        with pytest.raises(InferenceError, match=rf"TensorRT says: .*{code} \(injected\) \({code}\)\.") as failed:
+            runtime.infer(handle, {"x": X})
+        assert other not in str(failed.value)
+    runtime.release_engine(first)
+    runtime.release_engine(second)
+
+
 @pytest.mark.covers("RT-09", "TT-07")
 def test_what_a_failed_call_left_on_the_stream_is_waited_for_before_its_buffers_are_used_again(bench: Bench) -> None:
     runtime = bench.runtime()
