@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from pathlib import Path
 
 import nox
@@ -123,3 +124,35 @@ def bench(session: nox.Session) -> None:
     _install(session, "-e", ".[dev]")
     files = [f"tests/benchmarks/bench_{name}.py" for name in ("infer", "trt", "commands", "files")]
     session.run("python", "-m", "pytest", "-q", *files, *session.posargs)
+
+
+@nox.session(python="3.11", reuse_venv=True)
+def api(session: nox.Session) -> None:
+    """Reads the API manifests off the real bindings again: red where one differs from what the fakes are held against."""
+    _install(session, "-e", ".[test]")
+    not_run = []
+    for manifest in sorted((HERE / "fixtures" / "api").glob("*.json")):
+        package, version = manifest.stem.rsplit("-", 1)
+        folder = Path(session.create_tmp()) / manifest.stem
+        if why := _bindings(session, package, version, folder):
+            not_run.append(f"{manifest.stem}: {why}")
+            continue
+        extension = folder / "tensorrt_bindings" / "tensorrt.so"
+        reader = {"cuda-bindings": ["fixtures.api_cuda"], "tensorrt_rtx": ["fixtures.api_read", "tensorrt_rtx"]}.get(
+            package, ["fixtures.api_read", "--extension", str(extension)]
+        )
+        session.run("python", "-m", *reader, "--compare", str(manifest), env={"PYTHONPATH": str(folder)})
+    for line in not_run:
+        session.warn(f"NOT RUN  {line}")
+
+
+def _bindings(session: nox.Session, package: str, version: str, folder: Path) -> str:
+    """Put the bindings of one release into a folder of their own; why not, if they cannot be had here."""
+    wheel = {"tensorrt": "tensorrt_cu12_bindings", "tensorrt_rtx": "tensorrt-rtx"}.get(package, package)
+    if package == "tensorrt" and shutil.which("cc") is None:
+        return "no C compiler, which makes the empty libraries that the extension is loaded over"
+    alone = ["--no-deps"] if package == "tensorrt" else []
+    target = ["--quiet", "--target", str(folder), "--upgrade"]
+    command = ["python", "-m", "pip", "install", *target, *alone, f"{wheel}=={version}"]
+    session.run(*command, success_codes=[0, 1])
+    return "" if folder.is_dir() and any(folder.iterdir()) else f"{wheel} {version} cannot be installed here"

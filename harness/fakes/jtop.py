@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from harness.fakes.device import SimulatedDevice
+from harness.fakes.meters import Meters
 
 __all__ = ["make_jtop"]
 
@@ -24,7 +25,7 @@ class JtopException(Exception):  # noqa: N818  # the library's name
 def make_jtop(device: SimulatedDevice) -> ModuleType:
     """A module ``jtop`` whose class ``jtop`` reads ``device``; without a service where that is no Jetson."""
     module = ModuleType("jtop", make_jtop.__doc__)
-    made = type("jtop", (_Jtop,), {"_device": device, "__module__": "jtop"})
+    made = type("jtop", (_Jtop,), {"_device": device, "_meters": Meters(device), "__module__": "jtop"})
     vars(module).update(jtop=made, JtopException=JtopException, __version__="7.2.2")
     return module
 
@@ -33,6 +34,7 @@ class _Jtop:
     """A client. ``ok`` waits for the next sample, which takes one interval of virtual time."""
 
     _device: SimulatedDevice
+    _meters: Meters
 
     def __init__(self, interval: float = 1.0) -> None:
         self._interval = interval
@@ -97,7 +99,12 @@ class _Jtop:
         return {
             "gpu": {
                 "type": "integrated",
-                "status": {"railgate": False, "tpc_pg_mask": False, "3d_scaling": True, "load": thermal.load * 100},
+                "status": {
+                    "railgate": False,
+                    "tpc_pg_mask": False,
+                    "3d_scaling": True,
+                    "load": self._meters.load * 100,
+                },
                 "freq": {
                     "governor": "nvhost_podgov",
                     **khz,

@@ -12,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from harness.fakes.device import SimulatedDevice
+from harness.fakes.meters import Meters
 
 __all__ = ["make_nvml"]
 
@@ -125,11 +126,7 @@ class _Nvml:
         self.handle = object()
         self.held = 0
         self.is_orin = device.is_integrated and device.sm == "87"
-        self._energy_mj = 0.0
-        device.clock.listen(self._spend)
-
-    def _spend(self, from_ns: int, to_ns: int) -> None:
-        self._energy_mj += self.device.thermal.power_w * (to_ns - from_ns) / 1e6
+        self._meters = Meters(device)
 
     def nvmlInit(self) -> None:
         self.held += 1
@@ -174,8 +171,8 @@ class _Nvml:
         return _MEMORY_MHZ if type == 2 else self.device.thermal.max_clock_mhz
 
     def nvmlDeviceGetCurrentClocksEventReasons(self, handle: Any) -> int:
-        thermal = self.device.thermal
-        return _THERMAL if thermal.is_throttled else 0 if thermal.load else _IDLE
+        busy = 0 if self._meters.load >= 0.01 else _IDLE
+        return _THERMAL if self.device.thermal.is_throttled else busy
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: Any) -> int:
         return self.nvmlDeviceGetCurrentClocksEventReasons(handle)
@@ -187,14 +184,14 @@ class _Nvml:
         return round(self.device.thermal.board.busy_w * 1000)
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: Any) -> int:
-        return round(self._energy_mj)
+        return round(self._meters.energy_mj)
 
     def nvmlDeviceGetMemoryInfo(self, handle: Any, version: int | None = None) -> Any:
         total, free = self.device.memory_bytes, self.device.free_bytes
         return SimpleNamespace(total=total, free=free, used=total - free)
 
     def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any:
-        return SimpleNamespace(gpu=round(self.device.thermal.load * 100), memory=0)
+        return SimpleNamespace(gpu=round(self._meters.load * 100), memory=0)
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: Any) -> list[Any]:
         return []

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from harness.fakes.device import SimulatedDevice
+from harness.fakes.tensorrt import cuda_words
 
 __all__ = ["make_ort"]
 
@@ -99,9 +100,9 @@ def _enter(onnxruntime: Any, device: SimulatedDevice, api: str) -> None:
     kind = getattr(state, name, None) or getattr(builtins, name, None)
     if kind is not None:
         raise kind(f"[ONNXRuntimeError] : injected {name} in {api}")
-    words = "out of memory" if name == "CUDA_ERROR_OUT_OF_MEMORY" else name.removeprefix("CUDA_ERROR_").lower()
+    number, words = cuda_words(name)
     raise state.RuntimeException(
-        f"[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : CUDA failure: {words.replace('_', ' ')} ; GPU=0 ; expr=injected"
+        f"[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : CUDA failure {number}: {words} ; GPU=0 ; expr=injected"
     )
 
 

@@ -25,7 +25,7 @@ from harness.fakes.bindings import Enum, Face, assemble, make_enum, make_face, r
 from harness.fakes.device import DeviceError, SimulatedDevice
 from harness.fakes.tensorrt_plan import Flavour, flavour_of
 
-__all__ = ["DTYPES", "GpuMemory", "Library", "Voice", "called", "make_tensorrt"]
+__all__ = ["DTYPES", "GpuMemory", "Library", "Voice", "called", "cuda_words", "make_tensorrt"]
 
 DTYPES = {1: "FLOAT", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL", 10: "HALF", 16: "BF16", 17: "FP8"}
 """ONNX's element types that TensorRT has, as the names of its ``DataType``."""
@@ -122,7 +122,7 @@ class Library:
 
     def cuda_failed(self, voice: Voice, interface: str, name: str) -> None:
         """A call of CUDA inside the library has failed."""
-        number, words = _CUDA_WORDS.get(name, (999, f"unknown error {name}"))
+        number, words = cuda_words(name)
         self.fail(
             voice,
             "UNSPECIFIED_ERROR",
@@ -147,6 +147,11 @@ class Library:
                 else f"The logger passed into {maker} differs from one already provided for an existing builder, runtime, or "
                 "refitter. Uses of the global logger, returned by nvinfer1::getLogger(), will return the existing value.",
             )
+
+
+def cuda_words(name: str) -> tuple[int, str]:
+    """The number and the text of CUDA's runtime for the name of a ``CUresult``."""
+    return _CUDA_WORDS.get(name, (999, f"unknown error {name}"))
 
 
 class GpuMemory:
