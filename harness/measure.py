@@ -237,7 +237,7 @@ class _Resident:
         described = self.runtime.describe(self.handle) if isinstance(self.runtime, Describes) else None
         ran = described.precision if described else "unknown"
         notes = list(described.notes) if described else ["the runtime does not describe its engines"]
-        if described and described.provider == "tensorrt" and ran == "unknown":
+        if described and label == "onnx_trt_ep" and described.provider == "tensorrt" and ran == "unknown":
             notes.append(
                 "ONNX Runtime does not tell which precision TensorRT computed in; the model's own types are as asked"
             )
