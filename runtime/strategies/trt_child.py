@@ -531,10 +531,10 @@ def _polygraphy(library: Library) -> Iterator[_Polygraphy]:
 
 def _load_polygraphy(library: Library) -> _Polygraphy:
     is_rtx = library.capabilities.product == "tensorrt_rtx"
+    settings = sys.modules.get("polygraphy.config")
     bound = sys.modules.get("polygraphy.backend.trt.config")
-    if bound is not None and (
-        is_rtx is not bound.polygraphy_config.USE_TENSORRT_RTX or bound.trt.module not in (None, library.module)
-    ):
+    is_other = settings is not None and settings.USE_TENSORRT_RTX is not is_rtx
+    if is_other or (bound is not None and bound.trt.module not in (None, library.module)):
         for name in [name for name in sys.modules if name.partition(".")[0] == "polygraphy"]:
             del sys.modules[name]  # it binds to one TensorRT when it is imported, and to this one only anew
     variable = "POLYGRAPHY_USE_TENSORRT_RTX"
