@@ -122,6 +122,9 @@ class Cuda(Protocol):
     def synchronize(self, stream: int) -> None:
         """Return once all work of the stream is done; raises what went wrong in it."""
 
+    def synchronize_context(self) -> None:
+        """Return once all work of the primary context is done, whoever asked for it."""
+
     def create_event(self, *, timing: bool = False) -> int:
         """An event; only one made with ``timing`` serves ``elapsed_ms``."""
 
@@ -191,6 +194,7 @@ class CudaDriver:
         self._create_stream = _checked(driver, "cuStreamCreate")
         self._destroy_stream = _checked(driver, "cuStreamDestroy")
         self._synchronize = _checked(driver, "cuStreamSynchronize")
+        self._synchronize_context = _checked(driver, "cuCtxSynchronize")
         self._wait_event = _checked(driver, "cuStreamWaitEvent")
         self._create_event = _checked(driver, "cuEventCreate")
         self._destroy_event = _checked(driver, "cuEventDestroy")
@@ -238,6 +242,9 @@ class CudaDriver:
 
     def synchronize(self, stream: int) -> None:
         self._synchronize(stream)
+
+    def synchronize_context(self) -> None:
+        self._synchronize_context()
 
     def create_event(self, *, timing: bool = False) -> int:
         return int(self._create_event(0 if timing else self._untimed)[1])

@@ -87,6 +87,7 @@ class TensorrtRuntime:
         self._fs = fs
         self._library: Library | None = None
         self._device: Device | None = None
+        self._lost = ""
         self._budget = Budget(config.gpu_memory_budget_bytes)
         self._handles = ResidentHandles()
         self._lock = threading.RLock()
@@ -201,8 +202,9 @@ class TensorrtRuntime:
         return self._host
 
     def _refuse_if_lost(self) -> None:
-        if self._device is not None and self._device.lost:
-            raise DeviceLostError(f"an earlier call failed for good: {self._device.lost}", remedy=_RESTART)
+        lost = self._device.lost if self._device is not None else self._lost
+        if lost:
+            raise DeviceLostError(f"an earlier call failed for good: {lost}", remedy=_RESTART)
 
     # Loading
 
@@ -260,10 +262,11 @@ class TensorrtRuntime:
                 cuda = self._cuda if self._cuda is not None else CudaDriver(ordinal)
                 self._device = Device(cuda, is_ours=self._cuda is None)
             except CudaError as error:
-                kind = DeviceLostError if error.is_sticky else EngineDeserializeError
-                raise (OutOfMemoryError if error.is_out_of_memory else kind)(
-                    f"{file_name} cannot be loaded: {error}."
-                ) from error
+                told = f"{file_name} cannot be loaded: {error}."
+                if error.is_sticky:
+                    self._lost = told
+                    raise DeviceLostError(told, remedy=_RESTART) from error
+                raise (OutOfMemoryError if error.is_out_of_memory else EngineDeserializeError)(told) from error
         return self._device
 
     # Running
@@ -283,14 +286,16 @@ class TensorrtRuntime:
                 try:
                     results = engine.lane.run(inputs, out)
                 except Exception as error:
-                    raise self._failure(engine, error, "running", InferenceError) from error
+                    failure = self._failure(engine, error, "running", InferenceError)
+                    let_go(error)  # who keeps the error keeps nothing of TensorRT
+                    raise failure from error
             if engine.memory.late_calls:
                 self._say_prediction_only(engine, "TensorRT asked our allocator for memory in a call")
             return results
         except RuntimeCoreError as error:
             kind = Kind.OUT_OF_MEMORY if isinstance(error, OutOfMemoryError) else Kind.INFERENCE_FAILED
-            failure = type(error).__name__
-            self._log.error(kind, backbone=engine.name, frame=engine.calls, error=failure, message=str(error))
+            name = type(error).__name__
+            self._log.error(kind, backbone=engine.name, frame=engine.calls, error=name, message=str(error))
             raise
 
     def _timed(self, engine: Engine, inputs: Mapping[str, Array], out: Mapping[str, Array] | None) -> dict[str, Array]:

@@ -75,12 +75,19 @@ class Engine:
 
     def later(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Undo one step; a fault is kept for the log, and the steps before it are still undone."""
+        if self.device.lost:
+            return  # nothing can be given back to it
         try:
             call(*arguments)
         except Exception as error:
-            self.faults.append(str(error))
-            if isinstance(error, CudaError) and error.is_sticky:
-                self.device.lost = str(error)
+            self.keep(error)
+
+    def keep(self, fault: Exception) -> None:
+        """What went wrong while something was freed."""
+        self.faults.append(str(fault))
+        if isinstance(fault, CudaError) and fault.is_sticky:
+            self.device.lost = f"freeing {self.file_name} failed: {fault}"
+            self.memory.abandon()
 
     def let_context_go(self) -> None:
         if self.lane is not None:
@@ -119,7 +126,7 @@ def _deserialize(engine: Engine, verified: VerifiedEngine) -> None:
     engine.undo.callback(engine.let_runtime_go)
     engine.runtime = trt.Runtime(engine.witness.logger)
     engine.runtime.error_recorder = engine.witness.recorder
-    engine.runtime.gpu_allocator = make_allocator(trt, engine.memory)
+    engine.runtime.gpu_allocator = make_allocator(trt, engine.memory, on_fault=engine.keep)
     engine.undo.callback(engine.let_engine_go)
     engine.engine = engine.runtime.deserialize_cuda_engine(verified.data)
     if engine.engine is None:

@@ -167,7 +167,7 @@ class Lane:
             self._events.append(self._cuda.create_event())
             undo.callback(later, self._cuda.destroy_event, self._events[-1])
         undo.callback(self.let_context_go)  # before the memory that it was given
-        undo.callback(later, self.wait)
+        undo.callback(later, self.finish)
         if not self.is_dynamic:
             self._lay_out({slot.name: slot.shape for slot in self._signature.inputs})
 
@@ -228,6 +228,16 @@ class Lane:
         if self._is_in_flight:
             self._cuda.synchronize(self._stream)
             self._is_in_flight = False
+
+    def finish(self) -> None:
+        """``wait``, and where that itself fails, by another way: nothing may be freed under work that goes on."""
+        try:
+            self.wait()
+        except CudaError as error:
+            if not error.is_sticky:
+                self._cuda.synchronize_context()
+                self._is_in_flight = False
+            raise
 
     def settle(self) -> CudaError | None:
         """``wait``, and hand back what it would raise."""

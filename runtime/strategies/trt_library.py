@@ -245,8 +245,14 @@ class Witness:
         return [("ERROR", text) for _, text in recorded] or logged, [code for code, _ in recorded]
 
 
-def make_allocator(trt: ModuleType, memory: DeviceMemory) -> Any:
+def _forgotten(fault: Exception) -> None:
+    del fault
+
+
+def make_allocator(trt: ModuleType, memory: DeviceMemory, *, on_fault: Callable[[Exception], None] = _forgotten) -> Any:
     """An ``IGpuAllocator`` over ``memory``, for ``Runtime.gpu_allocator``. A refusal is ``None``, as documented.
+
+    ``on_fault`` hears what went wrong while something was freed, of which TensorRT tells nobody.
 
     All five methods are there, whichever the library calls: pybind11 can dispatch no other way. TensorRT may call from
     threads of its own. Addresses of the driver are aligned to 256 bytes, which is all that an alignment can ask for.
@@ -268,7 +274,8 @@ def make_allocator(trt: ModuleType, memory: DeviceMemory) -> Any:
             try:
                 if address:
                     memory.free(address)
-            except Exception:
+            except Exception as error:
+                on_fault(error)
                 return False
             return True
 
@@ -281,7 +288,8 @@ def make_allocator(trt: ModuleType, memory: DeviceMemory) -> Any:
         def deallocate_async(self, address: int, stream: int) -> bool:
             try:
                 memory.wait_for(stream)
-            except Exception:
+            except Exception as error:
+                on_fault(error)
                 return False
             return self.deallocate(address)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from weakref import WeakSet
 
 from runtime.cuda import Cuda, CudaError
@@ -88,7 +89,12 @@ class DeviceLedger:
         self._sizes.pop(address, None)
         if self._is_abandoned:
             return
-        self._cuda.make_current()
+        try:
+            self._cuda.make_current()
+        except CudaError:
+            with suppress(CudaError):  # it may be current all the same
+                self._cuda.free(address)
+            raise
         self._cuda.free(address)
 
     def wait_for(self, stream: int) -> None:

@@ -250,6 +250,7 @@ METHODS: dict[str, Callable[[CudaDriver], object]] = {
     "cuStreamCreate": lambda cuda: cuda.create_stream(),
     "cuStreamDestroy": lambda cuda: cuda.destroy_stream(cuda.create_stream()),
     "cuStreamSynchronize": lambda cuda: cuda.synchronize(cuda.create_stream()),
+    "cuCtxSynchronize": lambda cuda: cuda.synchronize_context(),
     "cuStreamWaitEvent": lambda cuda: cuda.wait_event(cuda.create_stream(), cuda.create_event()),
     "cuEventCreate": lambda cuda: cuda.create_event(),
     "cuEventDestroy": lambda cuda: cuda.destroy_event(cuda.create_event()),
@@ -278,6 +279,16 @@ def test_a_failing_call_is_an_error_with_its_name_code_and_words(
     assert (error.call, error.code, error.name, error.text) == (api, 999, "CUDA_ERROR_UNKNOWN", "unknown error")
     assert str(error) == f"{api} failed: CUDA_ERROR_UNKNOWN (999): unknown error"
     assert (error.is_sticky, error.is_out_of_memory) == (False, False)
+
+
+def test_all_work_of_the_context_is_done_whichever_stream_has_it(cuda: CudaDriver) -> None:
+    device, host = cuda.allocate(4), cuda.allocate_host(4)
+    host.array[:] = [1, 2, 3, 4]
+    cuda.copy_in(device, host.address, 4, cuda.create_stream())
+    cuda.synchronize_context()
+    cuda.copy_out(host.address, device, 4, cuda.create_stream())
+    cuda.synchronize_context()
+    assert host.array.tolist() == [1, 2, 3, 4]
 
 
 def test_every_method_has_its_failing_call_here() -> None:
