@@ -144,6 +144,7 @@ def test_a_killed_child_is_explained_with_the_memory_before_it(tmp_path: Path, k
     if kills[0]:
         (proc / "vmstat").write_text(f"nr_free_pages 1\noom_kill {kills[0]}\n")
     body = f"tell('Timing tactics', 4, 40)\nvmstat = {str(proc / 'vmstat')!r}\n"
+    body += f"Path({str(proc / 'meminfo')!r}).write_text('MemAvailable: 6000000 kB')\n"  # it is there again afterwards
     body += f"Path(vmstat).write_text('oom_kill {kills[1]}\\n')\n" if kills[1] else ""
     with pytest.raises(EngineBuildError) as caught:
         launch(tmp_path, body + "room = bytearray(90 << 20)\nos.kill(os.getpid(), signal.SIGKILL)")
