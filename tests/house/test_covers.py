@@ -10,7 +10,9 @@ KNOWN = (TESTS / "house" / "requirement_ids.txt").read_text(encoding="utf-8").sp
 BUILT = {
     *(f"RT-{n:02}" for n in range(1, 13)),
     *(f"FA-{n:02}" for n in range(1, 7)),
-    *(f"TR-{n:02}" for n in range(1, 8)),
+    *(f"TR-{n:02}" for n in range(1, 9)),
+    *(f"TT-{n:02}" for n in (*range(1, 9), 10)),
+    *(f"T0-{n:02}" for n in range(1, 7)),
     *(f"TH-{n:02}" for n in range(1, 6)),
     *("LO-01", "LO-02", "OR-01", "OR-02", "OR-03", "OR-04", "OR-05", "OR-06", "OR-08", "OR-09"),
     *(f"PT-{n:02}" for n in range(1, 7)),
