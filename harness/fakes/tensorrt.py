@@ -5,8 +5,9 @@ It builds, loads and runs ONNX models by the documented rules, and fails in the 
 the device's plan is called ``tensorrt.<Class>.<method>``, for TensorRT-RTX too; its error is a name of ``ErrorCodeTRT``, or
 of ``CUresult``.
 
-This file: the module, what all classes share, and those that a user derives from. ``tensorrt_build`` and ``tensorrt_run``
-have the rest, ``tensorrt_plan`` what lies between them.
+This file: the module, what all classes share, and those that a user derives from. ``tensorrt_build`` (with ``_config``,
+``_parser``, ``_network`` and ``_precision``) and ``tensorrt_run`` (with ``_context``) have the rest, ``tensorrt_plan`` what
+lies between them.
 """
 
 from __future__ import annotations
