@@ -156,3 +156,10 @@ def _bindings(session: nox.Session, package: str, version: str, folder: Path) ->
     command = ["python", "-m", "pip", "install", *target, *alone, f"{wheel}=={version}"]
     session.run(*command, success_codes=[0, 1])
     return "" if folder.is_dir() and any(folder.iterdir()) else f"{wheel} {version} cannot be installed here"
+
+
+@nox.session(venv_params=["--system-site-packages"] if ON_JETSON else [], reuse_venv=True)
+def operators(session: nox.Session) -> None:
+    """onnx's node tests through every library here, held against the ledgers; `-- --write` renews them."""
+    _install(session, "-e", ".[ort,rtx]", "onnx")
+    session.run("python", "-m", "fixtures.operators", *session.posargs)
