@@ -163,3 +163,10 @@ def operators(session: nox.Session) -> None:
     """onnx's node tests through every library here, held against the ledgers; `-- --write` renews them."""
     _install(session, "-e", ".[ort,rtx]", "onnx")
     session.run("python", "-m", "fixtures.operators", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def engines(session: nox.Session) -> None:
+    """Real TensorRT-RTX engines of all flight and light models for SM 8.6, 8.9 and 12.0, with no GPU; none is built twice."""
+    _install(session, ".[ort,models,rtx]")
+    session.run("python", "-m", "fixtures.engines", "runs/engines", *session.posargs)
