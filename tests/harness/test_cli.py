@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,12 @@ def test_a_users_model_in_both_forms_is_judged_and_reported(trigate: Any, tmp_pa
     } <= passed
     assert rows["tiny-onnx_trt_ep-fp32-b1"].summary.measurement.placement == "onnx_trt_ep[cpu]"
     assert rows["tiny-tensorrt-fp16-b1"].outcome is Outcome.NOT_RUN
+    assert {"conformance-onnx_trt_ep", "conformance-pytorch_fp16"} <= passed
+    simulated = [verdict for verdict in run.verdicts if verdict.case.simulated]
+    assert [verdict.outcome for verdict in simulated] == [simulated[0].outcome] * 5
+    if find_spec("polygraphy"):
+        assert {verdict.outcome for verdict in simulated} == {Outcome.PASS}
+        assert "(5 simulated)" in run.last_line
     latency = rows["tiny-onnx_trt_ep-fp16-b1-latency"]
     assert latency.outcome is Outcome.MEASURED
     assert latency.summary.latency is not None
@@ -387,7 +395,9 @@ def test_a_plan_can_be_seen_first(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert main(["run", "--model", str(path), "--dry-run", "--cache", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "m-onnx_trt_ep-fp32-b1" in told
-    assert "NOT RUN: tensorrt: not installed" in told
+    assert "conformance-tensorrt-simulated-10.3.0" in told
+    if find_spec("tensorrt") is None:
+        assert re.search(r"NOT RUN: tensorrt: (not installed|no GPU)", told)
 
 
 @pytest.mark.covers("OR-04")
@@ -417,3 +427,32 @@ def test_a_third_partys_runtime_is_built_from_its_class(trigate: Any, tmp_path: 
     assert "is no InferenceRuntime" in wrong.stderr
     absent = trigate("run", "--model", path, "--tier", "1", "--runtime", "theirs:Absent", "--out", "run3")
     assert absent.returncode == 2
+
+
+@pytest.mark.covers("T0-01", "RE-01")
+def test_a_third_partys_runtime_that_breaks_a_clause_fails_tier_0_and_the_page_says_which(
+    trigate: Any, tmp_path: Path
+) -> None:
+    path = tiny.write_onnx(tmp_path / "m.onnx")
+    (tmp_path / "theirs.py").write_text(
+        "from dataclasses import replace\n"
+        "from runtime.strategies.ort import OnnxTrtEpRuntime\n"
+        "class Theirs(OnnxTrtEpRuntime):\n"
+        "    def __init__(self, config):\n"
+        "        super().__init__(replace(config, runtime='onnx_trt_ep'))\n"
+        "class Forgets(Theirs):\n"
+        "    def infer(self, handle, inputs, *, out=None):\n"
+        "        return super().infer(handle, inputs)\n"
+    )
+    kept = trigate("run", "--model", path, "--tier", "0", "--runtime", "theirs:Theirs", "--out", "kept")
+    (row,) = [verdict for verdict in read(tmp_path / "kept").verdicts if verdict.case.kind == "conformance"]
+    assert (row.outcome, row.case.required) == (Outcome.PASS, True), kept.stdout + kept.stderr
+    done = trigate("run", "--model", path, "--tier", "0", "--runtime", "theirs:Forgets", "--out", "run")
+    assert done.returncode == 1, done.stdout + done.stderr
+    (row,) = [verdict for verdict in read(tmp_path / "run").verdicts if verdict.case.kind == "conformance"]
+    broken = [check for check in row.checks if check.outcome is Outcome.FAIL]
+    assert broken[0].name == "C-12 out= is filled, and given back"
+    assert "in the caller's own arrays, with out=" in broken[0].reason
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert all(check.name in page for check in row.checks)
+    assert broken[0].means in page
