@@ -283,12 +283,9 @@ class TensorrtRuntime:
             with engine.lock:
                 if engine.is_closed or engine.lane is None:
                     raise InferenceError(f"{engine.name} was released while this call waited for it.")
-                try:
-                    results = engine.lane.run(inputs, out)
-                except Exception as error:
-                    failure = self._failure(engine, error, "running", InferenceError)
-                    let_go(error)  # who keeps the error keeps nothing of TensorRT
-                    raise failure from error
+                results: dict[str, Array] = self._guarded(
+                    engine, engine.lane.run, inputs, out, doing="running", failure=InferenceError
+                )
             if engine.memory.late_calls:
                 self._say_prediction_only(engine, "TensorRT asked our allocator for memory in a call")
             return results
@@ -321,7 +318,9 @@ class TensorrtRuntime:
             return call(*arguments)
         except Exception as error:
             ours = self._failure(engine, error, doing, failure)
-            let_go(error)  # frames that failed would keep TensorRT's objects alive
+            let_go(
+                error
+            )  # the frames that failed would keep TensorRT's objects alive, as long as anybody keeps the error
             if ours is error:
                 raise
             raise ours from error
