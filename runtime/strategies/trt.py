@@ -318,9 +318,7 @@ class TensorrtRuntime:
             return call(*arguments)
         except Exception as error:
             ours = self._failure(engine, error, doing, failure)
-            let_go(
-                error
-            )  # the frames that failed would keep TensorRT's objects alive, as long as anybody keeps the error
+            let_go(error)  # whoever keeps the error would keep TensorRT's objects alive through its frames
             if ours is error:
                 raise
             raise ours from error
