@@ -175,16 +175,21 @@ class AnyOrder(RuleBasedStateMachine):
         self.living.clear()
 
 
-def hold_in_any_order(subject: Subject, *, examples: int = 12, steps: int = 20) -> None:
+def hold_in_any_order(
+    subject: Subject, *, examples: int = 12, steps: int = 20, clock: Callable[[], float] = time.perf_counter
+) -> None:
     """Raises ``ClauseBroken`` with what was seen and the shortest order of calls that shows it.
 
     A runtime that builds or loads slowly, as real ones on a board do, is not asked to build, and gets fewer examples.
     """
     runtime = subject.make()
-    build_s = _took_s(partial(runtime.compile_engine, subject.another_model(), subject.build))
-    load_s = _took_s(lambda: runtime.release_engine(runtime.deserialize_engine(subject.entry)))
+    begun_s = clock()
+    runtime.compile_engine(subject.another_model(), subject.build)
+    built_s = clock()
+    runtime.release_engine(runtime.deserialize_engine(subject.entry))
+    load_s = clock() - built_s
     examples = max(2, min(examples, int(_LOADING_S / (_LOADS * load_s))))
-    machine = type("AnyOrder", (AnyOrder,), {"subject": subject, "builds_quickly": build_s < _QUICK_S})
+    machine = type("AnyOrder", (AnyOrder,), {"subject": subject, "builds_quickly": built_s - begun_s < _QUICK_S})
     told: list[str] = []
     bounded = settings(
         max_examples=examples,
@@ -204,12 +209,6 @@ def hold_in_any_order(subject: Subject, *, examples: int = 12, steps: int = 20) 
         except Exception as error:
             steps_taken = _steps(error, told)
             raise ClauseBroken(f"{error or type(error).__name__}; after {steps_taken}") from error
-
-
-def _took_s(call: Callable[[], object]) -> float:
-    begun_s = time.perf_counter()
-    call()
-    return time.perf_counter() - begun_s
 
 
 def _steps(error: BaseException, told: list[str]) -> str:
