@@ -11,8 +11,10 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,7 +24,7 @@ from runtime.calibration import CalibrationDataset, open_dataset, read_cache, wr
 from runtime.config import RuntimeConfig
 from runtime.data import BuildConfig, EngineCacheEntry, Profile, TensorSpec, describe_shape
 from runtime.errors import EngineBuildError, EngineDeserializeError, EngineSchemaMismatchError
-from runtime.files import DISK, FileSystem, sha256_hex
+from runtime.files import DISK, FileSystem, folder_made, open_regular, read_hashed, sha256_hex
 from runtime.gate import EngineGate
 from runtime.logs import EventLog, Kind
 from runtime.model_file import ModelFacts, check_external_data, model_sha256, read_model_facts
@@ -85,7 +87,7 @@ def build_engine(
     ``CalibrationCacheError`` for calibration inputs or a cache that cannot be trusted, ``RuntimeNotAvailableError``
     where a library is missing.
     """
-    order = _take_order(model_path, build_config, config, host, sm)
+    order = _take_order(model_path, build_config, config, host, sm, fs=fs)
     how = _How(trtexec, launch or ChildLaunch(), log, fs, on_progress or ignore_progress, is_cancelled or never)
     return _build(order, how)
 
@@ -105,7 +107,7 @@ def provision(
     is_cancelled: IsCancelled | None = None,
 ) -> Provisioned:
     """``build_engine``, unless an engine of the same model, made as it is asked for now, passes the engine gate."""
-    order = _take_order(model_path, build_config, config, host, sm)
+    order = _take_order(model_path, build_config, config, host, sm, fs=fs)
     entry = _existing(order, fs)
     if entry is not None:
         return Provisioned(entry, is_new=False)
@@ -230,11 +232,17 @@ class _How:
 
 
 def _take_order(
-    model_path: Path, build_config: BuildConfig, config: RuntimeConfig, host: HostTuple, sm: str | None
+    model_path: Path,
+    build_config: BuildConfig,
+    config: RuntimeConfig,
+    host: HostTuple,
+    sm: str | None,
+    *,
+    fs: FileSystem,
 ) -> _Order:
     model = Path(os.path.abspath(model_path))  # noqa: PTH100  # resolve() would follow a link away from the external data
-    check_external_data(model)
-    facts = read_model_facts(model)
+    check_external_data(model, fs=fs)
+    facts = read_model_facts(model, fs=fs)
     check_profiles(facts.inputs, build_config.optimization_profiles)
     target = replace(host, sm=sm or host.sm)
     if target.sm == "none":
@@ -246,7 +254,7 @@ def _take_order(
     if build_config.calibration_dataset is not None and build_config.precision in ("int8", "mixed"):
         dataset = open_dataset(build_config.calibration_dataset, facts.inputs)
         _check_dataset(dataset, build_config.optimization_profiles)
-    order = _Order(model, model_sha256(model), facts, build_config, config, target, dataset)
+    order = _Order(model, model_sha256(model, fs=fs), facts, build_config, config, target, dataset)
     order.name(host.trt if host.trt != "none" else "0.0")
     return order
 
@@ -289,29 +297,31 @@ def _build(order: _Order, how: _How) -> EngineCacheEntry:
     trusted = cache.read_calibration()
     program = find_trtexec(how.trtexec) if order.build.route == "trtexec" else None
     folder = order.config.engine_cache_dir
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        made = tempfile.TemporaryDirectory(prefix=".build-", dir=folder, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise EngineBuildError(
-            f"{folder} cannot be written: {error.strerror or error}.", remedy="Name another engine_cache_dir."
-        ) from error
-    with made as name:
-        job = _job(order, Path(name).absolute(), program, trusted)
+    with ExitStack() as undo:
+        try:
+            undo.enter_context(folder_made(folder, fs=how.fs))
+            name = undo.enter_context(
+                tempfile.TemporaryDirectory(prefix=".build-", dir=folder, ignore_cleanup_errors=True)
+            )
+            job = _job(order, Path(name).absolute(), program, trusted)
+        except OSError as error:
+            raise EngineBuildError(
+                f"{folder} cannot be written: {error.strerror or error}.", remedy="Name another engine_cache_dir."
+            ) from error
         result = how.launch(
             job, timeout_s=order.config.trtexec_timeout_s, on_progress=how.on_progress, is_cancelled=how.is_cancelled
         )
-        if model_sha256(order.model) != order.sha256:
+        if model_sha256(order.model, fs=how.fs) != order.sha256:
             raise EngineBuildError(
                 f"{order.model.name} changed while its engine was built.",
                 remedy="Build again when nothing writes to it.",
             )
-        plan = result.plan.read_bytes()
-        manifest, remarks = _manifest(order, result, plan, trusted)
+        made = _read_made(order, result, how.fs)
+        manifest, remarks = _manifest(order, result, made, trusted)
         path = order.path(manifest.trt)
-        layers = [] if result.layers is None else [(layers_path(path), result.layers.read_bytes())]
-        publish_engine(path, plan, manifest, beside=layers, fs=how.fs)
-        remarks += cache.write(result)
+        beside = [] if made.layers is None else [(layers_path(path), made.layers)]
+        publish_engine(path, made.plan, manifest, beside=beside, fs=how.fs)
+        remarks += cache.write(made)
     entry = _entry(path, order, manifest)
     if log is not None:
         for remark in remarks:
@@ -323,7 +333,7 @@ def _build(order: _Order, how: _How) -> EngineCacheEntry:
             engine=path.name,
             route=manifest.route,
             precisions=dict(result.precisions),
-            size_bytes=len(plan),
+            size_bytes=len(made.plan),
             peak_bytes=result.peak_bytes,
             took_ms=(time.monotonic_ns() - started_ns) / 1e6,
         )
@@ -353,7 +363,45 @@ def _job(order: _Order, folder: Path, program: Path | None, trusted: bytes | Non
     )
 
 
-def _manifest(order: _Order, result: BuildResult, plan: bytes, trusted: bytes | None) -> tuple[Manifest, list[str]]:
+@dataclass(frozen=True)
+class _Made:
+    """What a build left in its folder, read once. ``calibration``: a new cache; ``timing``: its name, and the cache.
+    ``remarks``: what the operator should see.
+    """
+
+    plan: bytes
+    layers: bytes | None
+    calibration: bytes | None
+    timing: tuple[str, bytes] | None
+    remarks: tuple[str, ...]
+
+
+def _read_made(order: _Order, result: BuildResult, fs: FileSystem) -> _Made:
+    def read(path: Path) -> bytes:
+        with open_regular(path, fs=fs) as file:
+            return bytes(read_hashed(file, fs=fs)[0])
+
+    timing, remarks = None, result.remarks
+    if result.timing_cache is not None:
+        try:
+            timing = (result.timing_cache.name, read(result.timing_cache))
+        except OSError as error:
+            remarks += (f"the new timing cache cannot be read: {error.strerror or error}",)
+    try:
+        return _Made(
+            plan=read(result.plan),
+            layers=None if result.layers is None else read(result.layers),
+            calibration=None if result.calibration_cache is None else read(result.calibration_cache),
+            timing=timing,
+            remarks=remarks,
+        )
+    except OSError as error:
+        raise EngineBuildError(
+            f"what was built of {order.model.name} cannot be read: {error.strerror or error}."
+        ) from error
+
+
+def _manifest(order: _Order, result: BuildResult, made: _Made, trusted: bytes | None) -> tuple[Manifest, list[str]]:
     """The manifest, and what the operator should see. Raises ``EngineBuildError`` for an engine that is not the asked one."""
     precision = order.build.precision
     refusal, _ = judge(precision, result.precisions, has_ranges=order.dataset is not None)
@@ -362,10 +410,10 @@ def _manifest(order: _Order, result: BuildResult, plan: bytes, trusted: bytes | 
     library = f"rtx{result.version}" if result.library == "tensorrt_rtx" else result.version
     if order.host.trt != "none" and not same_version(library, order.host.trt):
         _refuse(order, f"it was built by trt {library}, and this host says that it has trt {order.host.trt}")
-    remarks = list(result.remarks)
+    remarks = list(made.remarks)
     trt, header = library, "used"
     try:
-        told = read_plan_header(plan).trt
+        told = read_plan_header(made.plan).trt
         if same_version(told, library):
             trt = told
         else:
@@ -377,14 +425,14 @@ def _manifest(order: _Order, result: BuildResult, plan: bytes, trusted: bytes | 
     buffers = io_bytes(result.inputs, result.outputs, order.build.optimization_profiles)
     options = {**result.options, **order.asked}
     options["precision_got"] = ", ".join(f"{kind} {count}" for kind, count in result.precisions.items()) or "unknown"
-    cache = trusted if result.calibration_cache is None else result.calibration_cache.read_bytes()
+    cache = trusted if made.calibration is None else made.calibration
     if order.dataset is not None and cache is not None:
         options["calibration_cache_sha256"] = sha256_hex(cache)
-    for name, path in (("timing_cache_sha256", result.timing_cache), ("layers_sha256", result.layers)):
-        if path is not None:
-            options[name] = sha256_hex(path.read_bytes())
+    for name, data in (("timing_cache_sha256", made.timing and made.timing[1]), ("layers_sha256", made.layers)):
+        if data is not None:
+            options[name] = sha256_hex(data)
     manifest = Manifest(
-        sha256=sha256_hex(plan),
+        sha256=sha256_hex(made.plan),
         model_sha256=order.sha256,
         sm=order.host.sm,
         jetpack=order.host.jetpack,
@@ -441,18 +489,19 @@ class _Caches:
             return None
         return read_cache(self._calibration, self.order.dataset.sha256, log=self.log, fs=self.fs)
 
-    def write(self, result: BuildResult) -> list[str]:
+    def write(self, made: _Made) -> list[str]:
         """Keep what was measured; what cannot be kept costs time in the next build, and is said."""
+        writes: dict[str, Callable[[], None]] = {}
+        if made.timing is not None:
+            path = self.order.config.engine_cache_dir / made.timing[0]
+            writes["timing"] = partial(write_timing_cache, path, made.timing[1], fs=self.fs)
+        if made.calibration is not None and self.order.dataset is not None:
+            dataset = self.order.dataset.sha256
+            writes["calibration"] = partial(write_cache, self._calibration, made.calibration, dataset, fs=self.fs)
         remarks = []
-        files: Mapping[str, Path | None] = {"timing": result.timing_cache, "calibration": result.calibration_cache}
-        for kind, made in files.items():
-            if made is None:
-                continue
+        for kind, write in writes.items():
             try:
-                if kind == "timing":
-                    write_timing_cache(self.order.config.engine_cache_dir / made.name, made.read_bytes(), fs=self.fs)
-                elif self.order.dataset is not None:
-                    write_cache(self._calibration, made.read_bytes(), self.order.dataset.sha256, fs=self.fs)
+                write()
             except OSError as error:
                 remarks.append(f"the {kind} cache cannot be kept: {error.strerror or error}")
         return remarks

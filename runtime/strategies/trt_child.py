@@ -17,7 +17,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from glob import escape
 from importlib import import_module
@@ -30,6 +30,7 @@ from runtime.cuda import Cuda, CudaDriver, CudaError
 from runtime.data import TensorSpec
 from runtime.errors import CalibrationCacheError, EngineBuildError, RuntimeCoreError, RuntimeNotAvailableError
 from runtime.model_file import read_model_facts
+from runtime.strategies.common import let_go
 from runtime.strategies.trt_calibrator import make_calibrator
 from runtime.strategies.trt_job import BuildJob, BuildResult, IsCancelled, OnProgress, Progress, never
 from runtime.strategies.trt_layers import (
@@ -86,10 +87,23 @@ def build(
         try:
             cuda = _open_device(job, library, open_cuda)
             if cuda is not None:
-                undo.callback(cuda.close)
+                undo.callback(_close, cuda)
             return _Build(job, library, cuda, on_progress, is_cancelled, on_line, undo).run()
+        except RuntimeCoreError as error:
+            let_go(error)
+            raise
         except CudaError as error:
+            let_go(error)
             raise EngineBuildError(f"building {job.model.name} failed on the device: {error}.") from error
+        except Exception as error:
+            let_go(error)
+            raise EngineBuildError(f"building {job.model.name} failed: {type(error).__name__}: {error}.") from error
+
+
+def _close(cuda: Cuda) -> None:
+    """The engine is made, or its failure known: a context that cannot be let go changes neither."""
+    with suppress(CudaError):
+        cuda.close()
 
 
 def _open_device(job: BuildJob, library: Library, open_cuda: Callable[[], Cuda]) -> Cuda | None:
@@ -116,7 +130,7 @@ def _open_device(job: BuildJob, library: Library, open_cuda: Callable[[], Cuda])
     facts = cuda.facts()
     if facts.sm == job.sm:
         return cuda
-    cuda.close()
+    _close(cuda)
     if told.can_build_for_named_gpu:
         return None
     raise EngineBuildError(
@@ -222,7 +236,9 @@ class _Build:
             try:
                 made = polygraphy.engine_bytes_from_network((builder, network), configure)
                 plan = bytes(made)
-            except polygraphy.PolygraphyException as error:
+            except (CudaError, RuntimeCoreError):
+                raise
+            except Exception as error:  # Polygraphy's own, and what comes of a None where it expects none
                 raise self._failed(witness, calibrator, error) from error
         new_cache = calibrator.written if calibrator is not None else None
         result = self._examined(self._write("plan", plan), expression, network, witness)
@@ -249,11 +265,14 @@ class _Build:
     def _parse(self, model: Path, expression: Expression, witness: Witness) -> tuple[Any, Any]:
         trt = self.trt
         trt.init_libnvinfer_plugins(witness.logger, "")
-        builder = trt.Builder(witness.logger)
-        if builder is None:
-            raise self._failed(witness)
+        try:
+            builder = trt.Builder(witness.logger)
+        except TypeError as error:  # what pybind11 makes of a null pointer
+            raise self._failed(witness, error=error) from error
         flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if expression.is_strongly_typed else 0
         network = builder.create_network(flags)
+        if network is None:
+            raise self._failed(witness)
         parser = trt.OnnxParser(network, witness.logger)
         self.on_progress(Progress("parsing", 0, 1))
         if not parser.parse_from_file(str(model)):
@@ -315,15 +334,17 @@ class _Build:
             return _Timing()
         data, why_not = read_timing_cache(path)
         cache = config.create_timing_cache(data)
-        if data and (cache is None or not config.set_timing_cache(cache, False)):
+        is_set = cache is not None and config.set_timing_cache(cache, False)
+        if data and not is_set:
             why_not = f"{path.name} is not of this device or this TensorRT"
             data, cache = b"", config.create_timing_cache(b"")
-        if not data:
-            config.set_timing_cache(cache, False)
+            is_set = cache is not None and config.set_timing_cache(cache, False)
+        if not is_set:
+            why_not = "TensorRT makes none"
         if why_not:
             self.remarks.append(f"the timing cache is not used: {why_not}")
-        self.options["timing_cache"] = "reused" if data else "new"
-        return _Timing(path.name, config, cache, data)
+        self.options["timing_cache"] = "reused" if data else "new" if is_set else "none"
+        return _Timing(path.name, config, cache, data) if is_set else _Timing()
 
     def _timing_path(self) -> Path | None:
         if self.cuda is None or self.job.timing_folder is None or not self.library.capabilities.has_timing_cache:
@@ -422,20 +443,22 @@ class _Build:
         self.on_progress(Progress("reading back", 0, 1))
         assert self.cuda is not None
         self.cuda.make_current()
-        runtime = trt.Runtime(witness.logger)
+        doing = f"loading the new engine of {self.job.model.name} again"
+        try:
+            runtime = trt.Runtime(witness.logger)
+        except TypeError as error:  # what pybind11 makes of a null pointer
+            raise EngineBuildError(explain(*witness.take(), doing=doing)) from error
         runtime.error_recorder = witness.recorder
         engine = runtime.deserialize_cuda_engine(result.plan.read_bytes())
         if engine is None:
-            lines, codes = witness.take()
-            raise EngineBuildError(
-                explain(lines, codes, doing=f"loading the new engine of {self.job.model.name} again")
-            )
+            raise EngineBuildError(explain(*witness.take(), doing=doing))
         facts = read_model_facts(self.job.model)
         named = {spec.name: spec for spec in (*facts.inputs, *facts.outputs)}
         names = [engine.get_tensor_name(at) for at in range(engine.num_io_tensors)]
         is_input = {name: engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
         specs = {name: _engine_spec(engine, name, named) for name in names}
-        text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+        inspector = engine.create_engine_inspector()
+        text = inspector.get_engine_information(trt.LayerInformationFormat.JSON) if inspector is not None else ""
         layers, raw = layers_from_inspector(text), text
         if not layers and told_layers is not None and told_layers.is_file():
             raw = told_layers.read_text(encoding="utf-8", errors="replace")

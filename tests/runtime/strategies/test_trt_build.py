@@ -592,7 +592,7 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path, model: Path, monkeyp
     config = RuntimeConfig(engine_cache_dir=tmp_path / "engines")
     with pytest.raises(RuntimeNotAvailableError, match="tensorrt or tensorrt_rtx"):
         build_engine(model, asked("fp16"), config=config, host=ORIN, launch=in_process)
-    assert list((tmp_path / "engines").iterdir()) == []
+    assert not (tmp_path / "engines").exists()
 
 
 class FullDisk(FileSystem):
