@@ -39,6 +39,17 @@ examples:
 """
 
 
+COMPILE_EXAMPLES = """\
+examples:
+  trigate compile matcher.onnx                            for this host's GPU, in fp16
+  trigate compile matcher.onnx --sm 89                    with TensorRT-RTX, on a machine without a GPU
+  trigate compile matcher.onnx --precision int8 --calibration frames/
+  trigate compile matcher.onnx --shapes "points:1x64x2..1x512x2..1x2048x2"
+
+exit codes: 0 built, or nothing to build; 1 the build failed; 2 the call or the configuration is wrong; 130 Ctrl-C
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command ``trigate``: parse, do, and end with the exit code of RE-04."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -99,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_pack(commands)
+    _add_compile(commands)
     _add_doctor(commands)
     _add_init(commands)
     _add_inspect(commands)
@@ -184,6 +196,29 @@ def _add_pack(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
 
 
+def _add_compile(commands: Any) -> None:
+    parser = _command(
+        commands, "compile", _compile, "an engine with its sidecar and manifest, unless it is there and passes the check",
+        epilog=COMPILE_EXAMPLES,
+    )  # fmt: skip
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an .onnx file; for pytorch_fp16 a checkpoint")
+    parser.add_argument("--runtime", choices=LABELS, default="tensorrt", help="default: tensorrt")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "int8", "mixed"), default="fp16", help="default: fp16")
+    parser.add_argument("--route", choices=("polygraphy", "trtexec"), default="polygraphy", help="default: polygraphy")
+    parser.add_argument("--sm", metavar="SM", help="for this GPU, as in 89, where the library needs none to build")
+    parser.add_argument("--calibration", type=Path, metavar="DIR", help="inputs to calibrate int8 on: .npz files")
+    parser.add_argument(
+        "--shapes", action="append", default=[], metavar="INPUT:MIN..OPT..MAX",
+        help="of an input with free sizes, as in image:1x3x96x128..1x3x480x640..1x3x480x640; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="where to (engines)")
+    parser.add_argument("--workspace-mb", type=int, default=1024, metavar="N", help="the builder's workspace (1024)")
+    parser.add_argument("--timeout", type=float, default=600.0, metavar="S", help="end the build after so long (600)")
+    parser.add_argument("--trtexec", type=Path, metavar="FILE", help="the program, where it is not in its usual place")
+    parser.add_argument("--force", action="store_true", help="build also what is there")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+
+
 def _add_doctor(commands: Any) -> None:
     parser = _command(commands, "doctor", _doctor, "what this host is, what can run here, and what stands in the way")
     parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read another root file system")
@@ -199,7 +234,13 @@ def _add_inspect(commands: Any) -> None:
     parser = _command(
         commands, "inspect", _inspect, "what a file says of itself, and whether it would pass the engine check here"
     )
-    parser.add_argument("file", type=Path, help="a model, engine, sidecar, checkpoint, pack or run folder")
+    parser.add_argument(
+        "file", type=Path, nargs="+", help="a model, engine, cache, sidecar, checkpoint, pack or run folder; several are "
+        "listed, two calibration caches compared",
+    )  # fmt: skip
+    parser.add_argument(
+        "--elsewhere", action="store_true", help="hold an engine against the host that it says it is for, not this one"
+    )
 
 
 def _add_report(commands: Any) -> None:
@@ -245,6 +286,31 @@ def _pack(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _compile(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from harness.compile import Order, compile_model
+    from harness.progress import BuildProgress
+    from runtime.errors import EngineBuildError
+    from runtime.logs import EventLog
+
+    names = ("model", "runtime", "precision", "route", "sm", "calibration", "shapes", "out", "workspace_mb", "trtexec")
+    order = Order(**{name: getattr(arguments, name) for name in (*names, "force")}, timeout_s=arguments.timeout)
+    try:
+        with contextlib.ExitStack() as around:
+            bar = None
+            if not arguments.quiet and order.runtime == "tensorrt":
+                bar = around.enter_context(BuildProgress(Console(file=sys.stderr)))
+            done = compile_model(order, os.environ, on_progress=bar, log=EventLog())
+    except EngineBuildError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error), "exit_code": 1}))
+        print(f"trigate: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(done.to_json(), indent=1) if arguments.json else done.to_text())
+    return 0
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
     from harness.doctor import examine
 
@@ -266,11 +332,17 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from harness.inspect import inspect
+    from harness.inspect import compare_caches, inspect, listing
 
-    findings = inspect(arguments.file)
-    print(json.dumps(findings.to_json(), indent=1) if arguments.json else findings.to_text())
-    return 0 if findings.passes else 1
+    found = [inspect(path, elsewhere=arguments.elsewhere) for path in arguments.file]
+    if [each.kind for each in found] == ["calibration cache"] * 2:
+        found = [compare_caches(*(each.path for each in found))]
+    if arguments.json:
+        told = [each.to_json() for each in found]
+        print(json.dumps(told[0] if len(told) == 1 else told, indent=1))
+    else:
+        print(found[0].to_text() if len(found) == 1 else listing(found))
+    return 0 if all(each.passes for each in found) else 1
 
 
 def _report(arguments: argparse.Namespace) -> int:

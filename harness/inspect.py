@@ -1,10 +1,13 @@
-"""``trigate inspect``: what a file says of itself, and whether it would pass the engine check here, with each reason."""
+"""``trigate inspect``: what a file says of itself, and whether it would pass the engine check here, with each reason.
+
+Several files are listed, one line each; two calibration caches are compared, tensor by tensor.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +15,35 @@ from harness.errors import UsageError
 from harness.pack import load_pack
 from harness.records import RecordError, run_from_text
 from runtime import EngineCacheEntry, EngineGate, EngineHashMismatchError, RuntimeCoreError, model_sha256
+from runtime.calibration import CalibrationRanges, cache_sidecar, compare_ranges, dataset_sidecar, parse_ranges
 from runtime.files import sha256_hex
 from runtime.model_file import check_external_data, read_model_facts
 from runtime.names import parse_engine_name
 from runtime.plan import read_plan_header
 from runtime.platform import HostTuple, detect_host
-from runtime.sidecar import read_manifest, read_sidecar
+from runtime.sidecar import Manifest, read_manifest, read_sidecar
+from runtime.strategies.trt_layers import LAYERS_SCHEMA, layers_path
+from runtime.strategies.trt_timing import read_timing_cache
 
-__all__ = ["Findings", "inspect"]
+__all__ = ["Findings", "compare_caches", "inspect", "listing"]
+
+_ROWS_SHOWN = 40
+_BESIDE = (".layers.json", ".json", ".dataset_sha256", ".sha256")
 
 
 @dataclass(frozen=True)
 class Findings:
-    """``says``: the file's own words. ``refusals``: why it would not pass here; empty if it would."""
+    """``says``: the file's own words. ``refusals``: why it would not pass here; empty if it would.
+
+    ``rows``: a table, its head first; of which people are shown the beginning.
+    """
 
     kind: str
     path: Path
     says: Mapping[str, Any]
     refusals: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    rows: tuple[tuple[str, ...], ...] = field(default=())
 
     @property
     def passes(self) -> bool:
@@ -44,18 +57,26 @@ class Findings:
             "passes": self.passes,
             "refusals": list(self.refusals),
             "notes": list(self.notes),
+            **({"rows": [dict(zip(self.rows[0], row, strict=True)) for row in self.rows[1:]]} if self.rows else {}),
         }
 
     def to_text(self) -> str:
         lines = [f"{self.path}: {self.kind}"]
         lines += [f"  {key:<18} {value}" for key, value in self.says.items()]
+        lines += [f"    {line}" for line in _aligned(self.rows[: _ROWS_SHOWN + 1])]
+        if len(self.rows) > _ROWS_SHOWN + 1:
+            lines.append(f"    … {len(self.rows) - _ROWS_SHOWN - 1} more; --json has all.")
         lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  REFUSED: {reason}" for reason in self.refusals] or ["  would pass here"]
         return "\n".join(lines)
 
 
-def inspect(path: Path, host: HostTuple | None = None) -> Findings:
-    """Look at a model, engine, sidecar, manifest, checkpoint, pack or run folder. Raises ``UsageError`` for no such file."""
+def inspect(path: Path, host: HostTuple | None = None, *, elsewhere: bool = False) -> Findings:
+    """Look at a model, engine, cache, sidecar, manifest, checkpoint, pack or run folder.
+
+    ``elsewhere``: hold an engine against the host that its manifest names, and not against this one. Raises
+    ``UsageError`` for no such file.
+    """
     if not path.exists():
         raise UsageError(f"{path} does not exist. Give a model, engine, sidecar, checkpoint, pack or run folder.")
     if path.is_dir():
@@ -66,15 +87,71 @@ def inspect(path: Path, host: HostTuple | None = None) -> Findings:
         ".onnx": _onnx,
         ".pt": _checkpoint,
         ".pth": _checkpoint,
-        ".sha256": _beside_engine,
-        ".json": _beside_engine,
+        ".cache": _cache,
+        **dict.fromkeys(_BESIDE, _beside),
     }
     reader = readers.get(path.suffix)
     if reader is None:
         raise UsageError(
             f"{path} is none of the files that trigate knows ({', '.join(readers)}, a pack, a run folder)."
         )
-    return reader(path, host or detect_host())
+    host = host or detect_host()
+    return reader(path, _named_host(path, host) if elsewhere else host)
+
+
+def listing(found: Sequence[Findings]) -> str:
+    """Several files for people: engines as a table, anything else a line each."""
+    rows: list[tuple[str, ...]] = [("file", "kind", "size", "precision", "route", "layers", "verdict")]
+    for each in found:
+        says = each.says
+        verdict = f"REFUSED: {each.refusals[0]}" if each.refusals else "would pass"
+        told = (says.get("manifest precision", ""), says.get("manifest route", ""), says.get("layers", ""))
+        rows.append((each.path.name, each.kind, str(says.get("size", "")), *map(str, told), verdict))
+    refused = sum(not each.passes for each in found)
+    return "\n".join(
+        [*_aligned(rows), f"{len(found)} files; {len(found) - refused} would pass, {refused} are refused."]
+    )
+
+
+def compare_caches(old: Path, new: Path) -> Findings:
+    """Two calibration caches, tensor by tensor, the largest change first. Both must be such caches."""
+    first, second = (_ranges(path) for path in (old, new))
+    rows = [("tensor", "old range", "new range", "new/old")]
+    changes = compare_ranges(first, second)
+    for change in changes:
+        ratio = "" if change.ratio is None else f"{change.ratio:.4g}"
+        rows.append((change.tensor, _number(change.old), _number(change.new), ratio))
+    says = {
+        "old": f"{old.name}, {first.header}, {len(first.ranges)} tensors",
+        "new": f"{new.name}, {second.header}, {len(second.ranges)} tensors",
+        "changed": f"{sum(change.old != change.new for change in changes)} of {len(changes)} tensors",
+    }
+    return Findings("two calibration caches", new, says, rows=tuple(rows))
+
+
+def _ranges(path: Path) -> CalibrationRanges:
+    try:
+        return parse_ranges(path.read_bytes(), path.name)
+    except RuntimeCoreError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _named_host(path: Path, host: HostTuple) -> HostTuple:
+    """The host that the engine's manifest names, where it has one that can be read."""
+    try:
+        manifest: Manifest = read_manifest(_owner(path) or path)
+    except RuntimeCoreError:
+        return host
+    return HostTuple(manifest.sm, manifest.jetpack, manifest.trt, manifest.l4t, manifest.module)
 
 
 def _engine(path: Path, host: HostTuple) -> Findings:
@@ -110,7 +187,32 @@ def _engine(path: Path, host: HostTuple) -> Findings:
             is_changed = is_changed and not isinstance(error, EngineHashMismatchError)  # said once is enough
     if is_changed:
         refusals.append(f"its bytes are not those that its sidecar was written for: sha256 {sha256_hex(data)}.")
-    return Findings("engine", path, says, tuple(dict.fromkeys(refusals)))
+    findings = Findings("engine", path, says, tuple(dict.fromkeys(refusals)))
+    return _with_layers(findings, layers_path(path))
+
+
+def _with_layers(findings: Findings, path: Path) -> Findings:
+    """What each layer computes in, from the file beside the engine; it is no part of the engine check."""
+    if not path.exists():
+        return findings
+    data = path.read_bytes()
+    try:
+        told = json.loads(data)
+        if told["schema"] != LAYERS_SCHEMA:
+            raise ValueError(f"its schema is {told['schema']}")
+        counts = ", ".join(f"{kind} {count}" for kind, count in told["precision"].items())
+        rows = [("precision", "kind", "layer", "reads", "writes")]
+        for layer in told["layers"]:
+            reads, writes = (" ".join(dict.fromkeys(layer[key])) for key in ("inputs", "outputs"))
+            rows.append((layer["precision"] or "-", layer["kind"], layer["name"], reads, writes))
+        says = {**findings.says, "layers": counts or "unknown", "layers told by": str(told["source"])}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return replace(findings, notes=(*findings.notes, f"{path.name} cannot be read: {error!r}"))
+    notes = findings.notes
+    options = findings.says.get("manifest builder_options", {})
+    if options.get("layers_sha256", sha256_hex(data)) != sha256_hex(data):
+        notes = (*notes, f"{path.name} is not the file that was written with this engine")
+    return replace(findings, says=says, rows=tuple(rows), notes=notes)
 
 
 def _onnx(path: Path, host: HostTuple) -> Findings:
@@ -157,11 +259,46 @@ def _checkpoint(path: Path, host: HostTuple) -> Findings:
     return Findings("checkpoint", path, says, notes=(f"other entries: {strange}",) if strange else ())
 
 
-def _beside_engine(path: Path, host: HostTuple) -> Findings:
-    engine = path.with_suffix("")
-    if engine.suffix in (".engine", ".plan") and engine.exists():
-        return _engine(engine, host)
-    raise UsageError(f"{path} stands beside no engine; inspect the engine itself.")
+def _cache(path: Path, host: HostTuple) -> Findings:
+    del host
+    if path.name.startswith("timing__"):
+        data, why_not = read_timing_cache(path)
+        says: dict[str, Any] = {"size": f"{path.stat().st_size} bytes", "used by a build": "no" if why_not else "yes"}
+        return Findings("timing cache", path, says, (f"{why_not}.",) if why_not else ())
+    data = path.read_bytes()
+    says = {"size": f"{len(data)} bytes"}
+    try:
+        told = parse_ranges(data, path.name)
+    except RuntimeCoreError as error:
+        return Findings("calibration cache", path, says, (str(error),))
+    refusals = []
+    for name, sidecar in (("sha256", cache_sidecar(path)), ("made from inputs", dataset_sidecar(path))):
+        try:
+            says[name] = sidecar.read_text(encoding="utf-8").split()[0]
+        except (OSError, UnicodeDecodeError, IndexError):
+            refusals.append(f"{sidecar.name} is missing or damaged: a build would refuse the cache.")
+    if says.get("sha256", sha256_hex(data)) != sha256_hex(data):
+        refusals.append(f"its bytes are not those that {cache_sidecar(path).name} was written for.")
+    says |= {"made by": told.header, "tensors": len(told.ranges)}
+    widest = sorted(told.ranges.items(), key=lambda pair: -pair[1])
+    rows = (("tensor", "range"), *((name, _number(value)) for name, value in widest))
+    return Findings("calibration cache", path, says, tuple(refusals), rows=rows)
+
+
+def _owner(path: Path) -> Path | None:
+    """The engine or cache that a file stands beside."""
+    for suffix in _BESIDE:
+        owner = path.with_name(path.name.removesuffix(suffix))
+        if owner != path and owner.suffix in (".engine", ".plan", ".cache") and owner.exists():
+            return owner
+    return None
+
+
+def _beside(path: Path, host: HostTuple) -> Findings:
+    owner = _owner(path)
+    if owner is None:
+        raise UsageError(f"{path} stands beside no engine; inspect the engine itself.")
+    return (_cache if owner.suffix == ".cache" else _engine)(owner, host)
 
 
 def _folder(path: Path) -> Findings:

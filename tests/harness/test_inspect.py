@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.inspect import Findings, inspect
+from harness.inspect import Findings, compare_caches, inspect, listing
 from runtime.files import sha256_hex
 from runtime.names import parse_engine_name
 from runtime.platform import HostTuple
@@ -189,3 +189,137 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Pat
     assert not (tmp_path / "owned").exists()
     torch.save([1, 2], tmp_path / "tiny.pt")
     assert "expected a state dict" in only(inspect(tmp_path / "tiny.pt", HOST))
+
+
+def layers(path: Path, schema: int = 1) -> Path:
+    told = {
+        "schema": schema,
+        "source": "inspector",
+        "precision": {"fp16": 2, "fp32": 1},
+        "layers": [
+            {"name": f"n{at}", "kind": "gemm", "inputs": [kind], "outputs": [kind], "constants": [], "precision": kind}
+            for at, kind in enumerate(("fp16", "fp16", "fp32"))
+        ],
+    }
+    beside = path.with_name(path.name + ".layers.json")
+    beside.write_text(json.dumps(told))
+    return beside
+
+
+@pytest.mark.covers("TT-02")
+def test_an_engine_says_what_each_layer_computes_in(tmp_path: Path) -> None:
+    path = engine(tmp_path)
+    beside = layers(path)
+    for asked in (path, beside):
+        found = inspect(asked, HOST)
+        assert found.passes, found.refusals
+        assert (found.says["layers"], found.says["layers told by"]) == ("fp16 2, fp32 1", "inspector")
+        assert found.rows[0] == ("precision", "kind", "layer", "reads", "writes")
+        assert found.rows[3] == ("fp32", "gemm", "n2", "fp32", "fp32")
+    text = inspect(path, HOST).to_text()
+    assert "fp32       gemm  n2     fp32   fp32" in text
+    assert json.loads(json.dumps(inspect(path, HOST).to_json()))["rows"][0]["layer"] == "n0"
+
+
+def test_a_file_of_layers_that_cannot_be_read_is_a_note_and_no_refusal(tmp_path: Path) -> None:
+    path = engine(tmp_path)
+    layers(path, schema=9)
+    found = inspect(path, HOST)
+    assert found.passes
+    assert "its schema is 9" in found.notes[0]
+    path.with_name(path.name + ".layers.json").write_text("[")
+    assert "cannot be read" in inspect(path, HOST).notes[0]
+
+
+@pytest.mark.covers("TR-03")
+def test_an_engine_can_be_held_against_the_host_that_it_is_for(tmp_path: Path) -> None:
+    path = engine(tmp_path)
+    here = HostTuple("89", "none", "rtx1.7.1.116")
+    assert not inspect(path, here).passes
+    assert inspect(path, here, elsewhere=True).passes
+    path.write_bytes(plan(body=b"bodY"))
+    assert not inspect(path, here, elsewhere=True).passes
+
+
+def test_several_files_are_listed_one_line_each(tmp_path: Path) -> None:
+    first = engine(tmp_path)
+    layers(first)
+    second = engine(tmp_path, name="disk__sm72_jp6.2_trt10.3_int8.engine")
+    told = listing([inspect(path, HOST) for path in (first, second)]).splitlines()
+    assert told[0].split() == ["file", "kind", "size", "precision", "route", "layers", "verdict"]
+    assert "fp16 2, fp32 1" in told[1]
+    assert told[1].endswith("would pass")
+    assert "REFUSED: " in told[2]
+    assert told[3] == "2 files; 1 would pass, 1 are refused."
+
+
+RANGES = b"TRT-100300-EntropyCalibration2\nimage: 3f800000\nconv: 40000000\n"
+
+
+def cache(folder: Path, name: str = "disk__0_int8.cache", data: bytes = RANGES) -> Path:
+    from runtime.calibration import write_cache
+
+    write_cache(folder / name, data, "d" * 64)
+    return folder / name
+
+
+@pytest.mark.covers("TR-08")
+@pytest.mark.parametrize("beside", ["", ".sha256", ".dataset_sha256"])
+def test_a_calibration_cache_shows_its_ranges_and_what_it_was_made_from(tmp_path: Path, beside: str) -> None:
+    path = cache(tmp_path)
+    found = inspect(path.with_name(path.name + beside), HOST)
+    assert found.passes
+    assert (found.says["made by"], found.says["made from inputs"]) == ("TRT-100300-EntropyCalibration2", "d" * 64)
+    assert found.rows == (("tensor", "range"), ("conv", "254"), ("image", "127"))
+
+
+@pytest.mark.covers("TR-08")
+def test_a_calibration_cache_that_a_build_would_refuse_is_refused_here(tmp_path: Path) -> None:
+    path = cache(tmp_path)
+    path.write_bytes(RANGES.replace(b"3f8", b"3f9"))
+    assert "its bytes are not those" in only(inspect(path, HOST))
+    path = cache(tmp_path)
+    path.with_name(path.name + ".dataset_sha256").unlink()
+    assert "dataset_sha256 is missing or damaged" in only(inspect(path, HOST))
+    path.write_bytes(b"no cache")
+    assert "first line" in only(inspect(path, HOST))
+
+
+@pytest.mark.covers("TR-08")
+def test_two_calibration_caches_are_compared_by_tensor(tmp_path: Path) -> None:
+    old = cache(tmp_path)
+    new = cache(tmp_path, "new.cache", RANGES.replace(b"40000000", b"40800000") + b"more: 3f800000\n")
+    found = compare_caches(old, new)
+    assert found.says["changed"] == "2 of 3 tensors"
+    assert found.rows[1:] == (("more", "", "127", ""), ("conv", "254", "508", "2"), ("image", "127", "127", "1"))
+    old.write_bytes(b"")
+    with pytest.raises(UsageError, match="is no calibration cache"):
+        compare_caches(old, new)
+
+
+def test_the_command_lists_several_files_and_compares_two_caches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from harness.cli import main
+
+    two = [str(cache(tmp_path, name)) for name in ("a.cache", "b.cache")]
+    assert main(["inspect", *two]) == 0
+    assert "0 of 2 tensors" in capsys.readouterr().out
+    assert main(["inspect", *two, two[0], "--json"]) == 0
+    assert [found["kind"] for found in json.loads(capsys.readouterr().out)] == ["calibration cache"] * 3
+    built = engine(tmp_path)
+    assert main(["inspect", "--elsewhere", str(built)]) == 0
+    capsys.readouterr()
+    built.write_bytes(plan(body=b"bodY"))
+    assert main(["inspect", "--elsewhere", str(built), two[0]]) == 1
+    assert "2 files; 1 would pass, 1 are refused." in capsys.readouterr().out
+
+
+def test_a_timing_cache_says_whether_a_build_would_use_it(tmp_path: Path) -> None:
+    from runtime.strategies.trt_timing import write_timing_cache
+
+    path = tmp_path / "timing__sm87_p3767-0000_trt10.3.0_cuda12.6.cache"
+    write_timing_cache(path, b"timings")
+    assert (inspect(path, HOST).kind, inspect(path, HOST).passes) == ("timing cache", True)
+    path.write_bytes(b"Timings")
+    assert "is not the file" in only(inspect(path, HOST))

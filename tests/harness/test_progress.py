@@ -4,8 +4,9 @@ import io
 
 from rich.console import Console
 
-from harness.progress import ConsoleProgress
+from harness.progress import BuildProgress, ConsoleProgress
 from harness.records import Case, Measurement, Outcome, Summary, Verdict
+from runtime.strategies.trt_job import Progress as Phase
 
 
 def verdict(name: str, outcome: Outcome, reason: str = "") -> Verdict:
@@ -51,3 +52,21 @@ def test_a_second_run_counts_from_one() -> None:
         with progress.rows([verdict("r", Outcome.PASS).case]):
             progress.done(verdict("r", Outcome.PASS))
     assert out.getvalue().count("[1/1] PASS") == 2
+
+
+def test_a_builders_phases_are_a_line_each_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    with BuildProgress(Console(file=stream, force_terminal=False, width=200)) as bar:
+        for told in (Phase("parsing", 0, 1), Phase("parsing", 1, 1), Phase("Building engine", 0, 5)):
+            bar(told)
+        bar(Phase("Timing tactics", 3, 9, "Building engine"))
+    assert stream.getvalue().splitlines() == ["parsing", "Building engine"]
+
+
+def test_on_a_terminal_the_outermost_phase_has_the_bar_and_the_innermost_its_name() -> None:
+    stream = io.StringIO()
+    with BuildProgress(Console(file=stream, force_terminal=True, width=100)) as bar:
+        bar(Phase("Building engine", 1, 5))
+        bar(Phase("Timing tactics", 3, 9, "Building engine"))
+        (task,) = bar.tasks
+        assert (task.description, task.completed, task.total) == ("Building engine: Timing tactics", 1, 5)
