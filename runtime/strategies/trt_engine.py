@@ -164,6 +164,8 @@ def _allocate(engine: Engine, _: VerifiedEngine) -> None:
             remedy="Release an engine, or raise the budget.",
         )
     lane.allocate(engine.undo, engine.later)
+    if engine.witness.has_heard:
+        raise LibraryRefusedError("IExecutionContext.set_device_memory")
 
 
 def _warm_up(engine: Engine, _: VerifiedEngine) -> None:

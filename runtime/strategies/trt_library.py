@@ -233,6 +233,11 @@ class Witness:
         self._logged = self.logger.lines.mark()
         self._recorded = 0
 
+    @property
+    def has_heard(self) -> bool:
+        """Whether an error was recorded since ``take``: all that a call without an answer leaves behind when it fails."""
+        return bool(self.recorder.lines.mark() != self._recorded)
+
     def take(self) -> tuple[list[tuple[str, str]], list[str]]:
         """(severity, text) of each line and the names of the error codes, both for ``explain``.
 

@@ -371,11 +371,13 @@ def test_a_call_imports_and_allocates_nothing_not_even_for_new_shapes(
         def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
             raise AssertionError(f"{name} is imported in a call")
 
-    monkeypatch.setattr(sys, "meta_path", [Forbidding()])
+    feeds = [ramp(1, size) for size in (8, 1, 64, 8)]
     allocated = bench.device.allocations
-    for size in (8, 1, 64, 8):
-        x = ramp(1, size)
-        np.testing.assert_array_equal(runtime.infer(handle, {"x": x})["y"], np.maximum(2 * x, 0))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "meta_path", [Forbidding()])
+        results = [runtime.infer(handle, {"x": x})["y"] for x in feeds]
+    for x, result in zip(feeds, results, strict=True):
+        np.testing.assert_array_equal(result, np.maximum(2 * x, 0))
     assert bench.device.allocations == allocated
     runtime.release_engine(handle)
 
@@ -867,6 +869,18 @@ def test_after_a_sticky_error_every_call_says_so_at_once_and_the_device_is_left_
     assert runtime.resident_bytes == 0
     assert each.events("c7.release_failed") == []
     assert runtime.thermal_state().is_telemetry_available is False
+
+
+@pytest.mark.covers("RT-07", "TT-05")
+def test_a_call_of_tensorrt_that_has_no_answer_to_fail_with_is_heard_all_the_same(each: Bench) -> None:
+    runtime = each.runtime()
+    entry = each.entry(scratch_bytes=0)
+    for code, kind in (("INVALID_ARGUMENT", EngineDeserializeError), ("FAILED_ALLOCATION", OutOfMemoryError)):
+        each.device.faults.add(Fault("tensorrt.IExecutionContext.set_device_memory", code))
+        with pytest.raises(kind, match=r"making the buffers of .*IExecutionContext.set_device_memory"):
+            runtime.deserialize_engine(entry)
+        assert runtime.resident_bytes == each.device.live_bytes == 0
+    runtime.release_engine(runtime.deserialize_engine(entry))
 
 
 @pytest.mark.covers("RT-07", "TT-05")
