@@ -21,6 +21,18 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 _DATA_DEPENDENT = frozenset({"NonZero", "NonMaxSuppression", "Unique", "Compress", "Loop", "If", "Scan"})
+_SHAPE_PLACES = {
+    "Reshape": (1,),
+    "Expand": (1,),
+    "Tile": (1,),
+    "Pad": (1,),
+    "ConstantOfShape": (0,),
+    "Resize": (2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Range": (0, 1, 2),
+}
+"""Inputs of operators that decide a shape and carry no data."""
+_INTEGERS = frozenset({6, 7})
 _ALIGNMENT = 256
 
 
@@ -65,9 +77,20 @@ class OnnxModel:
         self.inputs = tuple(_tensor(value) for value in self.proto.graph.input if value.name not in weights)
         self.outputs = tuple(_tensor(value) for value in self.proto.graph.output)
         self.decides_shapes = any(node.op_type in _DATA_DEPENDENT for node in self.proto.graph.node)
+        self.shape_inputs = self._shape_inputs()
         self._lock = threading.Lock()
         self._session: Any = None
-        self._types: dict[tuple[tuple[str, Shape], ...], dict[str, Tensor]] = {}
+        self._types: dict[Any, dict[str, Tensor]] = {}
+
+    def _shape_inputs(self) -> frozenset[str]:
+        """Inputs whose values are shapes: TensorRT wants these in host memory."""
+        integers = {tensor.name for tensor in self.inputs if tensor.element in _INTEGERS}
+        return frozenset(
+            name
+            for node in self.proto.graph.node
+            for place, name in enumerate(node.input)
+            if name in integers and place in _SHAPE_PLACES.get(node.op_type, ())
+        )
 
     @property
     def weights_bytes(self) -> int:
@@ -84,19 +107,20 @@ class OnnxModel:
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ModelError(str(error)) from error
 
-    def types(self, shapes: Mapping[str, Shape]) -> dict[str, Tensor]:
+    def types(self, shapes: Mapping[str, Shape], values: Mapping[str, Array] | None = None) -> dict[str, Tensor]:
         """Every tensor by its name, for these shapes of the inputs; -1 where only the data decide.
 
-        Raises ``ModelError`` where the shapes contradict the model.
+        ``values``: of the shape inputs. Raises ``ModelError`` where the shapes contradict the model.
         """
-        key = tuple(sorted(shapes.items()))
+        told = {} if values is None else values
+        key = (tuple(sorted(shapes.items())), tuple((name, told[name].tobytes()) for name in sorted(told)))
         if key not in self._types:
-            self._types[key] = self._infer(shapes)
+            self._types[key] = self._infer(shapes, told)
         return self._types[key]
 
-    def scratch_bytes(self, shapes: Mapping[str, Shape]) -> int:
+    def scratch_bytes(self, shapes: Mapping[str, Shape], values: Mapping[str, Array] | None = None) -> int:
         """The most memory that tensors between layers take at once when the layers run in their order."""
-        types = self.types(shapes)
+        types = self.types(shapes, values)
         outside = {tensor.name for tensor in (*self.inputs, *self.outputs)} | {w.name for w in _weights(self.proto)}
         nodes = [node for node in self.proto.graph.node if node.op_type != "Constant"]
         last_use = {name: place for place, node in enumerate(nodes) for name in node.input}
@@ -112,11 +136,12 @@ class OnnxModel:
             live -= ends.pop(place, 0)
         return peak
 
-    def _infer(self, shapes: Mapping[str, Shape]) -> dict[str, Tensor]:
+    def _infer(self, shapes: Mapping[str, Shape], told: Mapping[str, Array]) -> dict[str, Tensor]:
         found = _infer_types(self.proto, shapes)
         unknown = [name for name, tensor in found.items() if tensor.is_dynamic]
-        if unknown and not self.decides_shapes and not any(-1 in shape for shape in shapes.values()):
-            feed = {tensor.name: np.zeros(shapes[tensor.name], tensor.dtype) for tensor in self.inputs}
+        is_told = told.keys() >= self.shape_inputs and not any(-1 in shape for shape in shapes.values())
+        if unknown and not self.decides_shapes and is_told:
+            feed = {tensor.name: np.zeros(shapes[tensor.name], tensor.dtype) for tensor in self.inputs} | dict(told)
             values = self.intermediate(feed, unknown)
             found.update({name: Tensor(name, found[name].element, value.shape) for name, value in values.items()})
         return found

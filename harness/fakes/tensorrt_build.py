@@ -194,11 +194,13 @@ class _Build:
 
     def _check_profiles(self, model: OnnxModel) -> None:
         profiles = self.config.profiles
-        if not profiles and any(tensor.is_dynamic for tensor in model.inputs):
+        if not profiles and (model.shape_inputs or any(tensor.is_dynamic for tensor in model.inputs)):
             self._refuse("Network has dynamic or shape inputs, but no optimization profile has been defined.")
         for number, profile in enumerate(profiles):
             for tensor in model.inputs:
                 self._check_profile(tensor, number, profile.get(tensor.name))
+            for name in sorted(model.shape_inputs - self.config.profile_values[number].keys()):
+                self._refuse(f"Shape input tensor {name} is missing values in profile {number}.")
 
     def _check_profile(self, tensor: Tensor, number: int, shapes: tuple[Shape, ...] | None) -> None:
         if shapes is None:
@@ -395,11 +397,15 @@ class _Build:
             {tensor.name: profile.get(tensor.name, (tensor.shape,) * 3) for tensor in model.inputs}
             for profile in config.profiles
         )
-        at_most = [{name: shapes[2] for name, shapes in profile.items()} for profile in profiles]
+        at = 1 if model.shape_inputs else 2  # the greatest values of all shapes at once need not fit together
+        at_most = [{name: shapes[at] for name, shapes in profile.items()} for profile in profiles]
+        kinds = {tensor.name: tensor.dtype for tensor in model.inputs}
+        most = [{name: np.array(of[1], kinds[name]) for name, of in told.items()} for told in config.profile_values]
+        static = {tensor.name: tensor.shape for tensor in model.inputs}
         try:
             scratch = tuple(
-                model.scratch_bytes(shapes)
-                for shapes in (at_most or [{tensor.name: tensor.shape for tensor in model.inputs}])
+                model.scratch_bytes(shapes, values)
+                for shapes, values in zip(at_most or [static], most or [{}], strict=True)
             )
         except ModelError as error:
             raise _FailedError("INVALID_CONFIG", f"Error Code 4: Internal Error ({error})") from error
@@ -415,6 +421,7 @@ class _Build:
             hardware_level=config.choice("hardware_compatibility_level", "NONE"),
             is_version_compatible=config.has("VERSION_COMPATIBLE"),
             has_lean_runtime=config.has("VERSION_COMPATIBLE") and not config.has("EXCLUDE_LEAN_RUNTIME"),
+            shape_values=tuple({name: tuple(map(tuple, of)) for name, of in v.items()} for v in config.profile_values),
             is_refittable=any(config.has(flag) for flag in ("REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL")),
         )
 

@@ -26,6 +26,7 @@ class Config:
     flags: int
     pools: dict[str, int] = field(default_factory=dict)
     profiles: list[dict[str, tuple[Shape, ...]]] = field(default_factory=list)
+    profile_values: list[dict[str, list[list[int]]]] = field(default_factory=list)
     calibration_profile: Any = None
     cache: Any = None
     capabilities: list[str] = field(default_factory=list)
@@ -136,6 +137,7 @@ class IBuilderConfig(Face):
             self._fail("addOptimizationProfile", "profile->isValid(). ")
             return -1
         state.profiles.append(dict(profile._state.shapes))
+        state.profile_values.append(dict(profile._state.values))
         return len(state.profiles) - 1
 
     def set_calibration_profile(self, profile: Any) -> bool:

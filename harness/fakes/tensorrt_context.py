@@ -7,6 +7,7 @@ inputs that change while they are in use, give wrong values and are written down
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from harness.fakes.bindings import Face
 from harness.fakes.device import DeviceError
 from harness.fakes.ledger import edges
-from harness.fakes.onnx_model import ModelError, OnnxModel, Shape, Tensor, volume
+from harness.fakes.onnx_model import Array, ModelError, OnnxModel, Shape, Tensor, volume
 from harness.fakes.tensorrt import GpuMemory, Library, Voice
 from harness.fakes.tensorrt_properties import recorder_setting, setting
 
@@ -59,6 +60,7 @@ class _Run:
     scratch: tuple[int, int]
     inputs: tuple[tuple[Tensor, int, Shape], ...]
     outputs: tuple[tuple[Tensor, int, int], ...]
+    on_host: Mapping[str, Array]
     allocators: Mapping[str, Any]
     stream: int
 
@@ -153,7 +155,7 @@ class IExecutionContext(Face):
             return False
         if self._state.engine._state.find(name) is None:
             return self._invalid("setTensorAddress", f"tensorNameExists. Tensor {name} does not exist in this engine.")
-        if memory % _ALIGNMENT:
+        if memory % _ALIGNMENT and name not in self._state.engine._state.model.shape_inputs:
             self._library.device.violations.append(
                 f"the address {memory:#x} for tensor {name} is not aligned to {_ALIGNMENT} bytes"
             )
@@ -235,6 +237,8 @@ class IExecutionContext(Face):
             return 0
         if self._unspecified():
             self._not_specified("updateDeviceMemorySizeForShapes")
+            return 0
+        if self._types("updateDeviceMemorySizeForShapes") is None:
             return 0
         return self._scratch_bytes()
 
@@ -326,6 +330,7 @@ class IExecutionContext(Face):
             tuple(
                 (tensor, context.addresses.get(tensor.name, 0), context.shapes[tensor.name])
                 for tensor in engine.model.inputs
+                if tensor.name not in engine.model.shape_inputs
             ),
             tuple(
                 (
@@ -335,6 +340,7 @@ class IExecutionContext(Face):
                 )
                 for tensor in engine.model.outputs
             ),
+            self._shape_values(),
             dict(context.output_allocators),
             stream,
         )
@@ -355,20 +361,31 @@ class IExecutionContext(Face):
     def _scratch_bytes(self) -> int:
         context = self._state
         engine = context.engine._state
-        if not any(tensor.is_dynamic for tensor in engine.model.inputs):
+        if not engine.model.shape_inputs and not any(tensor.is_dynamic for tensor in engine.model.inputs):
             return int(engine.plan.scratch_bytes[context.profile])
         most = int(engine.plan.scratch_bytes[context.profile])
-        return min(int(engine.model.scratch_bytes(context.shapes)), most)
+        return min(int(engine.model.scratch_bytes(context.shapes, self._shape_values())), most)
 
     def _unspecified(self) -> list[str]:
-        return [
-            tensor.name for tensor in self._state.engine._state.model.inputs if tensor.name not in self._state.shapes
-        ]
+        context = self._state
+        model = context.engine._state.model
+        without_values = {name for name in model.shape_inputs if not context.addresses.get(name)}
+        return [t.name for t in model.inputs if t.name not in context.shapes or t.name in without_values]
+
+    def _shape_values(self) -> dict[str, Array]:
+        """The shape inputs, read from the host now."""
+        context = self._state
+        model = context.engine._state.model
+        return {
+            tensor.name: _on_host(self._library, context.addresses[tensor.name], tensor, context.shapes[tensor.name])
+            for tensor in model.inputs
+            if tensor.name in model.shape_inputs
+        }
 
     def _types(self, method: str) -> dict[str, Tensor] | None:
         context = self._state
         try:
-            return context.engine._state.model.types(context.shapes)  # type: ignore[no-any-return]
+            return context.engine._state.model.types(context.shapes, self._shape_values())  # type: ignore[no-any-return]
         except ModelError as error:
             text = f"IExecutionContext::{method}: Error Code 7: Internal Error ({error})"
             self._library.fail(context.voice, "FAILED_EXECUTION", text)
@@ -426,7 +443,7 @@ def _work(library: Library, run: _Run, pending: list[str]) -> tuple[Callable[[],
             is_spoiled = found != run.signature[:size]
             if is_spoiled:
                 device.violations.append(f"the scratch memory of {run.label} was written to by another while it ran")
-        feed = {}
+        feed = dict(run.on_host)
         for tensor, address, shape in run.inputs:
             data = _read(library, address, tensor, shape)
             if data != kept.get(tensor.name, data):
@@ -442,6 +459,15 @@ def _work(library: Library, run: _Run, pending: list[str]) -> tuple[Callable[[],
             _write(library, run, (tensor, address), bytes(len(data)) if is_spoiled else data, value.shape)
 
     return begin, end
+
+
+def _on_host(library: Library, address: int, tensor: Tensor, shape: Shape) -> Array:
+    """The values of a shape input. ``ModelError`` for one whose address is the device's."""
+    if library.device._device.knows(address):
+        library.device.violations.append(f"shape input {tensor.name} is on the device, and is read from the host")
+        raise ModelError(f"shape input {tensor.name} is not in host memory")
+    data = ctypes.string_at(address, volume(shape) * tensor.dtype.itemsize)
+    return np.frombuffer(data, tensor.dtype).reshape(shape)
 
 
 def _read(library: Library, address: int, tensor: Tensor, shape: Shape) -> bytes:

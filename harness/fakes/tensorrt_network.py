@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.fakes.bindings import Face
-from harness.fakes.onnx_model import Tensor, tensor_types
+from harness.fakes.onnx_model import OnnxModel, Tensor, tensor_types
 from harness.fakes.tensorrt import DTYPES, Library, Voice
 from harness.fakes.tensorrt_precision import LAYER_TYPES
 from harness.fakes.tensorrt_properties import recorder_setting, setting
@@ -36,6 +36,9 @@ class Network:
     @property
     def nodes(self) -> list[onnx.NodeProto]:
         return list(self.proto.graph.node) if self.proto is not None else []
+
+    def shape_inputs(self) -> frozenset[str]:
+        return OnnxModel(self.proto.SerializeToString()).shape_inputs if self.proto is not None else frozenset()
 
     def inputs(self) -> list[str]:
         if self.proto is None:
@@ -162,8 +165,8 @@ class ITensor(Face):
     location = setting("location", None)
     allowed_formats = setting("allowed_formats", 8191)
     broadcast_across_batch = setting("broadcast_across_batch", False)
-    is_shape_tensor = property(lambda self: False)
-    is_execution_tensor = property(lambda self: True)
+    is_shape_tensor = property(lambda self: self._state.name in self._state.network.shape_inputs())
+    is_execution_tensor = property(lambda self: not self.is_shape_tensor)
     is_network_input = property(lambda self: self._state.name in self._state.network.inputs())
     is_network_output = property(lambda self: self._state.name in self._state.network.outputs())
 

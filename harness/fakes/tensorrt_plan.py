@@ -77,7 +77,8 @@ _FLAVOURS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What is in a plan. ``profiles``: for each, the least, the best and the greatest shape of each input.
+    """What is in a plan. ``profiles``: for each, the least, the best and the greatest shape of each input;
+    ``shape_values``: likewise the values of inputs that are shapes.
 
     ``scratch_bytes``: of a context, for each profile. ``layers``: as the inspector tells them in detail.
     """
@@ -95,6 +96,7 @@ class Plan:
     has_lean_runtime: bool = False
     is_refittable: bool = False
     is_stripped: bool = False
+    shape_values: tuple[Mapping[str, tuple[tuple[int, ...], ...]], ...] = ()
 
 
 class PlanRefusedError(Exception):
@@ -130,9 +132,8 @@ def read_plan(data: memoryview, flavour: Flavour, sm: str, *, allows_host_code: 
         raise _serialization("magicTagRead == kMAGIC_TAG failed.Magic tag does not match")
     length = struct.unpack_from("<I", data, _LENGTH_AT)[0]
     told = json.loads(bytes(data[_BODY_AT : _BODY_AT + length]))
-    told["profiles"] = tuple(
-        {name: tuple(map(tuple, shapes)) for name, shapes in profile.items()} for profile in told["profiles"]
-    )
+    for key in ("profiles", "shape_values"):
+        told[key] = tuple({name: tuple(map(tuple, of)) for name, of in profile.items()} for profile in told[key])
     for key in ("sms", "scratch_bytes", "layers"):
         told[key] = tuple(told[key])
     plan = Plan(model=bytes(data[_BODY_AT + length :]), **told)

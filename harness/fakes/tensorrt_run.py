@@ -205,7 +205,7 @@ class ICudaEngine(Face):
         return self._library.dims(tensor.shape if tensor else ())
 
     def get_tensor_location(self, name: str) -> Any:
-        return self._library.enum("TensorLocation", "DEVICE")
+        return self._library.enum("TensorLocation", "HOST" if self.is_shape_inference_io(name) else "DEVICE")
 
     def get_tensor_format(self, name: str, profile_index: int = 0) -> Any:
         return self._library.enum("TensorFormat", "LINEAR")
@@ -224,7 +224,7 @@ class ICudaEngine(Face):
         return -1
 
     def is_shape_inference_io(self, name: str) -> bool:
-        return False
+        return name in self._state.model.shape_inputs
 
     def is_debug_tensor(self, name: str) -> bool:
         return False
@@ -239,7 +239,10 @@ class ICudaEngine(Face):
         return [self._library.dims(shape) for shape in (shapes or (tensor.shape,) * 3)]
 
     def get_tensor_profile_values(self, name: int, profile_index: str) -> list[list[int]]:
-        return []
+        """The library has the names of its two parameters the wrong way round."""
+        index, tensor = name, profile_index
+        values = self._state.plan.shape_values
+        return [list(row) for row in values[index].get(tensor, ())] if 0 <= index < len(values) else []
 
     def get_device_memory_size_for_profile_v2(self, profile_index: int) -> int:
         if not self._has_profile(profile_index, "getDeviceMemorySizeForProfileV2"):

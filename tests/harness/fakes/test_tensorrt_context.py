@@ -431,3 +431,56 @@ def test_every_call_that_matters_is_written_down() -> None:
         "IExecutionContext.set_device_memory", "IExecutionContext.set_tensor_address", "IExecutionContext.execute_async_v3",
         "ICudaEngine.create_engine_inspector", "EngineInspector.get_engine_information",
     )} <= called  # fmt: skip
+
+
+# Shapes that are inputs
+
+
+def reshaping() -> Any:
+    return model(
+        [node("Reshape", ["x", "shape"], ["r"], "reshape"), node("Relu", ["r"], ["y"], "relu")],
+        [value("x", FLOAT, [2, 6]), value("shape", INT64, [2])],
+        [value("y", FLOAT, ["a", "b"])],
+    )
+
+
+def test_an_input_that_is_a_shape_lies_on_the_host_and_decides_the_outputs() -> None:
+    kit = Kit()
+    builder, network, _ = kit.parse(reshaping())
+    assert [network.get_input(i).is_shape_tensor for i in range(2)] == [False, True]
+    config, profile = kit.configure(builder), builder.create_optimization_profile()
+    assert builder.build_serialized_network(network, config) is None
+    assert "Network has dynamic or shape inputs, but no optimization profile" in kit.errors()[-1]
+    profile.set_shape_input("shape", [1, 1], [3, 4], [12, 12])
+    assert profile.get_shape_input("shape") == [[1, 1], [3, 4], [12, 12]]
+    config.add_optimization_profile(profile)
+    engine = kit.load(builder.build_serialized_network(network, config))
+    assert [engine.is_shape_inference_io(name) for name in ("x", "shape")] == [False, True]
+    assert engine.get_tensor_location("shape") == kit.trt.TensorLocation.HOST
+    assert engine.get_tensor_profile_values(0, "shape") == [[1, 1], [3, 4], [12, 12]]
+    context, device = engine.create_execution_context(), kit.device
+    x, wanted = np.arange(12, dtype=np.float32).reshape(2, 6) - 5, np.array([3, 4])
+    given, result = device.allocate(48), device.allocate(48)
+    device.write(given, x.tobytes())
+    assert context.infer_shapes() == ["shape"]
+    for name, address in (("x", given), ("y", result), ("shape", wanted.ctypes.data)):
+        assert context.set_tensor_address(name, address)
+    assert (context.infer_shapes(), tuple(context.get_tensor_shape("y"))) == ([], (3, 4))
+    stream = device.create_stream()
+    assert context.execute_async_v3(stream)
+    device.synchronize(stream)
+    np.testing.assert_array_equal(
+        np.frombuffer(device.read(result, 48), np.float32).reshape(3, 4), np.maximum(x, 0).reshape(3, 4)
+    )
+    context.set_tensor_address("shape", given)
+    with pytest.raises(RuntimeError):
+        context.infer_shapes()
+    assert "shape input shape is on the device" in device.violations[0]
+
+
+def test_a_profile_without_values_for_a_shape_ends_the_build() -> None:
+    kit = Kit()
+    builder, network, _ = kit.parse(reshaping())
+    config = kit.configure(builder, profiles=[{"x": ((2, 6),) * 3}])
+    assert builder.build_serialized_network(network, config) is None
+    assert "Shape input tensor shape is missing values in profile 0" in kit.errors()[-1]
