@@ -62,7 +62,7 @@ class ChildLaunch:
         try:
             watch.run()
         finally:
-            peak_bytes = _end(process)
+            peak_bytes = _end(process, watch.peak_bytes)
         return self._result(job, watch, process.returncode, peak_bytes, memory)
 
     def _result(self, job: BuildJob, watch: _Watch, code: int, peak_bytes: int | None, memory: _Memory) -> BuildResult:
@@ -105,7 +105,10 @@ def in_process(job: BuildJob, *, timeout_s: float, on_progress: OnProgress, is_c
 
 
 class _Watch:
-    """Follows a child until it ends or has to be ended; ``why_ended`` then says why, and is empty for one that ended."""
+    """Follows a child until it ends or has to be ended; ``why_ended`` then says why, and is empty for one that ended.
+
+    ``peak_bytes``: of its resident memory, as of the last look.
+    """
 
     def __init__(
         self,
@@ -123,12 +126,14 @@ class _Watch:
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self.why_ended = ""
         self.last: Progress | None = None
+        self.peak_bytes: int | None = None
 
     def run(self) -> None:
         ends_at = time.monotonic() + self._timeout_s
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         threading.Thread(target=_read_lines, args=(self._process.stdout, self._lines), daemon=True).start()
+        self._look()
         with contextlib.suppress(OSError):  # a child that is gone already says why in its own way
             self._process.stdin.write(self._job.to_json().encode() + b"\n")
             self._process.stdin.flush()  # and it stays open: its end tells the child that nobody waits any more
@@ -142,6 +147,12 @@ class _Watch:
                 self.why_ended = f"took longer than {self._timeout_s:g} s and was ended"
                 return
             is_open = self._next(min(_POLL_S, left_s), is_open=is_open)
+            self._look()
+
+    def _look(self) -> None:
+        """What the child has taken so far; a process that has ended does not tell any more."""
+        peak_kib = _number(Path(f"/proc/{self._process.pid}/status"), r"^VmHWM:\s+(\d+) kB")
+        self.peak_bytes = self.peak_bytes if peak_kib is None else peak_kib * 1024
 
     def _next(self, timeout_s: float, *, is_open: bool) -> bool:
         """Wait for one line; False once there are no more."""
@@ -187,15 +198,17 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _end(process: subprocess.Popen[bytes]) -> int | None:
-    """Kill what is left of the group, and reap the child. Its peak of resident memory in bytes."""
-    peak_bytes = None
+def _end(process: subprocess.Popen[bytes], seen_bytes: int | None) -> int | None:
+    """Kill what is left of the group, and reap the child. Its peak of resident memory in bytes; ``seen_bytes``: as it ran."""
+    peak_bytes = seen_bytes
     if hasattr(os, "killpg") and hasattr(os, "wait4"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        peak_bytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        # Before its exec the child was a copy of this process, and that counts: only a larger figure is its own.
+        if usage.ru_maxrss > _own_peak():
+            peak_bytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     else:
         process.kill()
         process.wait()
@@ -203,6 +216,12 @@ def _end(process: subprocess.Popen[bytes]) -> int | None:
         assert process.stdin is not None
         process.stdin.close()
     return peak_bytes
+
+
+def _own_peak() -> int:
+    import resource  # not on Windows, where nobody asks
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _error_of(failure: dict[str, Any]) -> RuntimeCoreError:

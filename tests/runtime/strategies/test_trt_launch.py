@@ -146,8 +146,11 @@ def test_a_killed_child_is_explained_with_the_memory_before_it(tmp_path: Path, k
     body = f"tell('Timing tactics', 4, 40)\nvmstat = {str(proc / 'vmstat')!r}\n"
     body += f"Path({str(proc / 'meminfo')!r}).write_text('MemAvailable: 6000000 kB')\n"  # it is there again afterwards
     body += f"Path(vmstat).write_text('oom_kill {kills[1]}\\n')\n" if kills[1] else ""
+    body += "room = bytearray(90 << 20)\ntime.sleep(1)\nos.kill(os.getpid(), signal.SIGKILL)"
+    ours = bytearray(400 << 20)  # a parent's own memory is no peak of its child
     with pytest.raises(EngineBuildError) as caught:
-        launch(tmp_path, body + "room = bytearray(90 << 20)\nos.kill(os.getpid(), signal.SIGKILL)")
+        launch(tmp_path, body)
+    del ours
     told = caught.value.message
     assert by in told
     assert "793 MiB of memory were available before it" in told
