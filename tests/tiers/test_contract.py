@@ -174,6 +174,15 @@ def test_device_work_before_a_refusal_is_found(tmp_path: Path) -> None:
     assert result.reason == "'points' is missing: 1 device calls were made before it was refused"
 
 
+def test_without_hypothesis_the_last_clause_is_not_run_and_says_how_to_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    (result,) = run_contract(subject(tmp_path, PlainRuntime), clauses=only("C-32"))[-1:]
+    assert result.outcome is Outcome.NOT_RUN
+    assert result.reason == "hypothesis: not installed (pip install 'trigate[sim]')"
+
+
 def test_the_shortest_order_of_calls_that_breaks_a_promise_is_told(tmp_path: Path) -> None:
     broken = next(broken for broken in BREAKERS if broken.breaks == "C-32")
     (result,) = run_contract(subject(tmp_path, lambda config: broken(config, PlainRuntime)), clauses=only("C-32"))[-1:]
