@@ -457,12 +457,13 @@ class _Build:
         names = [engine.get_tensor_name(at) for at in range(engine.num_io_tensors)]
         is_input = {name: engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
         specs = {name: _engine_spec(engine, name, named) for name in names}
-        inspector = engine.create_engine_inspector()
-        text = inspector.get_engine_information(trt.LayerInformationFormat.JSON) if inspector is not None else ""
-        layers, raw = layers_from_inspector(text), text
+        raw = self._inspected(engine)
+        source, layers = INSPECTOR, layers_from_inspector(raw)
         if not layers and told_layers is not None and told_layers.is_file():
             raw = told_layers.read_text(encoding="utf-8", errors="replace")
             layers = layers_from_inspector(raw)
+        if not counted(layers) and counted(logged := layers_from_log(self.lines)):
+            source, layers = LOG, logged
         weights = None
         if told.has_engine_statistics:
             weights = int(engine.get_engine_stat(trt.EngineStat.TOTAL_WEIGHTS_SIZE))
@@ -473,9 +474,23 @@ class _Build:
             outputs=tuple(specs[name] for name in names if not is_input[name]),
             device_memory_bytes=int(engine.device_memory_size_v2),
             weights_bytes=weights,
-            layers=self._write("layers.json", layers_to_json(INSPECTOR, layers, raw if layers else "").encode()),
+            layers=self._write(
+                "layers.json", layers_to_json(source, layers, raw if source == INSPECTOR and layers else "").encode()
+            ),
             precisions=counted(layers),
         )
+
+    def _inspected(self, engine: Any) -> str:
+        """The engine inspector's JSON; with free sizes it tells types only of a context whose shapes are set."""
+        trt = self.trt
+        inspector = engine.create_engine_inspector()
+        if inspector is None:
+            return ""
+        if self.job.profiles:
+            context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+            if context is not None and all(context.set_input_shape(each.input, each.opt) for each in self.job.profiles):
+                inspector.execution_context = context
+        return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON) or "")
 
     @property
     def _name(self) -> str:

@@ -393,6 +393,7 @@ def wide(least: int, best: int, most: int) -> Profile:
 def test_free_sizes_are_built_through_their_profile_and_stand_in_the_manifest(bench: Bench, tmp_path: Path) -> None:
     entry = bench.build(dynamic(tmp_path), asked("fp16", optimization_profiles=(wide(1, 2, 8),)))
     manifest = read_manifest(entry.engine_path)
+    assert entry.extras["precision_got"] == "fp16 4"
     assert manifest.profiles == (wide(1, 2, 8),)
     assert (manifest.inputs[0].shape, manifest.outputs[0].shape) == (("n", tiny.WIDTH), ("n", 4))
     assert manifest.opt_buffer_bytes == 2 * 4 * 8 * (tiny.WIDTH + 4)
