@@ -215,7 +215,7 @@ class Lane:
         return results
 
     def zeros(self) -> dict[str, Array]:
-        """A feed for the warm-up: zeros in the largest shapes, and the optimum's values where they make shapes."""
+        """A feed for the warm-up: zeros in the largest shapes, and the largest values where these make shapes."""
         feed = {slot.name: np.zeros(slot.largest, slot.dtype) for slot in self._signature.inputs}
         return {**feed, **{name: values.copy() for name, values in self._values.items()}}
 

@@ -33,7 +33,7 @@ class Slot:
     """One input or output. ``shape``: as built, -1 where free. ``largest``: of an input, in the profile.
 
     ``is_on_host``: TensorRT reads or writes it in host memory, as it needs the values to know shapes. ``values``: such an
-    input's values at the optimum of the profile.
+    input's largest values in the profile.
     """
 
     name: str
@@ -107,7 +107,7 @@ def _slot(trt: ModuleType, engine: Any, name: str) -> Slot:
 
 
 def _with_profile(engine: Any, slot: Slot) -> tuple[Slot, Profile | None]:
-    """An input with its largest shape and, where TensorRT needs its values, those of the optimum."""
+    """An input with its largest shape and, where TensorRT needs its values, the largest of them."""
     largest, profile, values = slot.shape, None, ()
     if slot.is_free:
         low, best, largest = _bounds(engine, slot)
@@ -116,7 +116,7 @@ def _with_profile(engine: Any, slot: Slot) -> tuple[Slot, Profile | None]:
     if slot.is_on_host:
         # bound as (profile_index, name), whatever its docstring says
         listed = engine.get_tensor_profile_values(_PROFILE, slot.name)
-        values = tuple(listed[1]) if listed else ()
+        values = tuple(listed[-1]) if listed else ()
     return replace(slot, largest=largest, values=values), profile
 
 

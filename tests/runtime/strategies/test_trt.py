@@ -50,6 +50,7 @@ from tests.runtime.strategies.trt_bench import (
     Bench,
     added,
     doubled,
+    expanded,
     model,
     node,
     on_device,
@@ -675,6 +676,19 @@ def test_free_sizes_follow_each_call_within_the_profile_and_are_refused_outside_
     assert refused.value.__cause__ is None  # and not itself
     assert "cuMemcpyHtoDAsync" not in each.since(number)
     np.testing.assert_array_equal(runtime.infer(handle, {"x": ramp(2, 8)})["y"], np.maximum(2 * ramp(2, 8), 0))
+    runtime.release_engine(handle)
+
+
+@pytest.mark.covers("TT-07", "RT-12")
+def test_an_input_whose_values_are_a_shape_is_read_on_the_host_in_each_call(each: Bench) -> None:
+    runtime = each.runtime()
+    entry = each.entry(expanded(), shape_values={"shape": ((1, 4), (2, 4), (5, 4))})
+    handle = runtime.deserialize_engine(entry)
+    x, allocated = ramp(1, 4), each.device.allocations
+    for rows in (5, 1, 3):
+        results = runtime.infer(handle, {"x": x, "shape": np.array([rows, 4])})
+        np.testing.assert_array_equal(results["y"], np.repeat(x, rows, axis=0))
+    assert each.device.allocations == allocated
     runtime.release_engine(handle)
 
 

@@ -137,10 +137,10 @@ def test_an_input_whose_values_make_shapes_is_given_in_host_memory_and_followed_
         lane, context = opened(device, cuda, undo)
         lane.open(undo, call)
         assert lane.is_dynamic
-        assert context.count() == 4  # the optimum, before there is a call
+        assert context.count() == LARGEST  # before there is a call
         lane.size()
         lane.allocate(undo, call)
-        np.testing.assert_array_equal(lane.run(lane.zeros())["y"], np.full(4, 7, np.float32))
+        np.testing.assert_array_equal(lane.run(lane.zeros())["y"], np.full(LARGEST, 7, np.float32))
         for count in (1, LARGEST, 3):
             results = lane.run({"x": np.array([count], np.float32), "count": np.array([count])})
             np.testing.assert_array_equal(results["y"], np.full(count, 7 + count, np.float32))

@@ -64,6 +64,15 @@ def selected() -> bytes:
     return model([node("NonZero", ["x"], ["y"])], [value("x", FLOAT, [1, 8])], [value("y", INT64, [2, "found"])])
 
 
+def expanded() -> bytes:
+    """y = x, repeated to the shape that the values of ``shape`` give."""
+    return model(
+        [node("Expand", ["x", "shape"], ["y"])],
+        [value("x", FLOAT, [1, 4]), value("shape", INT64, [2])],
+        [value("y", FLOAT, ["rows", "columns"])],
+    )
+
+
 LAYER = {
     "Name": "mul",
     "LayerType": "PointWise",
@@ -114,6 +123,7 @@ class Bench:
         *,
         name: str = "m",
         profile: Mapping[str, Range] | None = None,
+        shape_values: Mapping[str, Range] | None = None,
         weights_bytes: int = WEIGHTS_BYTES,
         scratch_bytes: int = SCRATCH_BYTES,
         built_for: str = "",
@@ -125,7 +135,15 @@ class Bench:
         sm = built_for or self.device.sm
         profiles = (dict(profile),) if profile else ()
         plan = Plan(
-            "m", (sm,), proto or doubled(), profiles, (scratch_bytes,), weights_bytes, (LAYER,), verbosity="DETAILED"
+            "m",
+            (sm,),
+            proto or doubled(),
+            profiles,
+            (scratch_bytes,),
+            weights_bytes,
+            (LAYER,),
+            verbosity="DETAILED",
+            shape_values=(dict(shape_values),) if shape_values else (),
         )
         data, host = write_plan(plan, flavour), self.host
         told: dict[str, Any] = {
