@@ -44,7 +44,7 @@ from runtime.errors import (
     RuntimeCoreError,
     RuntimeNotAvailableError,
 )
-from runtime.files import open_regular, sha256_hex
+from runtime.files import DISK, FileSystem, open_regular, sha256_hex
 from runtime.libraries import unavailable
 from runtime.logs import EventLog, Kind
 from runtime.platform import HostTuple, detect_host
@@ -68,11 +68,22 @@ __all__ = ["PytorchFp16Runtime"]
 _LABEL = "pytorch_fp16"
 _PRECISIONS = {"torch.float32": "fp32", "torch.float16": "fp16"}
 _NAMED_KEYS = 5
+_LOST = re.compile(
+    r"driver shutting down|uncorrectable (?:ECC|NVLink)|peer GPU memory over nvlink|illegal memory access|launch timed out|"
+    r"context is destroyed|device-side assert|hardware stack error|illegal instruction|misaligned address|"
+    r"not supported on global/shared address space|invalid program counter|unspecified launch failure|"
+    r"Tensor Memory not completely freed|CUDA error: unknown error",
+    re.IGNORECASE,
+)
+"""CUDA's words for the errors after which, it says, the process must be started again. What a library on top of CUDA or a
+wrong argument ends in costs one call."""
 
 
 @dataclass
 class _Engine:
-    """What a handle holds. ``outputs`` is empty where nobody declared them; ``seen`` is what the warm-up gave."""
+    """What a handle holds. ``outputs`` is empty where nobody declared them; ``seen`` is what the warm-up gave. ``at``: the
+    call that a run is in, for the message should it fail.
+    """
 
     name: str
     module: Any
@@ -84,6 +95,7 @@ class _Engine:
     weight_bytes: int
     seen: tuple[TensorSpec, ...] = ()
     calls: int = 0
+    at: str = ""
 
 
 class _NameChecker:
@@ -105,6 +117,13 @@ class _NameChecker:
                 raise InferenceError(f"input {name!r} {came}; {expected}")
 
 
+def _import_torch() -> Any:
+    try:
+        return import_module("torch")
+    except (ImportError, OSError) as error:
+        raise unavailable(_LABEL, error) from error
+
+
 class PytorchFp16Runtime:
     """Runs registered architectures with the weights of a checkpoint (PT-01 to PT-06).
 
@@ -112,6 +131,7 @@ class PytorchFp16Runtime:
     type inside; integers stay. A floating output has its declared dtype, and float32 where none is declared (float64
     stays): half precision is not seen from outside unless it was asked for. One thread at a time per handle.
 
+    ``load``: gives the library. ``fs``: through which checkpoints are read.
     Raises ``RuntimeNotAvailableError`` where torch, or the device that was asked for, is not there.
     """
 
@@ -124,8 +144,11 @@ class PytorchFp16Runtime:
         architecture_registry: ArchitectureRegistry | None = None,
         clock: Callable[[], int] | None = None,
         host: HostTuple | None = None,
+        load: Callable[[], Any] = _import_torch,
+        fs: FileSystem = DISK,
     ) -> None:
-        self._torch = _import_torch()
+        self._torch = load()
+        self._fs = fs
         self._device = _choose_device(self._torch, config.device)
         self._config = config
         self._thermal_publisher = thermal_publisher
@@ -160,12 +183,13 @@ class PytorchFp16Runtime:
         """Compile nothing: the entry points at the checkpoint, and names the architecture by the file's stem (PT-03)."""
         path = Path(model_path)
         with reported(self._log, Kind.BUILD_FAILED, model=path.name):
+            self._refuse_if_lost()
             if build_config.precision == "int8" or build_config.calibration_dataset is not None:
                 raise EngineBuildError(
                     f"precision {build_config.precision} with a calibration_dataset asks for int8, and {_LABEL} has none.",
                     remedy="Ask for fp16 or fp32 here, or for int8 from tensorrt.",
                 )
-            sha256 = sha256_hex(_read(path, EngineBuildError))
+            sha256 = sha256_hex(_read(path, EngineBuildError, self._fs))
         host = self._host if self._host is not None else detect_host()
         trt = ".".join(host.trt.split(".")[:2])
         extras = {"model_name": path.stem}
@@ -218,15 +242,14 @@ class PytorchFp16Runtime:
         name = handle.resources.name
         handle.resources = None
         self._handles.remove(handle)
-        try:
-            self._give_back()
-        except Exception as error:  # a fault while freeing never stops the caller (RT-10)
-            self._log.error(Kind.RELEASE_FAILED, backbone=name, error=type(error).__name__, message=str(error))
+        if fault := self._give_back():  # it never stops the caller (RT-10)
+            self._log.error(Kind.RELEASE_FAILED, backbone=name, message=fault)
             return
         self._log.info(Kind.ENGINE_RELEASED, backbone=name, resident_bytes=self.resident_bytes)
 
     def describe(self, handle: EngineHandle) -> EngineDescription:
         """Read off the module's own tensors. Nodes are the submodules that hold weights or buffers of their own."""
+        self._refuse_if_lost()
         engine: _Engine = owned(handle, self)
         devices: Counter[str] = Counter()
         precisions: Counter[str] = Counter()
@@ -259,7 +282,7 @@ class PytorchFp16Runtime:
         path = entry.engine_path
         if entry.precision == "int8":
             raise EngineDeserializeError(f"{path.name} is an int8 entry, and {_LABEL} computes in fp32 or fp16 only.")
-        data = _read(path, EngineDeserializeError)
+        data = _read(path, EngineDeserializeError, self._fs)
         found = sha256_hex(data)
         if found != entry.sha256:
             raise EngineHashMismatchError(
@@ -269,7 +292,8 @@ class PytorchFp16Runtime:
         architecture = self._architecture(entry)
         inputs = _signature(entry, "inputs", architecture.inputs)
         outputs = _signature(entry, "outputs", architecture.outputs)
-        state = _read_state(self._torch, data, path)
+        with self._faults(f"torch.load of {path.name}", EngineDeserializeError):
+            state = _read_state(self._torch, data, path)
         del data
         with self._faults(f"building architecture {architecture.name!r}", EngineDeserializeError):
             module = architecture.factory()
@@ -278,14 +302,18 @@ class PytorchFp16Runtime:
                 f"the factory of architecture {architecture.name!r} made a {type(module).__name__}; "
                 "expected a torch.nn.Module."
             )
-        _fill_module(module, state, f"{path.name} does not fit architecture {architecture.name!r}")
+        with self._faults(f"Module.load_state_dict of {path.name}", EngineDeserializeError):
+            _fill_module(self._torch, module, state, f"{path.name} does not fit architecture {architecture.name!r}")
         del state
         half = entry.precision != "fp32"
-        with self._faults(f"preparing {path.name}", EngineDeserializeError):
+        with self._faults(f"Module.eval of {path.name}", EngineDeserializeError):
             module.eval()
-            if half:
+        if half:
+            with self._faults(f"Module.half of {path.name}", EngineDeserializeError):
                 module.half()
+        with self._faults(f"torch.isfinite of {path.name}", EngineDeserializeError):
             _refuse_non_finite(self._torch, module, path)
+        with self._faults(f"Module.to of {path.name}", EngineDeserializeError):
             weight_bytes = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
             self._refuse_over_budget(path, weight_bytes)
             module.to(self._device)
@@ -336,15 +364,21 @@ class PytorchFp16Runtime:
             )
 
     def _run(self, engine: _Engine, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        with self._faults(f"running {engine.name}", InferenceError):
+        try:
             return self._forward(engine, inputs)
+        except RuntimeCoreError:
+            raise
+        except Exception as error:
+            raise self._failure(f"running {engine.name} ({engine.at})", error, InferenceError) from error
 
     def _forward(self, engine: _Engine, inputs: Mapping[str, Array]) -> dict[str, Array]:
         torch = self._torch
         with torch.inference_mode():
             if any(part.training for part in engine.parts):
                 engine.module.eval()
-            # torch.tensor copies, so that a model that works in place changes nothing of the caller's
+            engine.at = (
+                "torch.tensor"  # which copies, so that a model that works in place changes nothing of the caller's
+            )
             tensors = [
                 torch.tensor(
                     inputs[name],
@@ -353,38 +387,49 @@ class PytorchFp16Runtime:
                 )
                 for name in _names(engine)
             ]
+            engine.at = "Module.forward"
             produced = _by_name(engine.module(*tensors), engine.outputs)
+            engine.at = "Tensor.copy_"
             return {name: _to_numpy(torch, name, tensor, spec) for name, (tensor, spec) in produced.items()}
 
     @contextmanager
     def _faults(self, doing: str, failure: type[RuntimeCoreError]) -> Iterator[None]:
-        """The one place where what torch or the model raises becomes one of ours (RT-07, PT-06)."""
         try:
             yield
         except RuntimeCoreError:
             raise
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            _let_go(error)
-            if _is_out_of_memory(self._torch, error):
-                self._give_back()
-                raise OutOfMemoryError(
-                    f"no memory on {self._device} while {doing}: {text}", remedy="Release an engine."
-                ) from error
-            if isinstance(error, getattr(self._torch, "AcceleratorError", ())) or "CUDA error" in text:
-                self._lost = f"{self._device} was lost while {doing}: {text}"
-                raise DeviceLostError(self._lost, remedy="Restart the process.") from error
-            raise failure(f"{doing} failed: {text}") from error
+            raise self._failure(doing, error, failure) from error
+
+    def _failure(self, doing: str, error: Exception, failure: type[RuntimeCoreError]) -> RuntimeCoreError:
+        """The one place where what torch or the model raises becomes one of ours (RT-07, PT-06)."""
+        text = f"{type(error).__name__}: {error}"
+        _let_go(error)
+        if _is_out_of_memory(self._torch, error):
+            self._give_back()
+            return OutOfMemoryError(f"no memory on {self._device} while {doing}: {text}", remedy="Release an engine.")
+        if _is_lost(error):
+            self._lost = f"{self._device} was lost while {doing}: {text}"
+            return DeviceLostError(self._lost, remedy="Restart the process.")
+        return failure(f"{doing} failed: {text}")
 
     def _refuse_if_lost(self) -> None:
         if self._lost:
             raise DeviceLostError(f"an earlier call failed for good: {self._lost}", remedy="Restart the process.")
 
-    def _give_back(self) -> None:
-        """Return what torch caches to the device, for the runtimes beside us."""
-        if self._device.type == "cuda" and not self._lost:
-            gc.collect()
+    def _give_back(self) -> str:
+        """Return what torch caches to the device, for the runtimes beside us; what went wrong then, which is not raised."""
+        if self._device.type != "cuda" or self._lost:
+            return ""
+        gc.collect()
+        try:
             self._torch.cuda.empty_cache()
+        except Exception as error:
+            told = f"torch.cuda.empty_cache failed: {type(error).__name__}: {error}"
+            if _is_lost(error):
+                self._lost = f"{self._device} was lost: {told}"
+            return told
+        return ""
 
 
 def _let_go(error: BaseException | None) -> None:
@@ -392,13 +437,6 @@ def _let_go(error: BaseException | None) -> None:
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__
-
-
-def _import_torch() -> Any:
-    try:
-        return import_module("torch")
-    except (ImportError, OSError) as error:
-        raise unavailable(_LABEL, error) from error
 
 
 def _choose_device(torch: Any, wanted: str) -> Any:
@@ -417,10 +455,10 @@ def _choose_device(torch: Any, wanted: str) -> Any:
     return torch.device(wanted)
 
 
-def _read(path: Path, failure: type[RuntimeCoreError]) -> bytes:
+def _read(path: Path, failure: type[RuntimeCoreError], fs: FileSystem) -> bytes:
     """The bytes of a checkpoint. What is no file, is empty, or is a Git LFS pointer, raises ``failure``."""
     try:
-        with open_regular(path, follow=True) as file:
+        with open_regular(path, follow=True, fs=fs) as file:
             data = file.readall()
     except OSError as error:
         raise failure(f"the checkpoint {path} cannot be read: {error.strerror or error}.") from error
@@ -438,6 +476,8 @@ def _read_state(torch: Any, data: bytes, path: Path) -> Mapping[str, Any]:
             warnings.simplefilter("ignore")  # about the pickle protocol; what matters is raised
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
+        if _is_out_of_memory(torch, error) or _is_lost(error):
+            raise
         code = _code_in(str(error))
         if code:
             raise EngineDeserializeError(
@@ -468,11 +508,13 @@ def _code_in(message: str) -> str:
     return f"the Python object {match[1]}" if match else ""
 
 
-def _fill_module(module: Any, state: Mapping[str, Any], misfit: str) -> None:
+def _fill_module(torch: Any, module: Any, state: Mapping[str, Any], misfit: str) -> None:
     own = module.state_dict()
     try:
         module.load_state_dict(state, strict=True)
     except Exception as error:
+        if _is_out_of_memory(torch, error) or _is_lost(error):
+            raise
         reasons = {
             "missing": [name for name in own if name not in state],
             "unexpected": [name for name in state if name not in own],
@@ -586,5 +628,12 @@ def _is_out_of_memory(torch: Any, error: Exception) -> bool:
     return isinstance(error, RuntimeError) and (
         "out of memory" in text
         or "can't allocate memory" in text
+        or "STATUS_ALLOC_FAILED" in text  # cuBLAS and cuDNN
         or ("NVML_SUCCESS" in text and "INTERNAL ASSERT" in text)
     )
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether CUDA says that the process has lost the device: torch has one class for that and for harmless errors."""
+    first_line = str(error).partition("\n")[0]  # torch's advice below it speaks of device-side assertions
+    return isinstance(error, RuntimeError) and _LOST.search(first_line) is not None

@@ -532,7 +532,7 @@ def test_a_wrong_input_is_named_before_the_model_is_entered(house: House, given:
         ({"z": np.zeros(1)}, "'z' came"),
         ({"x": [1.0]}, "is a list, not a numpy array"),
         ([], "inputs are a list"),
-        ({"x": np.zeros((2, 7), np.float32)}, "running tiny failed"),
+        ({"x": np.zeros((2, 7), np.float32)}, r"running tiny \(Module.forward\) failed"),
     ],
 )
 def test_without_declared_inputs_the_names_are_those_of_forward(house: House, given: Any, words: Any) -> None:
@@ -640,7 +640,7 @@ def test_a_failed_call_keeps_no_tensor_alive_through_its_traceback(house: House)
 def test_what_a_model_raises_becomes_an_inference_error_and_costs_one_call(house: House) -> None:
     error = ValueError("odd")
     handle = house.handle(raises(error))
-    with pytest.raises(InferenceError, match="running tiny failed: ValueError: odd") as failed:
+    with pytest.raises(InferenceError, match=r"running tiny \(Module.forward\) failed: ValueError: odd") as failed:
         house.runtime.infer(handle, feed())
     assert failed.value.__cause__ is error
     assert not isinstance(failed.value, DeviceLostError)
