@@ -14,14 +14,13 @@ from typing import Any
 from harness.fakes.bindings import read_manifest
 from harness.fakes.cuda_driver import VERSIONS
 from harness.fakes.device import Call, SimulatedDevice
-from harness.fakes.faults import FaultPlan
+from harness.fakes.faults import FaultPlan, is_sticky
 from harness.fakes.files import FaultyFiles
 from harness.fakes.install import installed
 from harness.fakes.tensorrt_plan import flavour_of
 from harness.fault_files import contents, expect_of_files, file_errors, quiet_log, scratch_folder
 from harness.faults import IN_WORK, Expected, Life, Pair
 from runtime.config import RuntimeConfig
-from runtime.cuda import STICKY
 from runtime.data import BuildConfig, EngineCacheEntry, EngineHandle
 from runtime.errors import (
     DeviceLostError,
@@ -306,7 +305,7 @@ def _expect(pair: Pair, *, is_rtx: bool) -> Expected:
         return expect_of_files(pair)
     error = pair.error.removesuffix(IN_WORK)
     name = "cuStreamSynchronize" if pair.error.endswith(IN_WORK) else _name(api)
-    is_lost = error in STICKY
+    is_lost = is_sticky(error)
     if step == "compile":
         return _expect_of_a_build(pair, error, name, is_rtx=is_rtx)
     if step == "release":
@@ -334,6 +333,6 @@ def _expect_of_a_build(pair: Pair, error: str, name: str, *, is_rtx: bool) -> Ex
         return Expected(log=Kind.BUILD_REMARK, words=("timing cache",), is_usual=False)
     if method in ("create_engine_inspector", "get_engine_information"):
         return Expected(log=Kind.PRECISION_DIFFERS, words=("no layer tells",), is_usual=False)
-    if api in _OPENS and error not in STICKY:
+    if api in _OPENS and not is_sticky(error):
         return Expected(is_usual=False) if is_rtx else Expected(RuntimeNotAvailableError, (name,))
     return Expected(EngineBuildError, (name,))

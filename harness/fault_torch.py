@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.fakes.device import SimulatedDevice
-from harness.fakes.faults import FaultPlan
+from harness.fakes.faults import FaultPlan, is_sticky
 from harness.fakes.files import FaultyFiles
 from harness.fakes.torch import make_torch, recorded
 from harness.fault_files import expect_of_files, file_errors, quiet_log, scratch_folder
@@ -16,7 +16,6 @@ from harness.fault_tensorrt import ASYNCHRONOUS, OF_EARLIER_WORK, Bench, Runtime
 from harness.faults import Expected, Life, Pair
 from runtime.architectures import ArchitectureRegistry
 from runtime.config import RuntimeConfig
-from runtime.cuda import STICKY
 from runtime.data import EngineCacheEntry
 from runtime.errors import (
     DeviceLostError,
@@ -104,7 +103,7 @@ def _expect(pair: Pair) -> Expected:
         return expect_of_files(pair)
     name = api.removeprefix("torch.nn.") if api != "torch.nn.Module()" else "building architecture"
     name = name.replace("torch.Tensor", "Tensor")
-    is_lost = pair.error in STICKY
+    is_lost = is_sticky(pair.error)
     if step == "release":
         return Expected(log=Kind.RELEASE_FAILED, words=(name,), is_lost=is_lost)
     if is_lost:

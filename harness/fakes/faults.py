@@ -6,7 +6,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Fault", "FaultPlan"]
+from runtime.cuda import STICKY
+
+__all__ = ["Fault", "FaultPlan", "is_sticky"]
+
+
+def is_sticky(error: str) -> bool:
+    """Whether the device is lost after it. ``error``: a name of ``CUresult``, or any other word."""
+    return error in STICKY
 
 
 @dataclass(frozen=True)
