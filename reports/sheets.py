@@ -89,16 +89,16 @@ def glance(rows: Sequence[Verdict], models: Anchors, anchors: Anchors) -> Table:
     """Model by lane, each verdict a link to its row. ``models``: model to the anchor of its section."""
     cells: dict[tuple[str, str], list[Markup]] = {}
     for row in rows:
-        if row.case.kind in ("parity", "latency"):
+        if row.case.kind in ("build", "parity", "latency"):
             link = Markup('<a href="#{}">{}</a>').format(anchors[row.case.id], badge(row.outcome)) + _doubt(row)
-            heading = words.lane(row.case) + ("" if row.case.kind == "parity" else ", latency")
+            heading = words.lane(row.case) + ("" if row.case.kind == "parity" else f", {row.case.kind}")
             cells.setdefault((row.case.model, heading), []).append(link)
     columns: dict[str, Callable[[str], Cell]] = {
         "Model": lambda model: Markup('<a href="#{}"><bdi>{}</bdi></a>').format(models[model], words.plain(model))
     }
     for name in dict.fromkeys(heading for _, heading in cells):
         columns[name] = lambda model, name=name: Markup(" ").join(cells.get((model, name), ())) or words.DASH  # type: ignore[misc] # bound default
-    return _table("Parity and latency at a glance. Every verdict leads to its row.", columns, models)
+    return _table("Builds, parity and latency at a glance. Every verdict leads to its row.", columns, models)
 
 
 def lanes(rows: Iterable[Verdict], anchors: Anchors) -> Table:
