@@ -34,6 +34,7 @@ from runtime.errors import (
     OutOfMemoryError,
     RuntimeCoreError,
 )
+from runtime.files import DISK, FileSystem
 from runtime.gate import EngineGate
 from runtime.libraries import unavailable
 from runtime.logs import EventLog, Kind, Level
@@ -83,7 +84,7 @@ class _Engine:
     source: Source
     head: str
     session: Any
-    run: Callable[..., list[Array]]
+    run: Callable[..., list[Array]] | None
     output_names: list[str]
     checker: InputChecker
     is_bound: bool
@@ -110,7 +111,8 @@ class OnnxTrtEpRuntime:
     ``ort_disallow_cpu_fallback``. A handle may be shared between threads.
 
     ``is_fallback``: the operator chose this runtime in place of TensorRT, which the first ``infer`` says once.
-    ``environ``: where ``ORT_TENSORRT_*`` is looked for, to say that it is ignored. ``load``: gives the library.
+    ``environ``: where ``ORT_TENSORRT_*`` is looked for, to say that it is ignored. ``load``: gives the library. ``fs``:
+    through which files are looked at and read; ONNX Runtime opens models by itself.
     Raises ``RuntimeNotAvailableError`` where ONNX Runtime cannot be imported.
     """
 
@@ -125,9 +127,11 @@ class OnnxTrtEpRuntime:
         host: HostTuple | None = None,
         environ: Mapping[str, str] | None = None,
         load: Callable[[], ModuleType] = _load,
+        fs: FileSystem = DISK,
     ) -> None:
         self._ort = load()
-        self._chain = ProviderChain(self._ort, config)
+        self._chain = ProviderChain(self._ort, config, fs)
+        self._fs = fs
         self._config = config
         self._thermal_publisher = thermal_publisher
         self._log = log if log is not None else EventLog()
@@ -159,15 +163,16 @@ class OnnxTrtEpRuntime:
         """Compile nothing: hold the file against ONNX Runtime, and point at it with its hash (OR-01)."""
         path = Path(model_path)
         with reported(self._log, Kind.BUILD_FAILED, backbone=path.stem):
-            check_external_data(path)
-            facts = read_model_facts(path)
+            self._chain.refuse_if_lost()
+            check_external_data(path, fs=self._fs)
+            facts = read_model_facts(path, fs=self._fs)
             dataset = build_config.calibration_dataset
             if dataset is not None and not dataset.exists():
                 raise EngineBuildError(
                     f"the calibration_dataset {dataset} does not exist.", remedy="Name a folder of calibration inputs."
                 )
             self._validate(path, facts)
-            sha256 = model_sha256(path)
+            sha256 = model_sha256(path, fs=self._fs)
             host = self._host_tuple()
             extras = {
                 "model_name": path.stem,
@@ -220,6 +225,7 @@ class OnnxTrtEpRuntime:
             engine, handle.resources = handle.resources, None
         if engine is not None:
             self._handles.remove(handle)
+            engine.session = engine.run = None  # who keeps an error of this engine keeps no session
             self._log.info(Kind.ENGINE_RELEASED, backbone=engine.name, resident_bytes=self.resident_bytes)
 
     def describe(self, handle: EngineHandle) -> EngineDescription:
@@ -227,9 +233,14 @@ class OnnxTrtEpRuntime:
 
         The second session needs the memory of the first one again while this runs.
         """
+        self._chain.refuse_if_lost()
         engine: _Engine = owned(handle, self)
         if engine.description is None:
-            engine.description = self._describe(engine)
+            try:
+                engine.description = self._describe(engine)
+            except RuntimeCoreError as error:
+                let_go(error)
+                raise
         return engine.description
 
     def _validate(self, path: Path, facts: ModelFacts) -> None:
@@ -244,7 +255,10 @@ class OnnxTrtEpRuntime:
         with self._chain.translated(doing, EngineBuildError):
             try:
                 self._open_bare(path, levels.ORT_DISABLE_ALL)  # the fastest
-            except Exception:  # ONNX Runtime 1.23 refuses some half-precision models so, which it runs optimised
+            except Exception as error:
+                if type(self._chain.error(doing, error, EngineBuildError)) is not EngineBuildError:
+                    raise  # for want of memory, or a device
+                # ONNX Runtime 1.23 refuses some half-precision models so, which it runs optimised
                 self._open_bare(path, levels.ORT_ENABLE_ALL)
 
     def _open_bare(self, path: Path, level: Any) -> None:
@@ -267,14 +281,21 @@ class OnnxTrtEpRuntime:
         outputs = tuple(map(_with_rank, source.outputs, warm))
         model = b"" if source.cache is None else source.model  # the plan's bytes are the session's now
         source = replace(source, outputs=outputs, model=model)
-        return _resident(name, source, opened), opened.refusals
+        engine = _resident(name, source, opened)
+        if engine.head == TENSORRT and source.cache is not None:
+            engine.stamp = self._stamp(engine)
+        return engine, opened.refusals
 
     def _model_source(self, entry: EngineCacheEntry) -> Source:
         path, host = entry.engine_path, self._host_tuple()
         try:
-            sha256, files, facts = model_sha256(path), check_external_data(path), read_model_facts(path)
+            sha256, files = model_sha256(path, fs=self._fs), check_external_data(path, fs=self._fs)
+            facts = read_model_facts(path, fs=self._fs)
+            size_bytes = sum(self._fs.look(file.resolve()).st_size for file in (path, *files))
         except EngineBuildError as error:
             raise EngineDeserializeError(error.message, remedy=error.remedy) from error
+        except OSError as error:
+            raise EngineDeserializeError(f"{path.name} cannot be read: {error.strerror or error}.") from error
         if sha256 != entry.sha256:
             raise EngineHashMismatchError(
                 f"{path.name} hashes to {sha256[:16]}…, and its entry says {entry.sha256[:16]}….",
@@ -288,7 +309,7 @@ class OnnxTrtEpRuntime:
             inputs=inputs,
             outputs=facts.outputs,
             profiles=profiles,
-            size_bytes=sum(file.stat().st_size for file in (path, *files)),
+            size_bytes=size_bytes,
             sha256=sha256,
             cache=cache_folder(
                 Path(self._config.ort_trt_cache_dir or ""),  # never None: the configuration fills it in
@@ -302,7 +323,7 @@ class OnnxTrtEpRuntime:
         )
 
     def _engine_source(self, entry: EngineCacheEntry) -> Source:
-        verified = EngineGate(self._host_tuple(), log=self._log).validate(entry)
+        verified = EngineGate(self._host_tuple(), log=self._log, fs=self._fs).validate(entry)
         manifest, file_name = verified.manifest, entry.engine_path.name
         if verified.name.is_rtx:
             raise EngineSchemaMismatchError(
@@ -347,15 +368,14 @@ class OnnxTrtEpRuntime:
             engine.checker.check(inputs)
             if out:
                 check_out(engine.source.outputs, out, inputs)
-            feed = inputs if type(inputs) is dict else dict(inputs)
             try:
-                if out and engine.is_bound and len(out) == len(engine.output_names):
-                    results = _run_into(engine, feed, out)
-                else:
-                    names = engine.output_names
-                    results = dict(zip(names, engine.run(names, feed), strict=True))
+                results = _run(engine, inputs, out)
+            except RuntimeCoreError:
+                raise
             except Exception as error:
-                raise self._chain.error(f"{engine.name}: the run failed", error, InferenceError) from error
+                failure = self._chain.error(f"{engine.name}: the run failed", error, InferenceError)
+                let_go(error)  # who keeps the error keeps no session
+                raise failure from error
             if engine.stamp is not None:
                 self._refuse_rebuild(engine)
             return fill(out, results) if out else results
@@ -372,13 +392,23 @@ class OnnxTrtEpRuntime:
 
     def _refuse_rebuild(self, engine: _Engine) -> None:
         """RT-12. A rebuild takes minutes on a board; its results are right, but the frame is lost anyway."""
-        stamp = _stamp(engine.source.cache)
-        if stamp != engine.stamp:
-            engine.stamp = stamp
+        before, engine.stamp = engine.stamp, self._stamp(engine)
+        if engine.stamp is not None and engine.stamp != before:
             raise InferenceError(
                 f"{engine.name}: ONNX Runtime built an engine inside this call.",
                 remedy="Give an optimization profile that covers the shapes of the flight when compiling.",
             )
+
+    def _stamp(self, engine: _Engine) -> frozenset[tuple[str, int]] | None:
+        """Which engines are in the cache, and when each was written; None, said once, where that cannot be seen."""
+        folder = engine.source.cache
+        assert folder is not None
+        try:
+            return frozenset((name, told.st_mtime_ns) for name, told in self._fs.entries(folder))
+        except OSError as error:
+            reason = f"the engine cache cannot be read, so a build inside a call goes unseen: {error.strerror or error}"
+            self._log.warn(Kind.BUILD_REMARK, backbone=engine.name, remark=reason)
+            return None
 
     def _say_fallback(self) -> None:
         with self._lock:
@@ -423,7 +453,12 @@ class OnnxTrtEpRuntime:
             self._chain.translated(f"{engine.name} cannot be profiled", InferenceError),
             tempfile.TemporaryDirectory(prefix="trigate-profile-") as folder,
         ):
-            session = self._chain.attempt(engine.head, engine.source, profile_prefix=f"{folder}/run")
+            try:
+                session = self._chain.attempt(engine.head, engine.source, profile_prefix=f"{folder}/run")
+            except EngineDeserializeError as error:
+                raise InferenceError(
+                    f"{engine.name} cannot be profiled: a second session was {error.message}"
+                ) from error
             session.run(None, engine.source.warmup_feed())
             return read_placement(Path(session.end_profiling()).read_bytes())
 
@@ -438,18 +473,28 @@ def _resident(name: str, source: Source, opened: Opened) -> _Engine:
         output_names=[spec.name for spec in source.outputs],
         checker=InputChecker(source.inputs, source.profiles),
         is_bound=source.static_output_bytes >= _BIND_FROM_BYTES,
-        stamp=_stamp(source.cache) if opened.head == TENSORRT and source.cache is not None else None,
+        stamp=None,
     )
 
 
-def _run_into(engine: _Engine, feed: dict[str, Array], out: Mapping[str, Array]) -> dict[str, Array]:
+def _run(engine: _Engine, inputs: Mapping[str, Array], out: Mapping[str, Array] | None) -> dict[str, Array]:
+    run, session, names = engine.run, engine.session, engine.output_names
+    if run is None:
+        raise InferenceError(f"{engine.name} was released while this call began.")
+    feed = inputs if type(inputs) is dict else dict(inputs)
+    if out and engine.is_bound and len(out) == len(names):
+        return _run_into(engine, session, feed, out)
+    return dict(zip(names, run(names, feed), strict=True))
+
+
+def _run_into(engine: _Engine, session: Any, feed: dict[str, Array], out: Mapping[str, Array]) -> dict[str, Array]:
     """One run that writes into the caller's arrays, all of which are there, and were checked."""
-    binding = engine.session.io_binding()
+    binding = session.io_binding()
     for name, array in feed.items():
         binding.bind_cpu_input(name, array)
     for name, array in out.items():
         binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-    engine.session.run_with_iobinding(binding)
+    session.run_with_iobinding(binding)
     return {name: out[name] for name in engine.output_names}
 
 
@@ -482,10 +527,3 @@ def _narrowed(
             f"extras['inputs'] names {unknown[0]!r}; {path.name} has {', '.join(spec.name for spec in own) or 'none'}."
         )
     return merged
-
-
-def _stamp(folder: Path | None) -> frozenset[tuple[str, int]]:
-    """Which engines are in the cache, and when each was written."""
-    if folder is None or not folder.is_dir():
-        return frozenset()
-    return frozenset((file.name, file.stat().st_mtime_ns) for file in folder.iterdir())

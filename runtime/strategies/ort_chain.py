@@ -28,6 +28,7 @@ from runtime.errors import (
     OutOfMemoryError,
     RuntimeCoreError,
 )
+from runtime.files import DISK, FileSystem, folder_made
 from runtime.protocol import Array
 from runtime.strategies.common import zeros
 from runtime.strategies.ort_options import cuda_options, parse_version, tensorrt_options
@@ -103,13 +104,15 @@ class Opened:
 
 
 class ProviderChain:
-    """Opens sessions, and turns ONNX Runtime's exceptions into the core's. ``ort`` is the imported library.
+    """Opens sessions, and turns ONNX Runtime's exceptions into the core's. ``ort`` is the imported library; ``fs`` makes the
+    folders of its caches.
 
     ``device`` = ``cpu`` passes over the two GPU heads, with that as their reason; the chain is the same.
     """
 
-    def __init__(self, ort: ModuleType, config: RuntimeConfig) -> None:
+    def __init__(self, ort: ModuleType, config: RuntimeConfig, fs: FileSystem = DISK) -> None:
         self._ort = ort
+        self._fs = fs
         self._version = parse_version(ort.__version__)
         self._config = config
         self._lost = ""
@@ -150,7 +153,7 @@ class ProviderChain:
         if self._config.ort_disallow_cpu_fallback:
             chain.remove(CPU)  # listing it and session.disable_cpu_ep_fallback exclude each other
         providers = [(name, self._provider_options(name, source)) for name in chain]
-        cache = _made(source.cache) if head == TENSORRT and source.cache is not None else nullcontext()
+        cache = _made(source.cache, self._fs) if head == TENSORRT and source.cache is not None else nullcontext()
         with self.translated("refused it", EngineDeserializeError), cache:
             options = self._session_options(source, profile_prefix)
             session = self._ort.InferenceSession(source.model, options, providers=providers, enable_fallback=0)
@@ -237,16 +240,13 @@ class ProviderChain:
 
 
 @contextmanager
-def _made(folder: Path) -> Iterator[None]:
+def _made(folder: Path, fs: FileSystem) -> Iterator[None]:
     """The folder is there in the body; if the body fails, what was not there before is gone again (RT-09)."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        if folder in missing:
-            shutil.rmtree(folder, ignore_errors=True)
-        for path in missing[1:]:
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
-        raise
+    is_new = not folder.exists()
+    with folder_made(folder, fs=fs):
+        try:
+            yield
+        except BaseException:
+            if is_new:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise

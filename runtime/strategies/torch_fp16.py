@@ -239,8 +239,9 @@ class PytorchFp16Runtime:
     def release_engine(self, handle: EngineHandle) -> None:
         if not isinstance(handle, EngineHandle) or handle.owner is not self or handle.released:
             return
-        name = handle.resources.name
-        handle.resources = None
+        engine: _Engine = handle.resources
+        handle.resources, name = None, engine.name
+        engine.module, engine.parts = None, ()  # who keeps an error of this engine keeps no weights
         self._handles.remove(handle)
         if fault := self._give_back():  # it never stops the caller (RT-10)
             self._log.error(Kind.RELEASE_FAILED, backbone=name, message=fault)
