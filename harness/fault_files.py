@@ -132,6 +132,9 @@ class _FilesWorld:
         return bool(step)
 
     def end(self) -> Sequence[str]:
+        return ()
+
+    def left(self) -> Sequence[str]:
         return [path.name for path in self.folder.rglob("*") if path.is_file() and path.name not in self.names]
 
 
@@ -201,13 +204,15 @@ def expect_of_files(pair: Pair) -> Expected:
     if operation == "unlink":  # of what is no longer needed: nobody waits for it
         return Expected(may_stay=True)
     words = file_words(pair)
+    if pair.error == "ENOENT" and operation == "open" and kind == ".onnx":
+        words = ("is not in",)
     is_last = operation == "fsync_folder" and pair.site.number > 1
     if step == "compile" and (kind.startswith(".cache") or is_last):  # of kernels' times: they are measured again
-        return Expected(log=Kind.BUILD_REMARK, words=("timing cache",), is_usual=False)
+        return Expected(log=Kind.BUILD_REMARK, words=("timing cache",), differs=("compile",))
     if step == "write":
         return Expected(os_error_of(pair.error), words, is_done=operation == "fsync_folder")
     if step in ("store", "compile"):
-        return Expected(EngineBuildError, ("is not in",) if (kind, pair.error) == (".onnx", "ENOENT") else words)
+        return Expected(EngineBuildError, words)
     if pair.error == "ENOENT" and kind.startswith(".engine"):
         error = EngineDeserializeError if kind == ".engine" else EngineSidecarMissingError
         return Expected(error, (kind, "is not in|is missing in"))

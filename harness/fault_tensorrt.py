@@ -250,14 +250,16 @@ class RuntimeWorld:
     def is_possible(self, step: str) -> bool:
         return self._handle is not None or step in ("load", "compile", "release")
 
+    def left(self) -> Sequence[str]:
+        return self._allocated()
+
     def end(self) -> Sequence[str]:
-        left = self._allocated()
         self._seen = list(self._device.violations)
         held = weakref.ref(self.runtime)
         del self.runtime
         self._handle = None
         gc.collect()
-        left += [line for line in self._device.leaks() if line.startswith("primary context")]
+        left = [line for line in self._device.leaks() if line.startswith("primary context")]
         return [*left, "the runtime itself"] if held() is not None else left
 
 
@@ -319,6 +321,10 @@ def _expect(pair: Pair, *, is_rtx: bool) -> Expected:
     return Expected(_FAILURES[step], (name,))
 
 
+_READ_BACK = ("create_execution_context", "set_input_shape", "create_engine_inspector", "get_engine_information")
+"""What a build asks of the new engine for its layers."""
+
+
 def _expect_of_a_build(pair: Pair, error: str, name: str, *, is_rtx: bool) -> Expected:
     """A build is apart: what it loses or runs out of, the runtime has still. TensorRT-RTX also builds where no GPU is."""
     api, method = pair.site.api, pair.site.api.rpartition(".")[2]
@@ -330,9 +336,9 @@ def _expect_of_a_build(pair: Pair, error: str, name: str, *, is_rtx: bool) -> Ex
                 return Expected(EngineBuildError, (name,))
             if is_rtx or not pair.forever:
                 return Expected()
-        return Expected(log=Kind.BUILD_REMARK, words=("timing cache",), is_usual=False)
-    if method in ("create_engine_inspector", "get_engine_information"):
-        return Expected(log=Kind.PRECISION_DIFFERS, words=("no layer tells",), is_usual=False)
+        return Expected(log=Kind.BUILD_REMARK, words=("timing cache",), differs=("compile",))
+    if method in _READ_BACK:  # the builder's own list of layers serves
+        return Expected(differs=("compile",))
     if api in _OPENS and not is_sticky(error):
-        return Expected(is_usual=False) if is_rtx else Expected(RuntimeNotAvailableError, (name,))
+        return Expected(differs=("compile",)) if is_rtx else Expected(RuntimeNotAvailableError, (name,))
     return Expected(EngineBuildError, (name,))

@@ -60,8 +60,8 @@ class Expected:
     ``error``: exactly this type, or ``None`` where the step goes on. ``words``: all of them stand in the error's text,
     or, where the step goes on, in what was logged under ``log``: exactly one record of that kind; of ``a|b`` either.
     ``is_lost``: from then on every call raises ``DeviceLostError``. ``may_stay``: each call that failed was to free
-    something, which may stay. ``is_done``: the step fails, but its effect stands, as documented. ``is_usual``: whether what
-    the step gives is the usual; false where another way was taken on purpose.
+    something, which may stay. ``is_done``: the step fails, but its effect stands, as documented. ``differs``: the steps that
+    give something else than without a fault, because another way was taken on purpose.
     """
 
     error: type[BaseException] | None = None
@@ -70,7 +70,7 @@ class Expected:
     is_lost: bool = False
     may_stay: bool = False
     is_done: bool = False
-    is_usual: bool = True
+    differs: tuple[str, ...] = ()
 
 
 class World(Protocol):
@@ -102,8 +102,12 @@ class World(Protocol):
 
     def is_possible(self, step: str) -> bool: ...
 
+    def left(self) -> Sequence[str]:
+        """What is left after the last step that should not be, one line for each thing."""
+        ...
+
     def end(self) -> Sequence[str]:
-        """Let everything go; what is left then that should not be, one line for each thing."""
+        """Let everything go; what does not go."""
         ...
 
     def complaints(self) -> Sequence[str]:
@@ -168,7 +172,7 @@ def record(life: Life) -> Recorded:
             for api in world.calls()[before:]:
                 numbers[api] += 1
                 sites.append(Site(name, api, numbers[api]))
-        left = [*world.end(), *world.complaints()]
+        left = [*world.left(), *world.end(), *world.complaints()]
         if left:
             raise LifeError(f"{life.label}, without any fault, leaves behind: {'; '.join(left)}")
     return Recorded(tuple(sites), results)
@@ -229,6 +233,7 @@ class _Trial:
     expected: Expected
     recorded: Recorded
     seen: list[str] = field(default_factory=list)
+    kept: list[BaseException] = field(default_factory=list)
 
     def live(self) -> None:
         """Step by step; the fault strikes in one of them, and the life goes on as if nothing had been."""
@@ -247,8 +252,10 @@ class _Trial:
             if lost:
                 for name, call in self.world.after_loss.items():
                     self._raises_lost(name, call)
-        left = self.world.end()
-        if not self.seen and len(left) > self._tolerated():
+        left = list(self.world.left())
+        self.kept.clear()
+        left += self.world.end()
+        if len(left) > self._tolerated() and not self.seen:
             self.seen.append(f"left behind at the end: {'; '.join(left)}")
         self.seen += self.world.complaints()
 
@@ -261,8 +268,11 @@ class _Trial:
         except Exception as error:
             self.seen.append(f"{name}{when} fails: {_told(error)}")
             return
-        if result != self.recorded.results[name]:
-            self.seen.append(f"{name}{when} gives another result than without a fault")
+        self._compare(result, name, f"{name}{when}")
+
+    def _compare(self, result: object, name: str, what: str) -> None:
+        if name not in self.expected.differs and result != self.recorded.results[name]:
+            self.seen.append(f"{what} gives another result than without a fault: {_short(result)}")
 
     def _struck(self, name: str) -> None:
         world, expected = self.world, self.expected
@@ -283,13 +293,13 @@ class _Trial:
                 self.seen.append(f"{name} again, with the fault still there: {_told(again)}")
             self._unchanged(before, f"{name} again")
         world.plan.faults.clear()
-        del error
         self._usual(name, ", once the fault is over,")
 
     def _attempt(self, name: str) -> tuple[BaseException | None, object]:
         try:
             return None, self.world.steps[name]()
-        except Exception as error:  # kept, as a consumer may: its traceback must hold nothing
+        except Exception as error:
+            self.kept.append(error)  # as a consumer may: its traceback must hold nothing
             return error, None
 
     def _judge(self, error: BaseException | None, result: object, logged: Sequence[Record]) -> None:
@@ -304,8 +314,7 @@ class _Trial:
         if error is not None:
             self.seen.append(f"expected no error, came {_told(error)}")
             return
-        if expected.is_usual and result != self.recorded.results[self.pair.site.step]:
-            self.seen.append("it gives another result than without a fault")
+        self._compare(result, self.pair.site.step, "it")
         if expected.log is not None:
             told = [record for record in logged if record.kind is expected.log]
             text = " ".join(str(dict(record.fields)) for record in told)

@@ -53,11 +53,11 @@ class FaultyFiles(FileSystem):
         return super().look(path)
 
     def entries(self, folder: Path) -> list[tuple[str, os.stat_result]]:
-        self._check("entries", folder)
+        self._check("entries")
         return super().entries(folder)
 
     def make_folder(self, folder: Path) -> None:
-        self._check("make_folder", folder)
+        self._check("make_folder")
         super().make_folder(folder)
 
     def create(self, path: Path) -> int:
@@ -87,9 +87,10 @@ class FaultyFiles(FileSystem):
         super().unlink(path)
 
     def fsync_folder(self, folder: Path) -> None:
-        self._check("fsync_folder", folder)
+        del folder
+        self._check("fsync_folder")
 
-    def _check(self, operation: str, path: Path) -> bool:
+    def _check(self, operation: str, path: Path = Path()) -> bool:
         """Raise the planned error; True where the call is to do less than it was asked for."""
         name = _TEMPORARY.sub("", path.name)
         kind = _KIND.search(name)

@@ -1,14 +1,16 @@
 """The real ONNX Runtime, whose sessions compute on the CPU and claim the provider that the script names (T0-02).
 
 Calls are written down by the device, and planned faults called, as ``onnxruntime.InferenceSession``,
-``onnxruntime.InferenceSession.run`` and ``...run_with_iobinding``. An error is the name of an exception of ONNX Runtime
-(``EPFail``, ``RuntimeException``) or of Python (``MemoryError``), or a ``CUresult``, which comes as ONNX Runtime tells it.
+``onnxruntime.InferenceSession.run``, ``...run_with_iobinding`` and ``...end_profiling``. An error is the name of an exception
+of ONNX Runtime (``EPFail``, ``RuntimeException``) or of Python (``MemoryError``), or a ``CUresult``, which comes as ONNX Runtime
+tells it.
 """
 
 from __future__ import annotations
 
 import builtins
 import json
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -67,6 +69,8 @@ def _session_class(onnxruntime: Any, device: SimulatedDevice, active: str) -> ty
                 plain.profile_file_prefix = sess_options.profile_file_prefix
             source = _without_context(onnxruntime, device, path_or_bytes) if asked[0] == _TENSORRT else path_or_bytes
             super().__init__(source, plain, providers=[_CPU], enable_fallback=0, **_without_fallback(kwargs))
+            if self._claimed[0] != _CPU:  # what it would hold on the GPU, for as long as it lives
+                weakref.finalize(self, device.free, device.allocate(1, label="a session")).atexit = False
 
         def get_providers(self) -> list[str]:
             return list(self._claimed)
@@ -80,6 +84,7 @@ def _session_class(onnxruntime: Any, device: SimulatedDevice, active: str) -> ty
             super().run_with_iobinding(iobinding, run_options)
 
         def end_profiling(self) -> str:
+            _enter(onnxruntime, device, "onnxruntime.InferenceSession.end_profiling")
             path = Path(super().end_profiling())
             text = path.read_text(encoding="utf-8")
             path.write_text(text.replace(json.dumps(_CPU), json.dumps(self._claimed[0])), encoding="utf-8")
@@ -99,7 +104,7 @@ def _enter(onnxruntime: Any, device: SimulatedDevice, api: str) -> None:
     state = onnxruntime.capi.onnxruntime_pybind11_state
     kind = getattr(state, name, None) or getattr(builtins, name, None)
     if kind is not None:
-        raise kind(f"[ONNXRuntimeError] : injected {name} in {api}")
+        raise kind(f"[ONNXRuntimeError] : injected {name}")
     number, words = cuda_words(name)
     raise state.RuntimeException(
         f"[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : CUDA failure {number}: {words} ; GPU=0 ; expr=injected"
