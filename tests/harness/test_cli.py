@@ -173,7 +173,7 @@ def test_ctrl_c_leaves_a_whole_folder_and_resume_goes_on(trigate: Any, tmp_path:
     (tmp_path / "theirs.py").write_text(SLOW)
     (tmp_path / "slow").touch()
     environ = {**os.environ, "TRIGATE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
-    asked = ["run", str(config), "--runtime", "theirs:Slow", "--runtime", "tensorrt", "--out", "run"]
+    asked = ["run", str(config), "--runtime", "theirs:Slow", "--runtime", "tensorrt", "--tier", "1", "--out", "run"]
     command = [sys.executable, "-m", "harness.cli", *asked]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -311,12 +311,11 @@ def test_custom_operators_and_a_future_opset_are_told(trigate: Any, tmp_path: Pa
     model.graph.node[2].op_type, model.graph.node[2].domain = "Sparkle", "my.company"
     model.opset_import.add(domain="my.company", version=1)
     onnx.save(model, tmp_path / "custom.onnx")
-    done = trigate("run", "--model", "custom.onnx", "--tier", "0", "1", "--out", "run")
+    asked = ("--tier", "0", "1", "--runtime", "onnx_trt_ep")
+    done = trigate("run", "--model", "custom.onnx", *asked, "--out", "run")
     assert done.returncode in (1, 2)
     assert "Sparkle" in done.stderr + done.stdout
-    new = trigate(
-        "run", "--model", tiny.write_onnx(tmp_path / "new.onnx", opset=99), "--tier", "0", "1", "--out", "run2"
-    )
+    new = trigate("run", "--model", tiny.write_onnx(tmp_path / "new.onnx", opset=99), *asked, "--out", "run2")
     assert new.returncode in (1, 2)
     assert "99" in new.stderr + new.stdout
     assert "Traceback" not in done.stderr + new.stderr
