@@ -393,7 +393,7 @@ def _house(*, quiet: bool) -> House:
         environ=os.environ,
         prepare=_prepare,
         say=(lambda words: None) if quiet else (lambda words: print(words, file=sys.stderr)),
-        runtime_suites={"conformance": _conformance},
+        runtime_suites={"conformance": _conformance, "faults": _faults},
     )
 
 
@@ -401,6 +401,12 @@ def _conformance(case: Case, build: Build, config: RuntimeConfig) -> Verdict:
     from tiers.conformance import settle_conformance
 
     return settle_conformance(case, build, config)
+
+
+def _faults(case: Case, build: Build, config: RuntimeConfig) -> Verdict:
+    from tiers.faults import settle_faults
+
+    return settle_faults(case, build, config)
 
 
 def _prepare(request: Request, names: Sequence[str]) -> None:

@@ -198,7 +198,7 @@ def file_lives() -> Iterator[tuple[Life, ...]]:
 def expect_of_files(pair: Pair) -> Expected:
     """What a fault of the disk must lead to, by the step that it strikes."""
     operation, _, kind = pair.site.api.removeprefix("files.").partition(" ")
-    step = pair.site.step.partition(" ")[0]
+    step = pair.site.phase
     if pair.error == SHORT:
         return Expected()
     if operation == "unlink":  # of what is no longer needed: nobody waits for it

@@ -12,7 +12,7 @@ from harness.fakes.faults import FaultPlan, is_sticky
 from harness.fakes.files import FaultyFiles
 from harness.fakes.ort import make_ort
 from harness.fault_files import expect_of_files, file_errors, quiet_log, scratch_folder
-from harness.fault_tensorrt import ASYNCHRONOUS, OF_EARLIER_WORK, Bench, RuntimeWorld, Specimen
+from harness.fault_lives import ASYNCHRONOUS, OF_EARLIER_WORK, Bench, RuntimeWorld, Specimen
 from harness.faults import Expected, Life, Pair
 from runtime.config import RuntimeConfig
 from runtime.data import EngineCacheEntry
@@ -107,7 +107,7 @@ def _errors(api: str) -> Sequence[str]:
 
 
 def _expect(pair: Pair, *, may_fall_back: bool = True) -> Expected:
-    api, step = pair.site.api, pair.site.step.partition(" ")[0]
+    api, step = pair.site.api, pair.site.phase
     if api == "files.entries":  # the call has succeeded; what cannot be seen is only whether it took too long
         return Expected(log=Kind.BUILD_REMARK, words=("the engine cache cannot be read",))
     is_refusal = api == "files.make_folder"

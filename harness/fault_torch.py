@@ -12,7 +12,7 @@ from harness.fakes.faults import FaultPlan, is_sticky
 from harness.fakes.files import FaultyFiles
 from harness.fakes.torch import make_torch, recorded
 from harness.fault_files import expect_of_files, file_errors, quiet_log, scratch_folder
-from harness.fault_tensorrt import ASYNCHRONOUS, OF_EARLIER_WORK, Bench, RuntimeWorld, Specimen
+from harness.fault_lives import ASYNCHRONOUS, OF_EARLIER_WORK, Bench, RuntimeWorld, Specimen
 from harness.faults import Expected, Life, Pair
 from runtime.architectures import ArchitectureRegistry
 from runtime.config import RuntimeConfig
@@ -98,7 +98,7 @@ def _errors(api: str) -> Sequence[str]:
 
 
 def _expect(pair: Pair) -> Expected:
-    api, step = pair.site.api, pair.site.step.partition(" ")[0]
+    api, step = pair.site.api, pair.site.phase
     if api.startswith("files."):
         return expect_of_files(pair)
     name = api.removeprefix("torch.nn.") if api != "torch.nn.Module()" else "building architecture"

@@ -34,6 +34,11 @@ class Site:
     api: str
     number: int
 
+    @property
+    def phase(self) -> str:
+        """The first word of the step: ``infer`` of ``infer 2``."""
+        return self.step.partition(" ")[0]
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -127,22 +132,29 @@ class Life:
 
 @dataclass(frozen=True)
 class FaultReport:
-    """``calls``: of the recorded lives. ``by_api``: pairs that ran, by API. ``failures``: name of each pair that failed,
-    with what was seen.
+    """``sites``: the recorded calls. ``ran``: how many pairs ran of each of them. ``failures``: each pair that failed, with
+    what was seen.
     """
 
-    label: str
-    calls: int = 0
-    by_api: Mapping[str, int] = field(default_factory=dict)
-    failures: tuple[tuple[str, str], ...] = ()
+    sites: tuple[Site, ...] = ()
+    ran: Mapping[Site, int] = field(default_factory=dict)
+    failures: tuple[tuple[Pair, str], ...] = ()
 
     @property
     def pairs_run(self) -> int:
-        return sum(self.by_api.values())
+        return sum(self.ran.values())
+
+    @property
+    def by_api(self) -> dict[str, int]:
+        """Pairs that ran, the most first."""
+        counts: Counter[str] = Counter()
+        for site, count in self.ran.items():
+            counts[site.api] += count
+        return dict(counts.most_common())
 
     def __add__(self, other: FaultReport) -> FaultReport:
-        by_api = Counter(self.by_api) + Counter(other.by_api)
-        return FaultReport(self.label, self.calls + other.calls, dict(by_api), self.failures + other.failures)
+        ran = Counter(self.ran) + Counter(other.ran)
+        return FaultReport(self.sites + other.sites, ran, self.failures + other.failures)
 
 
 class LifeError(Exception):
@@ -188,12 +200,12 @@ def pairs(life: Life, sites: Sequence[Site]) -> Iterator[Pair]:
 
 def run_life(life: Life, *, only: Callable[[Pair], bool] = lambda pair: True, most: int | None = None) -> FaultReport:
     """The matrix of one life. ``only``: which pairs. ``most``: stop after so many that failed."""
-    by_api: Counter[str] = Counter()
+    ran: Counter[Site] = Counter()
     with _thousands_of_worlds():
         recorded = record(life)
-        failures = _failures(life, recorded, only, by_api)
+        failures = _failures(life, recorded, only, ran)
         found = tuple(failures if most is None else islice(failures, most))
-    return FaultReport(life.label, len(recorded.sites), dict(by_api), found)
+    return FaultReport(recorded.sites, dict(ran), found)
 
 
 @contextmanager
@@ -208,13 +220,12 @@ def _thousands_of_worlds() -> Iterator[None]:
 
 
 def _failures(
-    life: Life, recorded: Recorded, only: Callable[[Pair], bool], by_api: Counter[str]
-) -> Iterator[tuple[str, str]]:
+    life: Life, recorded: Recorded, only: Callable[[Pair], bool], ran: Counter[Site]
+) -> Iterator[tuple[Pair, str]]:
     for pair in filter(only, pairs(life, recorded.sites)):
-        by_api[pair.site.api] += 1
-        seen = try_pair(life, pair, recorded)
-        if seen:
-            yield str(pair), "; ".join(seen)
+        ran[pair.site] += 1
+        if seen := try_pair(life, pair, recorded):
+            yield pair, "; ".join(seen)
 
 
 def try_pair(life: Life, pair: Pair, recorded: Recorded) -> list[str]:

@@ -18,11 +18,23 @@ SHORT_NAMES: Mapping[str, str] = {"tensorrt": "tensorrt", "onnx_trt_ep": "ort", 
 
 SIMULATED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "conformance": {"tensorrt": ("10.3.0", "10.13.3.9", "10.16.1.11", "11.4.0.106", "rtx1.7.1.116")},
+    "faults": {
+        "tensorrt": ("10.3.0", "rtx1.7.1.116"),
+        "onnx_trt_ep": ("gpu",),
+        "pytorch_fp16": ("gpu",),
+        "files": ("disk",),
+    },
 }
-"""Which fake libraries a kind of row about runtimes asks for by name, beside the real one, by runtime."""
+"""What a kind of row about runtimes asks the simulated device for by name, by runtime: a fake library, or only a GPU or disk
+under the real one. ``files``: what all runtimes do with them."""
+_ONLY_SIMULATED = ("faults",)
+"""Kinds without rows for real libraries, which do not fail to order."""
+_IN_FP16 = (("faults", "tensorrt"), ("faults", "pytorch_fp16"))
+"""Rows about runtimes in the precision of the flight, for there more is done; the others are in fp32."""
 
 _COVERS: Mapping[str, tuple[str, ...]] = {
     "conformance": ("T0-01", "RT-01", "RT-05", "RT-07", "RT-08", "RT-09", "RT-10"),
+    "faults": ("T0-05", "RT-07", "RT-09", "RT-10"),
     "artifact": ("T0-01", "TR-06", "OR-01"),
     "build": ("T0-01", "T0-06", "TT-01", "TT-03", "TR-03"),
     "semantic": ("T1-01",),
@@ -75,16 +87,19 @@ def plan(ask: Ask) -> tuple[Case, ...]:
 def _about_runtimes(ask: Ask) -> list[Case]:
     """Each runtime itself, by each suite, then on each fake of its library."""
     named = {word.partition("[")[0] for word in ask.require}
+    ours = [runtime for runtime in ask.runtimes if runtime in LABELS]
     rows: list[Case] = []
     for kind in ask.about_runtimes:
-        for runtime in ask.runtimes:
+        for runtime in (*ask.runtimes, *(["files"] if ours else [])):
             of_its_own = f"{kind}-{runtime.replace(':', '.')}"
-            real = Case(of_its_own, 0, kind, kind, runtime, "fp32", "fp32", "", covers=_COVERS[kind])
-            rows.append(replace(real, required=runtime in named, not_run=ask.unavailable.get(runtime, "")))
-            rows += [
-                replace(real, id=f"{of_its_own}-simulated-{version}", simulated=version, not_run=ask.unsimulated)
-                for version in SIMULATED.get(kind, {}).get(runtime, ())
-            ]
+            precision = "fp16" if (kind, runtime) in _IN_FP16 else "fp32"
+            real = Case(of_its_own, 0, kind, kind, runtime, precision, precision, "", covers=_COVERS[kind])
+            if kind not in _ONLY_SIMULATED and runtime != "files":
+                rows.append(replace(real, required=runtime in named, not_run=ask.unavailable.get(runtime, "")))
+            for version in SIMULATED.get(kind, {}).get(runtime, ()):
+                # a fake TensorRT computes with ONNX Runtime; the other two are themselves
+                lacking = ask.unsimulated if runtime == "tensorrt" else ask.unavailable.get(runtime, "")
+                rows.append(replace(real, id=f"{of_its_own}-simulated-{version}", simulated=version, not_run=lacking))
     return rows
 
 

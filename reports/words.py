@@ -51,6 +51,10 @@ ABOUT: Mapping[str, tuple[str, str]] = {
         "The contract",
         "What every runtime promises, ours or a third party's: each clause, what it means when broken, and who keeps it.",
     ),
+    "faults": (
+        "The faults",
+        "Every call of one life fails in turn, with each error that is documented for it, once and for ever.",
+    ),
 }
 """Title and first sentence of the section of each kind of row about runtimes."""
 

@@ -105,6 +105,31 @@ def test_the_simulated_device_is_asked_for_by_name_in_every_flavour_and_its_rows
     assert {case.not_run for case in without if case.simulated} == {"onnxruntime: not installed"}
 
 
+@pytest.mark.covers("T0-05", "RE-04")
+def test_faults_are_planted_on_the_simulated_device_alone_and_in_the_files_of_all_runtimes_once() -> None:
+    about = {"about_runtimes": ("faults",), "tiers": (0,), "runtimes": (*LABELS, "my.module:Mine"), "require": LABELS}
+    rows = [case for case in plan(ask(ONNX, **about)) if case.kind == "faults"]
+    assert [(case.runtime, case.simulated) for case in rows] == [
+        ("tensorrt", "10.3.0"),
+        ("tensorrt", "rtx1.7.1.116"),
+        ("onnx_trt_ep", "gpu"),
+        ("pytorch_fp16", "gpu"),
+        ("files", "disk"),
+    ]
+    assert not any(case.required or case.not_run for case in rows)
+    assert {case.runtime for case in rows if case.precision == "fp16"} == {"tensorrt", "pytorch_fp16"}
+    only_theirs = plan(ask(ONNX, about_runtimes=("faults",), tiers=(0,), runtimes=("my.module:Mine",)))
+    assert not [case for case in only_theirs if case.kind == "faults"]
+    lacking = {"onnx_trt_ep": "onnx_trt_ep: not installed", "tensorrt": "tensorrt: not installed"}
+    without = plan(ask(ONNX, about_runtimes=("faults",), tiers=(0,), unavailable=lacking, unsimulated="no onnxruntime"))
+    assert {case.runtime: case.not_run for case in without if case.kind == "faults"} == {
+        "tensorrt": "no onnxruntime",
+        "onnx_trt_ep": "onnx_trt_ep: not installed",
+        "pytorch_fp16": "",
+        "files": "",
+    }
+
+
 @pytest.mark.covers("T2-02")
 def test_a_board_is_found_by_its_module_and_overridden_by_name() -> None:
     boards = {"nx": BoardConfig("nx", module="p3767-0000"), "agx": BoardConfig("agx", module="p3701-0005")}
