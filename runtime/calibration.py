@@ -11,6 +11,7 @@ import hashlib
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -41,6 +42,9 @@ __all__ = [
 
 _MAX_CACHE_BYTES = 64 << 20
 _LEVELS = 127.0
+_UNREADABLE = (OSError, EOFError, KeyError, MemoryError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+"""What numpy and its readers raise for a damaged file. An archive that is encrypted or packed in an unknown way is a
+``RuntimeError``; a header that claims petabytes is a ``MemoryError``."""
 _SAMPLE = re.compile(r"(\d+)/(.+)")
 
 
@@ -244,6 +248,8 @@ def _read(path: Path, specs: Sequence[TensorSpec], digest: hashlib._Hash) -> Ite
         arrays = _load(file, specs)
         for name in sorted(arrays):
             array = arrays[name]
+            if array.dtype.kind in "mM":  # dates: numpy gives out no bytes of them
+                raise CalibrationCacheError(f"{file.name}: {name!r} is {array.dtype}, which no input is.")
             digest.update(f"{relative}\0{name}\0{array.dtype.str}\0{array.shape}\n".encode())
             digest.update(array.data)
         for sample in _split(file, arrays, specs):
@@ -285,7 +291,7 @@ def _load(file: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
                     f"{file.name} holds one array, and the model has {len(specs)} inputs ({names}); expected .npz files."
                 )
             return {specs[0].name: np.ascontiguousarray(loaded)}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise CalibrationCacheError(
             f"{file.name} in {file.parent} cannot be read as arrays: {error}.", remedy="Write it with numpy.savez."
         ) from error
@@ -300,7 +306,10 @@ def _split(file: Path, arrays: Mapping[str, Array], specs: Sequence[TensorSpec])
             raise CalibrationCacheError(f"{file.name} mixes arrays <number>/<input> with others: {', '.join(arrays)}.")
         samples: dict[int, dict[str, Array]] = {}
         for name, match in numbered.items():
-            samples.setdefault(int(match[1]), {})[match[2]] = arrays[name]
+            sample = samples.setdefault(int(match[1]), {})
+            if match[2] in sample:  # as in 1/x and 01/x
+                raise CalibrationCacheError(f"{file.name} has sample {int(match[1])} of {match[2]!r} twice.")
+            sample[match[2]] = arrays[name]
         return [samples[at] for at in sorted(samples)]
     ranks = {spec.name: len(spec.shape) for spec in specs}
     if arrays and all(name in ranks and array.ndim == ranks[name] + 1 for name, array in arrays.items()):
@@ -324,7 +333,7 @@ def _checked(file: Path, sample: Mapping[str, Array], specs: Sequence[TensorSpec
         fits = array.ndim == len(spec.shape) and all(
             isinstance(want, str) or want == size for want, size in zip(spec.shape, array.shape, strict=True)
         )
-        if not fits or array.dtype != np.dtype(spec.dtype):
+        if not fits or array.dtype.name != spec.dtype or not array.dtype.isnative:
             raise CalibrationCacheError(
                 f"{file.name}: input {spec.name!r} is {array.dtype} {describe_shape(array.shape)}; "
                 f"expected {spec.dtype} {describe_shape(spec.shape)}."

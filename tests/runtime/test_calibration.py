@@ -106,17 +106,61 @@ def spoil(path: Path, **arrays: Any) -> None:
     [
         ({"image": np.zeros((1, 3, 4, 6), np.float32)}, r"01\.npz: input 'image' is float32 1x3x4x6; expected float32 1x3x4x5"),
         ({"image": np.zeros((1, 3, 4, 5))}, r"01\.npz: input 'image' is float64 1x3x4x5; expected float32"),
+        ({"image": np.zeros((1, 3, 4, 5), ">f4")}, r"01\.npz: input 'image' is >f4 1x3x4x5; expected float32"),
         ({"points": np.zeros((1, 8, 2), np.float32)}, r"01\.npz: input 'points' is 1x8x2, and 1x7x2 in the samples before"),
         ({"image": np.full((1, 3, 4, 5), np.nan, np.float32)}, r"01\.npz: input 'image' holds NaN or infinity"),
         ({"extra": np.zeros(1)}, r"01\.npz has 'extra', which is no input; the model takes image, points"),
     ],
-    ids=["shape", "dtype", "mixed", "nan", "extra"],
+    ids=["shape", "dtype", "order", "mixed", "nan", "extra"],
 )  # fmt: skip
 def test_a_sample_that_does_not_fit_is_refused_by_its_file(tmp_path: Path, arrays: Any, says: str) -> None:
     path = folder(tmp_path / "frames")
     spoil(path, **arrays)
     with pytest.raises(CalibrationCacheError, match=says):
         open_dataset(path, SPECS)
+
+
+def test_an_archive_that_is_damaged_anywhere_is_read_or_refused(tmp_path: Path) -> None:
+    good = tmp_path / "good.npz"
+    np.savez_compressed(good, x=np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32))
+    data = good.read_bytes()
+    good.unlink()
+    refusals = set()
+    for at in range(len(data)):
+        for bit in (0, 4):
+            damaged = bytearray(data)
+            damaged[at] ^= 1 << bit
+            (tmp_path / "a.npz").write_bytes(damaged)
+            try:
+                open_dataset(tmp_path, ONE)
+            except CalibrationCacheError as error:
+                refusals.add(type(error.__cause__).__name__)
+    assert {"BadZipFile", "error", "NotImplementedError"} <= refusals  # "error" is zlib's
+
+
+def test_a_header_that_claims_more_than_there_is_memory_is_refused(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000,), }\n"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+    with pytest.raises(CalibrationCacheError, match=r"a\.npy in .* cannot be read as arrays"):
+        open_dataset(tmp_path, ONE)
+
+
+def test_dates_are_no_inputs(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.array(["2026-01-01"], "M8[D]"))
+    with pytest.raises(CalibrationCacheError, match=r"a\.npz: 'x' is datetime64\[D\], which no input is"):
+        open_dataset(tmp_path, ONE)
+
+
+def test_an_input_of_a_type_that_numpy_lacks_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 3), np.float32))
+    with pytest.raises(CalibrationCacheError, match=r"input 'x' is float32 2x3; expected bfloat16 2x3"):
+        open_dataset(tmp_path, [TensorSpec("x", (2, 3), "bfloat16")])
+
+
+def test_two_arrays_of_one_number_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{"1/x": np.zeros((2, 3), np.float32), "01/x": np.ones((2, 3), np.float32)})  # type: ignore[arg-type]
+    with pytest.raises(CalibrationCacheError, match=r"a\.npz has sample 1 of 'x' twice"):
+        open_dataset(tmp_path, ONE)
 
 
 def test_a_missing_input_a_missing_folder_and_an_empty_one_are_told_apart(tmp_path: Path) -> None:
