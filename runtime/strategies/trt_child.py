@@ -240,6 +240,8 @@ class _Build:
                 raise
             except Exception as error:  # Polygraphy's own, and what comes of a None where it expects none
                 raise self._failed(witness, calibrator, error) from error
+        if calibrator is not None and calibrator.failure is not None:
+            raise self._failed(witness, calibrator)  # TensorRT took it for the end of the inputs, and went on
         new_cache = calibrator.written if calibrator is not None else None
         result = self._examined(self._write("plan", plan), expression, network, witness)
         return replace(

@@ -822,6 +822,23 @@ def test_inputs_that_change_between_check_and_build_are_refused(bench: Bench, mo
     assert "changed since they were checked" in told
 
 
+@pytest.mark.covers("TR-08")
+@pytest.mark.parametrize("flavour", ["10.3.0", "11.4.0.106"])
+@pytest.mark.parametrize("spoil", ["changed", "gone"])
+def test_inputs_that_change_while_they_are_used_give_no_engine_and_no_cache(
+    tmp_path: Path, model: Path, frames: Path, flavour: str, spoil: str
+) -> None:
+    def meddle(told: Progress) -> None:
+        if (told.phase, told.step) == ("calibrating", 2) and (frames / "3.npz").exists():
+            (frames / "3.npz").unlink()
+            if spoil == "changed":
+                np.savez(frames / "3.npz", x=np.zeros((2, tiny.WIDTH), np.float32))
+
+    with bench_of(tmp_path / "engines", flavour) as bench:
+        told = refused(bench, model, asked("int8", frames), kind=CalibrationCacheError, on_progress=meddle)
+    assert "changed while they were used" in told or "3.npz in" in told
+
+
 @pytest.mark.covers("TR-08", "RT-03")
 def test_an_empty_calibration_folder_is_refused_before_a_library_is_asked(
     bench: Bench, model: Path, tmp_path: Path
