@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from harness.fakes.device import SimulatedDevice
-from harness.fakes.tensorrt import cuda_words
+from harness.fakes.tensorrt_library import cuda_words
 
 __all__ = ["make_ort"]
 

@@ -12,9 +12,9 @@ import numpy as np
 from harness.fakes.bindings import Face
 from harness.fakes.device import DeviceError
 from harness.fakes.onnx_model import ModelError, OnnxModel, Shape, Tensor, tensor_types, volume
-from harness.fakes.tensorrt import GpuMemory, Library, Voice, called
 from harness.fakes.tensorrt_config import FACES as CONFIG_FACES
 from harness.fakes.tensorrt_config import Config, Profile, new_config
+from harness.fakes.tensorrt_library import GpuMemory, Library, Voice, called
 from harness.fakes.tensorrt_network import Network, make_network
 from harness.fakes.tensorrt_parser import FACES as PARSER_FACES
 from harness.fakes.tensorrt_plan import RTX_CAPABILITIES, Plan, write_plan

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.fakes.bindings import Face
 from harness.fakes.onnx_model import Shape
-from harness.fakes.tensorrt import Library, Voice
+from harness.fakes.tensorrt_library import Library, Voice
 from harness.fakes.tensorrt_properties import enum_setting, object_setting, setting
 
 __all__ = ["FACES", "Config", "Profile", "new_config"]

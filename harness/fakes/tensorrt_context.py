@@ -18,7 +18,7 @@ from harness.fakes.bindings import Face
 from harness.fakes.device import DeviceError
 from harness.fakes.ledger import edges
 from harness.fakes.onnx_model import Array, ModelError, OnnxModel, Shape, Tensor, volume
-from harness.fakes.tensorrt import GpuMemory, Library, Voice
+from harness.fakes.tensorrt_library import GpuMemory, Library, Voice
 from harness.fakes.tensorrt_properties import recorder_setting, setting
 
 __all__ = ["FACES", "Context"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.fakes.bindings import Face
 from harness.fakes.onnx_model import OnnxModel, Tensor, tensor_types
-from harness.fakes.tensorrt import DTYPES, Library, Voice
+from harness.fakes.tensorrt_library import DTYPES, Library, Voice
 from harness.fakes.tensorrt_precision import LAYER_TYPES
 from harness.fakes.tensorrt_properties import recorder_setting, setting
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.fakes.bindings import Face
-from harness.fakes.tensorrt import DTYPES, Voice
+from harness.fakes.tensorrt_library import DTYPES, Voice
 from harness.fakes.tensorrt_network import FACES as NETWORK_FACES
 from harness.fakes.tensorrt_network import Network, tensor_face
 

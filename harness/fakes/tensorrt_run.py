@@ -10,9 +10,9 @@ from typing import Any
 from harness.fakes.bindings import Face
 from harness.fakes.device import DeviceError
 from harness.fakes.onnx_model import OnnxModel, Tensor, open_model
-from harness.fakes.tensorrt import DTYPES, GpuMemory, Library, Voice
 from harness.fakes.tensorrt_context import FACES as CONTEXT_FACES
 from harness.fakes.tensorrt_context import Context
+from harness.fakes.tensorrt_library import DTYPES, GpuMemory, Library, Voice
 from harness.fakes.tensorrt_plan import HEADER_BYTES, RTX_CAPABILITIES, Plan, PlanRefusedError, read_plan
 from harness.fakes.tensorrt_properties import expect, recorder_setting, setting
 

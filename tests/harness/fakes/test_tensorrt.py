@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from harness.fakes.device import SimulatedDevice
-from harness.fakes.tensorrt import DTYPES, make_tensorrt
+from harness.fakes.tensorrt import make_tensorrt
+from harness.fakes.tensorrt_library import DTYPES
 
 pytestmark = pytest.mark.covers("T0-02", "T0-04")
 
