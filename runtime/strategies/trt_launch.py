@@ -16,10 +16,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypeVar
 
 from runtime import errors
 from runtime.errors import EngineBuildError, RuntimeCoreError
@@ -32,6 +32,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _POLL_S = 0.1
 _TAIL_LINES, _TAIL_CHARACTERS = 12, 2000
 _MIB = 1 << 20
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,10 @@ class ChildLaunch:
         if why_ended:
             remedy = "Raise trtexec_timeout_s, or lower workspace_mb." if "longer" in why_ended else ""
             raise EngineBuildError(f"{doing} {why_ended}.{where}", remedy=remedy)
-        if code == 0:
-            text = (job.folder / RESULT).read_text(encoding="utf-8")
-            return replace(BuildResult.from_json(text), peak_bytes=peak_bytes)
-        if code == 1 and (job.folder / FAILURE).is_file():
-            raise _error_of(json.loads((job.folder / FAILURE).read_text(encoding="utf-8")))
+        if code == 0 and (result := _read(job.folder / RESULT, BuildResult.from_json)) is not None:
+            return replace(result, peak_bytes=peak_bytes)
+        if code == 1 and (failure := _read(job.folder / FAILURE, _error_of)) is not None:
+            raise failure
         if code == -signal.SIGKILL:
             raise _killed(doing, where, peak_bytes, memory, _Memory.read(self.root))
         name = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -201,9 +201,12 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
 def _end(process: subprocess.Popen[bytes], seen_bytes: int | None) -> int | None:
     """Kill what is left of the group, and reap the child. Its peak of resident memory in bytes; ``seen_bytes``: as it ran."""
     peak_bytes = seen_bytes
-    if hasattr(os, "killpg") and hasattr(os, "wait4"):
+    if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode is not None:
+        pass  # reaped when it was looked at: a system without waitid (macOS before Python 3.13) has no other look
+    elif hasattr(os, "wait4"):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         # Before its exec the child was a copy of this process, and that counts: only a larger figure is its own.
@@ -224,7 +227,16 @@ def _own_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _error_of(failure: dict[str, Any]) -> RuntimeCoreError:
+def _read(path: Path, parse: Callable[[str], _T]) -> _T | None:
+    """What the child left, or ``None`` where that is not there or not whole: a full disk ends a child so, too."""
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _error_of(text: str) -> RuntimeCoreError:
+    failure = json.loads(text)
     kind = getattr(errors, failure["kind"]) if failure["kind"] in errors.__all__ else EngineBuildError
     error: RuntimeCoreError = kind(failure["message"], remedy=failure["remedy"])
     return error

@@ -89,13 +89,16 @@ def test_an_error_of_the_core_is_the_same_error_here(tmp_path: Path, kind: Any) 
 GRANDCHILD = """
 tell('building', 3, 9)
 grand = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
-(folder.parent / 'pids').write_text(f'{os.getpid()} {grand.pid}')
+(folder.parent / 'pids.new').write_text(f'{os.getpid()} {grand.pid}')
+(folder.parent / 'pids.new').rename(folder.parent / 'pids')
 time.sleep(600)
 """
 
 
 def pids(tmp_path: Path) -> list[int]:
-    return [int(word) for word in (tmp_path / "pids").read_text().split()]
+    found = [int(word) for word in (tmp_path / "pids").read_text().split()]
+    assert len(found) == 2
+    return found
 
 
 def test_a_build_that_takes_too_long_is_ended_with_its_whole_group(tmp_path: Path) -> None:
@@ -169,6 +172,22 @@ def test_a_crash_keeps_the_childs_last_words(tmp_path: Path) -> None:
 def test_a_fault_of_our_own_keeps_its_traceback(tmp_path: Path) -> None:
     with pytest.raises(EngineBuildError, match=r"ended with exit code 1\..*ZeroDivisionError: division by zero"):
         launch(tmp_path, "1 / 0")
+
+
+@pytest.mark.parametrize(("file", "code"), [("result.json", 0), ("failure.json", 1)])
+@pytest.mark.parametrize("text", [None, "", "[1]", "{}", '{"kind": "EngineBuildError"'])
+def test_a_child_that_leaves_no_whole_answer_failed(tmp_path: Path, file: str, code: int, text: str | None) -> None:
+    write = "" if text is None else f"(folder / {file!r}).write_text({text!r}); "
+    with pytest.raises(EngineBuildError, match=f"its process ended with exit code {code}"):
+        launch(tmp_path, f"{write}sys.exit({code})")
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups")
+def test_where_there_is_no_waitid_a_child_ends_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "waitid", raising=False)
+    test_what_a_child_leaves_running_is_ended_too(tmp_path)
+    with pytest.raises(EngineBuildError, match="its process ended with exit code 3"):
+        launch(tmp_path, "sys.exit(3)")
 
 
 def test_a_child_that_never_reads_its_job_is_told_by_what_it_says(tmp_path: Path) -> None:
