@@ -162,7 +162,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
 
 def _unsimulated() -> str:
     """Why the simulated device cannot run here; empty if it can."""
-    missing = [name for name in ("onnxruntime", "polygraphy") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("onnx", "onnxruntime", "polygraphy") if importlib.util.find_spec(name) is None]
     return f"the simulated device needs {' and '.join(missing)} (pip install 'trigate[ort,sim]')" if missing else ""
 
 

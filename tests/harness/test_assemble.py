@@ -1,5 +1,6 @@
 """From what was asked to models: names, paths, plugins and architectures, each refused in one sentence where it is wrong."""
 
+import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.assemble import House, Request, assemble
+from harness.assemble import House, Request, _unsimulated, assemble
 from harness.errors import UsageError
 from harness.run import Job
 from runtime.architectures import ArchitectureRegistry
@@ -53,6 +54,15 @@ def test_a_runtime_that_was_not_built_is_a_row_with_its_reason_and_its_remedy(ho
         "tensorrt: BUILD_TENSORRT_RUNTIME is off"
     }
     assert job.remedies["tensorrt"] == "Set BUILD_TENSORRT_RUNTIME=ON."
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxruntime", "polygraphy"])
+def test_what_the_simulated_device_needs_is_named_where_it_is_missing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None if asked == name else real(asked))
+    assert f"the simulated device needs {name} (" in _unsimulated()
 
 
 def test_a_file_is_a_model_whatever_it_is_called(house: House, tmp_path: Path) -> None:

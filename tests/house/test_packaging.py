@@ -76,6 +76,13 @@ def test_polygraphy_fits_tensorrt_10_3_and_11(extra: str) -> None:
     assert not allowed.contains("0.49.26")  # it asks each layer for what TensorRT 11 has no more
 
 
+@pytest.mark.covers("FA-06", "TT-02")
+@pytest.mark.parametrize("extra", ["trt", "rtx", "jetson", "sim"])
+def test_what_builds_can_cast_a_model(extra: str) -> None:
+    machine = "aarch64" if extra == "jetson" else "x86_64"
+    assert {"onnx", "polygraphy"} <= set(asked_of_pip(EXTRAS[extra], host(machine, "3.12")))
+
+
 @pytest.mark.covers("FA-06")
 def test_the_floors_are_ranges_and_exact_pins_lie_in_the_constraints_alone() -> None:
     floors = asked_of_pip(PROJECT["project"]["dependencies"], host("x86_64", "3.10"))
