@@ -36,7 +36,9 @@ def find_trtexec(given: Path | None = None, search_path: str | None = None) -> P
     if found is None and search_path is not None and (named := shutil.which("trtexec", path=search_path)):
         found = Path(named)
     if found is None or not found.is_file():
-        where = f"{given} is not there" if given else f"it is neither {SYSTEM_PATH} nor on the search path"
+        where = f"{given} is not there" if given else f"it is not at {SYSTEM_PATH}"
+        if not given and search_path is not None:
+            where = f"it is neither {SYSTEM_PATH} nor on the search path"
         raise EngineBuildError(
             f"route trtexec needs the program trtexec, and {where}.",
             remedy="Install TensorRT's samples (libnvinfer-bin on a Jetson), or ask for route polygraphy.",

@@ -96,6 +96,8 @@ def test_a_program_that_is_missing_is_a_clear_error(tmp_path: Path) -> None:
     assert "route polygraphy" in caught.value.remedy
     with pytest.raises(EngineBuildError, match=r"it is neither /usr/src/tensorrt/bin/trtexec nor on the search path"):
         find_trtexec(None, str(tmp_path))
+    with pytest.raises(EngineBuildError, match=r"it is not at /usr/src/tensorrt/bin/trtexec\."):
+        find_trtexec()  # it was not looked for anywhere else
 
 
 def script(folder: Path, body: str) -> str:
