@@ -314,6 +314,7 @@ class TensorrtRuntime:
     def _guarded(
         self, engine: Engine, call: Callable[..., Any], *arguments: Any, doing: str, failure: type[RuntimeCoreError]
     ) -> Any:
+        engine.witness.listen()
         try:
             return call(*arguments)
         except Exception as error:

@@ -225,7 +225,7 @@ def make_recorder(trt: ModuleType) -> Any:
 
 
 class Witness:
-    """What TensorRT said of one runtime and all that it made, since it was last asked."""
+    """What TensorRT said of one runtime and all that it made, since ``listen`` or the last ``take``."""
 
     def __init__(self, trt: ModuleType) -> None:
         self.logger = make_logger(trt)
@@ -233,9 +233,13 @@ class Witness:
         self._logged = self.logger.lines.mark()
         self._recorded = 0
 
+    def listen(self) -> None:
+        """From here on; what was said before is of another operation, or in the logger's case of another engine."""
+        self._recorded, self._logged = self.recorder.lines.mark(), self.logger.lines.mark()
+
     @property
     def has_heard(self) -> bool:
-        """Whether an error was recorded since ``take``: all that a call without an answer leaves behind when it fails."""
+        """Whether an error was recorded since ``listen``: all that a call without an answer leaves when it fails."""
         return bool(self.recorder.lines.mark() != self._recorded)
 
     def take(self) -> tuple[list[tuple[str, str]], list[str]]:
@@ -246,7 +250,7 @@ class Witness:
         """
         recorded = self.recorder.lines.since(self._recorded)
         logged = self.logger.lines.since(self._logged)
-        self._recorded, self._logged = self.recorder.lines.mark(), self.logger.lines.mark()
+        self.listen()
         return [("ERROR", text) for _, text in recorded] or logged, [code for code, _ in recorded]
 
 

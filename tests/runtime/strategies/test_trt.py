@@ -41,7 +41,7 @@ from runtime.platform import HostTuple, nvml_compute_capability
 from runtime.protocol import Describes, InferenceRuntime
 from runtime.strategies.trt import TensorrtRuntime
 from runtime.strategies.trt_lane import BANK_BYTES
-from runtime.strategies.trt_library import load_library
+from runtime.strategies.trt_library import load_library, make_logger
 from tests.runtime.strategies.trt_bench import (
     FLAVOURS,
     FLOAT,
@@ -792,6 +792,18 @@ def test_an_engine_is_not_blamed_with_what_tensorrt_said_of_another(each: Bench)
         assert other not in str(failed.value)
     runtime.release_engine(first)
     runtime.release_engine(second)
+
+
+@pytest.mark.covers("RT-07")
+def test_what_was_logged_before_a_call_is_no_cause_of_its_failure(each: Bench) -> None:
+    runtime, trt = each.runtime(), each.fakes.tensorrt
+    handle = runtime.deserialize_engine(each.entry())
+    make_logger(trt).log(trt.ILogger.Severity.ERROR, "of another engine: out of memory (cudaError 2)")
+    each.device.faults.add(Fault("cuMemcpyHtoDAsync", "CUDA_ERROR_INVALID_VALUE"))
+    with pytest.raises(InferenceError, match="cuMemcpyHtoDAsync failed: CUDA_ERROR_INVALID_VALUE") as failed:
+        runtime.infer(handle, {"x": X})
+    assert "another engine" not in str(failed.value)
+    runtime.release_engine(handle)
 
 
 @pytest.mark.covers("RT-09", "TT-07")
