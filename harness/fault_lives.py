@@ -48,7 +48,8 @@ class Specimen:
 class Bench:
     """What a runtime stands on: a device, a way to the disk, the folder of all its files, and what it logged.
 
-    ``renew``: puts a new device in the place of the old one, under the same plan.
+    ``renew``: puts a new device in the place of the old one, under the same plan. ``held``: what the library holds beside the
+    device.
     """
 
     renew: Callable[[], SimulatedDevice]
@@ -56,6 +57,7 @@ class Bench:
     fs: FaultyFiles
     folder: Path
     logged: list[Record]
+    held: Callable[[], Sequence[str]] = lambda: ()
 
 
 class RuntimeWorld:
@@ -77,7 +79,6 @@ class RuntimeWorld:
         self._specimen = specimen
         self._entry = entry
         self._handle: EngineHandle | None = None
-        self._seen: list[str] | None = None
         self.steps: Mapping[str, Callable[[], object]] = {"compile": self._compile}
         self.after_loss: Mapping[str, Callable[[], object]] = {}
         if entry is not None:
@@ -142,11 +143,12 @@ class RuntimeWorld:
 
     def _allocated(self) -> list[str]:
         """The primary context belongs to the runtime, which may keep it; work that waits in a stream is no leak."""
-        leaks = self._device.leaks()
+        leaks = [*self._device.leaks(), *self._bench.held()]
         return [line.partition(",")[0] for line in leaks if not line.startswith("primary context")]
 
     def complaints(self) -> Sequence[str]:
-        seen = self._device.violations if self._seen is None else self._seen
+        # what a context takes with it is told by left()
+        seen = [line for line in self._device.violations if not line.startswith("a context ended")]
         return [*seen, *(f"{name} is still open" for name in self._fs.opened.values())]
 
     def is_possible(self, step: str) -> bool:
@@ -156,7 +158,6 @@ class RuntimeWorld:
         return self._allocated()
 
     def end(self) -> Sequence[str]:
-        self._seen = list(self._device.violations)
         held = weakref.ref(self.runtime)
         del self.runtime
         self._handle = None

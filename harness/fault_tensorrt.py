@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from harness.fakes.device import SimulatedDevice
 from harness.fakes.faults import FaultPlan, is_sticky
 from harness.fakes.files import FaultyFiles
 from harness.fakes.install import installed
+from harness.fakes.tensorrt import live_runtimes
 from harness.fakes.tensorrt_plan import flavour_of
 from harness.fault_files import expect_of_files, file_errors, quiet_log, scratch_folder
 from harness.fault_lives import ASYNCHRONOUS, OF_EARLIER_WORK, Bench, RuntimeWorld, Specimen
@@ -50,19 +52,28 @@ _FREES = ("cuMemFree", "cuMemFreeHost", "cuStreamDestroy", "cuEventDestroy", "cu
 
 
 @contextmanager
-def tensorrt_lives(specimen: Specimen, version: str, host: HostTuple) -> Iterator[tuple[Life, ...]]:
-    """Both lives on the fake TensorRT of ``version``, which stands on ``host``."""
+def tensorrt_lives(specimen: Specimen, version: str, host: HostTuple, *, large: Specimen) -> Iterator[tuple[Life, ...]]:
+    """Three lives on the fake TensorRT of ``version``, which stands on ``host``: a build, a flight, and a flight with inputs so
+    ``large`` that they are copied in pieces, of which only the calls that this adds are made to fail.
+    """
     major = 12 if version == "10.3.0" else 13
     socket: Any = Socket()
-    house = _House(specimen, host, socket, driver_version=12060 if major == 12 else 13000)
+    house = _House(specimen, host, socket, version, driver_version=12060 if major == 12 else 13000)
     errors = partial(_errors, major=major, flavour=version)
     expect = partial(_expect, is_rtx=version.startswith("rtx"))
-    with installed(socket, tensorrt=version, cuda_major=major), scratch_folder() as name:
-        with house.flight(Path(name), None) as world:
-            entry = world.runtime.compile_engine(specimen.model, specimen.build)
+    lofty = replace(house, specimen=large)
+    with installed(socket, tensorrt=version, cuda_major=major), scratch_folder() as one, scratch_folder() as other:
+        flight = partial(house.flight, Path(one), house.compiled(Path(one)))
+        large_flight = partial(lofty.flight, Path(other), lofty.compiled(Path(other)))
         yield (
             Life(f"tensorrt {version}, build", house.build, errors, expect),
-            Life(f"tensorrt {version}, flight", partial(house.flight, Path(name), entry), errors, expect),
+            Life(f"tensorrt {version}, flight", flight, errors, expect),
+            Life(
+                f"tensorrt {version}, flight with large inputs",
+                large_flight,
+                lambda api: errors(api) if api.startswith("cuEvent") else (),
+                expect,
+            ),
         )
 
 
@@ -83,7 +94,13 @@ class _House:
     specimen: Specimen
     host: HostTuple
     socket: Socket
+    version: str
     driver_version: int
+
+    def compiled(self, folder: Path) -> EngineCacheEntry:
+        """The engine that flights are made with."""
+        with self.flight(folder, None) as world:
+            return world.runtime.compile_engine(self.specimen.model, self.specimen.build)
 
     @contextmanager
     def build(self) -> Iterator[RuntimeWorld]:
@@ -107,7 +124,8 @@ class _House:
             return socket.device
 
         fs = FaultyFiles(lambda api: socket.device.enter(api, needs_device=False))
-        bench = Bench(renew, plan, fs, folder, [])
+        library = sys.modules["tensorrt_rtx" if self.version.startswith("rtx") else "tensorrt"]
+        bench = Bench(renew, plan, fs, folder, [], partial(live_runtimes, library))
         config = RuntimeConfig(runtime="tensorrt", engine_cache_dir=folder / "engines")
         yield RuntimeWorld(
             TensorrtRuntime(config, log=quiet_log(bench.logged), host=self.host, launch=in_process, fs=bench.fs),

@@ -20,7 +20,21 @@ from harness.fakes.faults import Fault, FaultPlan
 from runtime.errors import DeviceLostError
 from runtime.logs import Kind, Record
 
-__all__ = ["Expected", "FaultReport", "Life", "Pair", "Site", "World", "pairs", "record", "run_life", "try_pair"]
+__all__ = [
+    "Expected",
+    "FaultReport",
+    "Life",
+    "LifeError",
+    "Pair",
+    "Recorded",
+    "Site",
+    "World",
+    "many_worlds",
+    "pairs",
+    "record",
+    "run_life",
+    "try_pair",
+]
 
 IN_WORK = " in its work"
 """Behind an error's name: the call itself succeeds, and what it enqueued fails when it runs."""
@@ -201,7 +215,7 @@ def pairs(life: Life, sites: Sequence[Site]) -> Iterator[Pair]:
 def run_life(life: Life, *, only: Callable[[Pair], bool] = lambda pair: True, most: int | None = None) -> FaultReport:
     """The matrix of one life. ``only``: which pairs. ``most``: stop after so many that failed."""
     ran: Counter[Site] = Counter()
-    with _thousands_of_worlds():
+    with many_worlds():
         recorded = record(life)
         failures = _failures(life, recorded, only, ran)
         found = tuple(failures if most is None else islice(failures, most))
@@ -209,8 +223,10 @@ def run_life(life: Life, *, only: Callable[[Pair], bool] = lambda pair: True, mo
 
 
 @contextmanager
-def _thousands_of_worlds() -> Iterator[None]:
-    """Each world is collected when it ends, so that nothing of it reaches into the next; what is old is left out of that."""
+def many_worlds() -> Iterator[None]:
+    """Around worlds, each of which is collected when it ends, so that nothing of it reaches into the next; what was there
+    before is left out of that, or it would take most of the time.
+    """
     gc.collect()
     gc.freeze()
     try:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+
+import numpy as np
 
 from fixtures import conformance
 from harness.fault_files import file_lives
@@ -50,7 +53,7 @@ def settle_faults(case: Case, build: Build, config: RuntimeConfig) -> Verdict:
         witness=False,
         notes=(f"pairs by call: {told}",),
     )
-    phases = dict.fromkeys(site.phase for site in report.sites)
+    phases = dict.fromkeys(site.phase for site in report.ran)
     return Verdict(Summary(measurement), *_judged(report), tuple(_check(report, phase) for phase in phases))
 
 
@@ -82,7 +85,7 @@ def _lives_of_runtime(runtime: str, simulated: str, specimen: Specimen) -> Itera
         from harness.fault_tensorrt import tensorrt_lives
         from tiers.simulated import HOSTS
 
-        with tensorrt_lives(specimen, simulated, HOSTS[simulated]) as lives:
+        with tensorrt_lives(specimen, simulated, HOSTS[simulated], large=_large(specimen)) as lives:
             yield lives
     elif runtime == "onnx_trt_ep":
         from harness.fault_ort import ort_lives
@@ -98,8 +101,19 @@ def _lives_of_runtime(runtime: str, simulated: str, specimen: Specimen) -> Itera
             yield lives
 
 
+def _large(specimen: Specimen) -> Specimen:
+    """The same model with more rows than two of the banks hold through which inputs pass."""
+    rows = 80_000
+    profiles = [replace(profile, max=(rows, *profile.max[1:])) for profile in specimen.build.optimization_profiles]
+    feeds = [
+        {name: np.resize(array, (rows - at, *array.shape[1:])) for name, array in specimen.feeds[0].items()}
+        for at in (0, 0, 1)
+    ]
+    return replace(specimen, build=replace(specimen.build, optimization_profiles=tuple(profiles)), feeds=feeds)
+
+
 def _judged(report: FaultReport) -> tuple[Outcome, str]:
-    pairs, calls = f"{report.pairs_run:,} pairs", len(report.sites)
+    pairs, calls = f"{report.pairs_run:,} pairs", len(report.ran)
     if report.failures:
         pair, seen = report.failures[0]
         return Outcome.FAIL, f"{len(report.failures):,} of {pairs} fail; {pair}: {seen}"
@@ -109,7 +123,7 @@ def _judged(report: FaultReport) -> tuple[Outcome, str]:
 
 def _check(report: FaultReport, phase: str) -> Check:
     """One part of a life. The worst of it first, by name."""
-    calls = sum(site.phase == phase for site in report.sites)
+    calls = sum(site.phase == phase for site in report.ran)
     ran = sum(count for site, count in report.ran.items() if site.phase == phase)
     failed = [f"{pair}: {seen}" for pair, seen in report.failures if pair.site.phase == phase]
     means = _MEANS[phase]

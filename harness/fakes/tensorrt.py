@@ -26,13 +26,19 @@ from harness.fakes.device import SimulatedDevice
 from harness.fakes.tensorrt_library import Library, tell
 from harness.fakes.tensorrt_plan import flavour_of
 
-__all__ = ["make_tensorrt"]
+__all__ = ["live_runtimes", "make_tensorrt"]
 
 _SEVERITIES = {"INTERNAL_ERROR": 0, "ERROR": 1, "WARNING": 2, "INFO": 3, "VERBOSE": 4}
 _MANAGED = (
     *("ILogger", "ICudaEngine", "IExecutionContext", "Runtime", "IHostMemory"),
     *("Builder", "INetworkDefinition", "OnnxParser", "IBuilderConfig"),
 )
+
+
+def live_runtimes(module: ModuleType) -> list[str]:
+    """A line for each ``Runtime`` of a module that nobody has let go."""
+    library: Library = module.ILogger._library
+    return [f"a {type(root).__name__} of TensorRT" for root in library._roots if isinstance(root, module.Runtime)]
 
 
 def make_tensorrt(device: SimulatedDevice, version: str) -> ModuleType:
