@@ -49,7 +49,7 @@ from runtime.strategies.trt_trtexec import find_trtexec
 
 __all__ = ["Provisioned", "build_engine", "check_profiles", "io_bytes", "provision"]
 
-_RECIPE = "1"
+_RECIPE = "2"
 """Of how a model becomes an engine here: raised when the same request would give another engine."""
 
 
@@ -445,7 +445,7 @@ def _manifest(order: _Order, result: BuildResult, made: _Made, trusted: bytes | 
         profiles=order.build.optimization_profiles,
         inputs=result.inputs,
         outputs=result.outputs,
-        opt_buffer_bytes=None if buffers is None else 2 * buffers,  # on the device, and page-locked beside it
+        opt_buffer_bytes=buffers,
         device_memory_bytes=result.device_memory_bytes,
         weights_bytes=result.weights_bytes,
         builder_options=options,

@@ -228,8 +228,16 @@ class _Build:
             nonlocal timing
             config = self._polygraphy_config(expression, calibrator)(builder, network)
             timing = self._configure(config)
-            if calibrator is not None and self.job.profiles:
-                config.set_calibration_profile(self._calibration_profile(builder, dataset))
+            # refused, TensorRT would calibrate at another shape than that of the buffers it is handed
+            if (
+                calibrator is not None
+                and self.job.profiles
+                and not config.set_calibration_profile(self._calibration_profile(builder, dataset))
+            ):
+                raise EngineBuildError(
+                    f"TensorRT takes no calibration profile of the shapes of {self.job.model.name}'s calibration inputs.",
+                    remedy="Give calibration inputs of shapes that the profiles allow.",
+                )
             return config
 
         with _polygraphy(self.library) as polygraphy:

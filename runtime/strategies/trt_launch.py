@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from runtime import errors
 from runtime.errors import EngineBuildError, RuntimeCoreError
@@ -27,6 +27,8 @@ from runtime.strategies.trt_job import BuildJob, BuildResult, IsCancelled, OnPro
 
 __all__ = ["ChildLaunch", "in_process"]
 
+_REAP_S = 10.0
+"""How long a killed child is waited for."""
 _MODULE = "runtime.strategies.trt_child"
 _ROOT = Path(__file__).resolve().parents[2]
 _POLL_S = 0.1
@@ -204,21 +206,38 @@ def _end(process: subprocess.Popen[bytes], seen_bytes: int | None) -> int | None
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-    if process.returncode is not None:
-        pass  # reaped when it was looked at: a system without waitid (macOS before Python 3.13) has no other look
-    elif hasattr(os, "wait4"):
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        # Before its exec the child was a copy of this process, and that counts: only a larger figure is its own.
-        if usage.ru_maxrss > _own_peak():
-            peak_bytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    else:
-        process.kill()
-        process.wait()
-    with contextlib.suppress(OSError):  # what it no longer read is flushed into nothing
-        assert process.stdin is not None
-        process.stdin.close()
+    try:
+        if process.returncode is not None:
+            pass  # reaped when it was looked at: a system without waitid (macOS before Python 3.13) has no other look
+        elif hasattr(os, "wait4"):
+            status, usage = _reaped(process)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            # Before its exec the child was a copy of this process, and that counts: only a larger figure is its own.
+            if usage.ru_maxrss > _own_peak():
+                peak_bytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        else:
+            process.kill()
+            process.wait()
+    finally:
+        with contextlib.suppress(OSError):  # what it no longer read is flushed into nothing
+            assert process.stdin is not None
+            process.stdin.close()
     return peak_bytes
+
+
+def _reaped(process: subprocess.Popen[bytes]) -> tuple[int, Any]:
+    """The status and the resources of a killed child. One that is stuck in a driver's call cannot be waited for."""
+    give_up = time.monotonic() + _REAP_S
+    while time.monotonic() < give_up:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            return status, usage
+        time.sleep(0.01)
+    threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
+    raise EngineBuildError(
+        f"the build was killed, and its process {process.pid} does not end: it is stuck in a call of the driver.",
+        remedy="Restart the machine, and look at the kernel's log for the GPU.",
+    )
 
 
 def _own_peak() -> int:

@@ -47,7 +47,7 @@ class Capabilities:
     ``has_strong_typing``: types may come from the model alone. ``can_build_for_named_gpu``: builds with no GPU, for a
     compute capability that is named. ``has_engine_validity``: says why an engine does not fit, before loading it.
     ``has_engine_statistics``: tells the bytes of the weights. ``has_timing_cache``: one that is of use. ``has_progress``:
-    reports and cancels a build. ``has_same_capability``: engines for any GPU of one SM.
+    reports and cancels a build.
     """
 
     product: Literal["tensorrt", "tensorrt_rtx"]
@@ -60,7 +60,6 @@ class Capabilities:
     has_engine_statistics: bool
     has_timing_cache: bool
     has_progress: bool
-    has_same_capability: bool
 
     @property
     def trt(self) -> str:
@@ -113,7 +112,6 @@ def read_capabilities(trt: ModuleType) -> Capabilities:
         # TensorRT-RTX has one that does nothing, except to ask for a GPU
         has_timing_cache=hasattr(config, "create_timing_cache") and not can_build_for_named_gpu,
         has_progress=hasattr(trt, "IProgressMonitor"),
-        has_same_capability=hasattr(trt.HardwareCompatibilityLevel, "SAME_COMPUTE_CAPABILITY"),
     )
 
 

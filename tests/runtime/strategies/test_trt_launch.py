@@ -228,3 +228,13 @@ def test_a_child_whose_parent_dies_takes_its_files_and_its_group_with_it(tmp_pat
     process.wait(timeout=30)
     assert all(wait_until_gone(pid) for pid in pids(tmp_path))
     assert not asked.folder.exists()
+
+
+def test_a_killed_child_that_the_kernel_does_not_let_go_is_told_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is stuck in a call of the driver: signalled, and never there to be reaped."""
+    monkeypatch.setattr("runtime.strategies.trt_launch._REAP_S", 0.05)
+    monkeypatch.setattr(os, "wait4", lambda pid, options: (0, 0, None))
+    with pytest.raises(EngineBuildError, match="does not end: it is stuck in a call of the driver"):
+        child(tmp_path, "time.sleep(60)")(job(tmp_path), timeout_s=0.2, on_progress=ignore_progress, is_cancelled=never)

@@ -36,17 +36,17 @@ def library(request: pytest.FixtureRequest) -> Iterator[Library]:
     ("flavour", "version", "able"),
     [
         ("10.3.0", "10.3.0", "precision_flags calibrators timing_cache progress"),
-        ("10.13.3.9", "10.13.3.9", "precision_flags calibrators strong_typing timing_cache progress same_capability"),
+        ("10.13.3.9", "10.13.3.9", "precision_flags calibrators strong_typing timing_cache progress"),
         (
             "10.16.1.11",
             "10.16.1.11",
-            "precision_flags calibrators strong_typing engine_statistics timing_cache progress same_capability",
+            "precision_flags calibrators strong_typing engine_statistics timing_cache progress",
         ),
-        ("11.4.0.106", "11.4.0.106", "strong_typing engine_statistics timing_cache progress same_capability"),
+        ("11.4.0.106", "11.4.0.106", "strong_typing engine_statistics timing_cache progress"),
         (
             "rtx1.7.1.116",
             "rtx1.7.1.116",
-            "strong_typing can_build_for_named_gpu engine_validity engine_statistics progress same_capability",
+            "strong_typing can_build_for_named_gpu engine_validity engine_statistics progress",
         ),
     ],
 )

@@ -160,7 +160,7 @@ def test_free_sizes_are_built_through_their_profile(tmp_path: Path) -> None:
     manifest = EngineGate(for_sm("89")).validate(entry).manifest
     assert manifest.inputs[0].shape == ("batch", 3, 8, 8)
     assert manifest.outputs[0].shape == ("batch", 4, 8, 8)
-    assert manifest.opt_buffer_bytes == 2 * 4 * 4 * (3 + 4) * 64
+    assert manifest.opt_buffer_bytes == 4 * 4 * (3 + 4) * 64
 
 
 @pytest.mark.covers("TT-01")
