@@ -126,7 +126,8 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         runtimes=runtimes,
         models=tuple(models),
         size=pack.size,
-        require=(*require, *(f"model[{model.name}]" for model in models if request.models)),
+        # a model that is named must be shown by a parity row, where the tier that has them is asked for
+        require=(*require, *(f"model[{model.name}]" for model in models if request.models and 1 in request.tiers)),
         board=board,
         unavailable={label: state.reason for label, state in found.items() if not state.can_try},
         about_runtimes=tuple(house.runtime_suites),
@@ -238,7 +239,7 @@ def _builder(
             raise
         except Hangs as error:
             raise UsageError(f"--runtime {runtime} cannot be made: {error}. {_A_RUNTIME}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # whoever ends the process would end it in green
             told = f"{type(error).__name__}: {error}"
             raise UsageError(f"--runtime {runtime} cannot be made: {told}. {_A_RUNTIME}") from error
         if not isinstance(made, InferenceRuntime):
@@ -382,7 +383,7 @@ def _import_plugin(path: Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UsageError(f"the plugin {path} cannot be imported: {type(error).__name__}: {error}.") from error
 

@@ -106,7 +106,7 @@ def resolve_hook(hook: str, folders: Iterable[Path]) -> Callable[..., Any]:
             sys.path.insert(0, folder)
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # whoever ends the process would end it in green
         raise UsageError(f"{hook} cannot be loaded: {type(error).__name__}: {error}.") from error
     if not callable(found):
         raise UsageError(f"{hook} is a {type(found).__name__}; expected a function or class.")

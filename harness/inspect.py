@@ -44,6 +44,7 @@ class Findings:
     refusals: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     rows: tuple[tuple[str, ...], ...] = field(default=())
+    where: str = "here"
 
     @property
     def passes(self) -> bool:
@@ -67,7 +68,7 @@ class Findings:
         if len(self.rows) > _ROWS_SHOWN + 1:
             lines.append(f"    … {len(self.rows) - _ROWS_SHOWN - 1} more; --json has all.")
         lines += [f"  note: {note}" for note in self.notes]
-        lines += [f"  REFUSED: {reason}" for reason in self.refusals] or ["  would pass here"]
+        lines += [f"  REFUSED: {reason}" for reason in self.refusals] or [f"  would pass {self.where}"]
         return "\n".join(lines)
 
 
@@ -96,7 +97,12 @@ def inspect(path: Path, host: HostTuple | None = None, *, elsewhere: bool = Fals
             f"{path} is none of the files that trigate knows ({', '.join(readers)}, a pack, a run folder)."
         )
     host = host or detect_host()
-    return reader(path, _named_host(path, host) if elsewhere else host)
+    try:
+        if elsewhere:
+            return replace(reader(path, _named_host(path, host)), where="on the host that it says it is for")
+        return reader(path, host)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def listing(found: Sequence[Findings]) -> str:

@@ -100,3 +100,9 @@ def test_a_hook_yields_feeds_and_its_failures_are_told(tmp_path: Path) -> None:
             call_hook(f"hooks_of_a_test:{hook}", [tmp_path])
     with pytest.raises(UsageError, match="cannot be loaded: ModuleNotFoundError"):
         resolve_hook("no_such_module_at_all:f", [tmp_path])
+
+
+def test_a_module_that_ends_the_process_does_not_end_it_in_green(tmp_path: Path) -> None:
+    (tmp_path / "quits_at_import.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(UsageError, match="quits_at_import:frames cannot be loaded: SystemExit: 0"):
+        resolve_hook("quits_at_import:frames", [tmp_path])

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -323,3 +324,21 @@ def test_a_timing_cache_says_whether_a_build_would_use_it(tmp_path: Path) -> Non
     assert (inspect(path, HOST).kind, inspect(path, HOST).passes) == ("timing cache", True)
     path.write_bytes(b"Timings")
     assert "is not the file" in only(inspect(path, HOST))
+
+
+def test_a_file_that_may_not_be_read_is_told_and_is_no_internal_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(path: Path, host: HostTuple) -> Findings:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "m.engine").touch()
+    monkeypatch.setattr("harness.inspect._engine", forbidden)  # root may read everything
+    with pytest.raises(UsageError, match=r"m\.engine cannot be read: Permission denied\."):
+        inspect(tmp_path / "m.engine")
+
+
+def test_elsewhere_is_not_called_here(tmp_path: Path) -> None:
+    found = Findings("engine", tmp_path / "m.engine", {})
+    assert found.to_text().endswith("would pass here")
+    assert replace(found, where="on the host that it says it is for").to_text().endswith("that it says it is for")
