@@ -1,0 +1,93 @@
+"""The rule of a latency budget: when it looks, what it says, and what would decide it."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from harness.records import Outcome
+from harness.stopping import BudgetRule
+from runtime.protocol import Array
+
+RULE = BudgetRule(budget_ns=60_000_000, rate_hz=39.0)
+
+
+def calls(count: int, share: float, seed: int = 11) -> Array:
+    chance = np.random.default_rng(seed)
+    return np.where(chance.random(count) < share, 70_000_000, 50_000_000) + chance.integers(0, 10_000, count)
+
+
+def none(latencies: Array) -> Array:
+    return np.zeros(latencies.size, bool)
+
+
+def test_looks_grow_by_a_third_and_end_at_the_most() -> None:
+    looks = list(BudgetRule(1, 39.0, least=300, most=1000).looks())
+    assert looks == [300, 405, 547, 739, 998, 1000]
+    assert list(BudgetRule(1, 1.0, least=5, most=5).looks()) == [5]
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.01, Outcome.PASS), (0.2, Outcome.FAIL)])
+def test_a_clear_case_is_decided_at_the_first_looks(share: float, expected: Outcome) -> None:
+    latencies = calls(2000, share)
+    rulings = (RULE.judge(latencies[:look], none(latencies[:look])) for look in itertools.islice(RULE.looks(), 4))
+    assert next(one for one in rulings if one.outcome is not Outcome.INCONCLUSIVE).outcome is expected
+
+
+def test_failed_and_skipped_calls_count_as_over_the_budget() -> None:
+    latencies = calls(400, 0.0)
+    missed = np.arange(400) % 5 == 0
+    assert RULE.judge(latencies, none(latencies)).outcome is Outcome.PASS
+    ruling = RULE.judge(latencies, missed)
+    assert ruling.outcome is Outcome.FAIL
+    assert ruling.reason == "80 of 400 over the budget"
+    assert ruling.bound_ns is None
+
+
+def test_an_open_case_says_what_would_decide_it() -> None:
+    latencies = calls(300, 0.035, seed=12)
+    ruling = RULE.judge(latencies, none(latencies))
+    assert ruling.outcome is Outcome.INCONCLUSIVE
+    assert ruling.needed is not None
+    assert f"about {ruling.needed} more samples would decide" in ruling.reason
+    assert "s at 39 Hz" in ruling.reason
+
+
+def test_a_window_that_drifts_decides_nothing() -> None:
+    latencies = (calls(2000, 0.0) * np.linspace(1.0, 1.05, 2000)).astype(np.int64)
+    ruling = RULE.judge(latencies, none(latencies))
+    assert ruling.outcome is Outcome.INCONCLUSIVE
+    assert ruling.reason.startswith("not stationary: p50 moved by +")
+
+
+def test_without_a_floor_a_sign_off_never_passes() -> None:
+    latencies = calls(24_000, 0.001)
+    signoff = BudgetRule.of_profile(60_000_000, 39.0, is_signoff=True)
+    assert (signoff.alpha, signoff.least) == (0.01, 23_400)
+    ruling = signoff.judge(latencies, none(latencies))
+    assert ruling.outcome is Outcome.INCONCLUSIVE
+    assert "no history of this board" in ruling.reason
+    floored = BudgetRule.of_profile(60_000_000, 39.0, is_signoff=True, floor=3.0)
+    assert floored.judge(latencies, none(latencies)).outcome is Outcome.PASS
+
+
+def test_the_bound_is_over_the_true_p95_as_often_as_it_claims() -> None:
+    chance = np.random.default_rng(13)
+    true_p95 = 0.95e9
+    over = 0
+    for _ in range(300):
+        sample = (chance.random(400) * 1e9).astype(np.int64)
+        bound = BudgetRule(2_000_000_000, 39.0).judge(sample, none(sample)).bound_ns
+        assert bound is not None
+        over += bound >= true_p95
+    assert over / 300 >= 0.93
+
+
+def test_what_a_run_cannot_see_is_said() -> None:
+    assert RULE.blind_spot(4680) == "clusters of slow calls rarer than about one in 12 s are not bounded"
+
+
+@pytest.mark.parametrize("wrong", [{"budget_ns": 0}, {"rate_hz": 0.0}, {"alpha": 0.6}, {"least": 10, "most": 5}])
+def test_a_rule_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected a budget and a rate above 0"):
+        BudgetRule(**{"budget_ns": 1, "rate_hz": 1.0, **wrong})  # type: ignore[arg-type] # wrong on purpose
