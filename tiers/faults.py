@@ -103,7 +103,7 @@ def _lives_of_runtime(runtime: str, simulated: str, specimen: Specimen) -> Itera
 
 def _large(specimen: Specimen) -> Specimen:
     """The same model with more rows than two of the banks hold through which inputs pass."""
-    rows = 80_000
+    rows = 60_000
     profiles = [replace(profile, max=(rows, *profile.max[1:])) for profile in specimen.build.optimization_profiles]
     feeds = [
         {name: np.resize(array, (rows - at, *array.shape[1:])) for name, array in specimen.feeds[0].items()}
