@@ -15,14 +15,16 @@ from pathlib import Path
 from harness.fakes.faults import FaultPlan
 from harness.fakes.files import SHORT, FaultyFiles
 from harness.faults import Expected, Life, Pair
+from runtime.calibration import cache_sidecar, dataset_sidecar, read_cache, write_cache
 from runtime.data import EngineCacheEntry
-from runtime.errors import EngineBuildError, EngineDeserializeError, EngineSidecarMissingError
+from runtime.errors import CalibrationCacheError, EngineBuildError, EngineDeserializeError, EngineSidecarMissingError
 from runtime.files import sha256_hex
 from runtime.gate import EngineGate
 from runtime.logs import EventLog, Kind, Record
 from runtime.names import EngineName
 from runtime.platform import HostTuple
 from runtime.sidecar import Manifest, publish_engine, write_manifest, write_sidecar
+from runtime.strategies.trt_timing import read_timing_cache, write_timing_cache
 
 __all__ = [
     "FILE_ERRORS",
@@ -163,6 +165,25 @@ class _StoreWorld(_FilesWorld):
         return sha256_hex(self._gate.validate(entry).data)
 
 
+class _CachesWorld(_FilesWorld):
+    """What is kept beside engines for the next build: calibration ranges, which must be trusted, and timings."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        ranges, timings = folder / "m_int8.cache", folder / "timing__sm87.cache"
+        beside = (cache_sidecar(ranges), dataset_sidecar(ranges), timings.with_name(f"{timings.name}.sha256"))
+        self.names = frozenset(path.name for path in (ranges, timings, *beside))
+        data, dataset = b"TRT-100300-EntropyCalibration2\nx: 3c010a14\n", sha256_hex(b"inputs")
+        log = quiet_log(self.logged)
+        self.steps = {
+            "keep ranges": lambda: write_cache(ranges, data, dataset, fs=self.fs),
+            "trust ranges": lambda: read_cache(ranges, dataset, log=log, fs=self.fs),
+            "keep ranges again": lambda: write_cache(ranges, data, dataset, fs=self.fs),
+            "keep timings": lambda: write_timing_cache(timings, b"timings", fs=self.fs),
+            "use timings": lambda: bool(read_timing_cache(timings, fs=self.fs)[0]),
+        }
+
+
 class _LargeWorld(_FilesWorld):
     """An engine that is larger than what is read at once."""
 
@@ -179,7 +200,7 @@ class _LargeWorld(_FilesWorld):
 
 @contextmanager
 def file_lives() -> Iterator[tuple[Life, ...]]:
-    """Engines are stored, checked and replaced; a large one is checked."""
+    """Engines are stored, checked and replaced; a large one is checked; caches are kept and trusted."""
     with scratch_folder() as name:
         entry, data, manifest = _engine(Path(name), bytes(9 << 20))
         publish_engine(entry.engine_path, data, manifest)
@@ -189,8 +210,14 @@ def file_lives() -> Iterator[tuple[Life, ...]]:
             with scratch_folder() as folder:
                 yield _StoreWorld(Path(folder))
 
+        @contextmanager
+        def caches() -> Iterator[_CachesWorld]:
+            with scratch_folder() as folder:
+                yield _CachesWorld(Path(folder))
+
         yield (
             Life("files", store, file_errors, expect_of_files),
+            Life("files, caches", caches, file_errors, expect_of_files),
             Life("files, a large engine", lambda: nullcontext(_LargeWorld(entry)), file_errors, expect_of_files),
         )
 
@@ -209,8 +236,14 @@ def expect_of_files(pair: Pair) -> Expected:
     is_last = operation == "fsync_folder" and pair.site.number > 1
     if step == "compile" and (kind.startswith(".cache") or is_last):  # of kernels' times: they are measured again
         return Expected(log=Kind.BUILD_REMARK, words=("timing cache",), differs=("compile",))
-    if step == "write":
-        return Expected(os_error_of(pair.error), words, is_done=operation == "fsync_folder")
+    if step == "use":  # a build without them takes longer, and says why it does
+        return Expected(differs=(pair.site.step,))
+    if step == "trust":
+        if (kind, pair.error) == (".cache", "ENOENT"):
+            return Expected(differs=(pair.site.step, "use timings"))  # there is none, so one is made
+        return Expected(CalibrationCacheError, (kind,))
+    if step in ("write", "keep"):
+        return Expected(os_error_of(pair.error), words, is_done=(step, operation) == ("write", "fsync_folder"))
     if step in ("store", "compile"):
         return Expected(EngineBuildError, words)
     if pair.error == "ENOENT" and kind.startswith(".engine"):

@@ -33,6 +33,9 @@ _MEANS: Mapping[str, str] = {
     "store": "An engine is lost, or is there without what it is checked by.",
     "check": "An engine that cannot be read passes for another one, or for none.",
     "write": "What stood beside an engine is lost.",
+    "keep": "What was measured for INT8 is lost, or is there without what it is trusted by.",
+    "trust": "INT8 ranges that cannot be read pass for others, or for none.",
+    "use": "A build fails for want of timings that it can do without.",
 }
 _LISTED = 5
 

@@ -47,7 +47,7 @@ def shape(pair: Pair) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("runtime", "simulated", "precision", "phases"),
     [
-        ("files", "disk", "fp32", ["store", "check", "write"]),
+        ("files", "disk", "fp32", ["store", "check", "write", "keep", "trust", "use"]),
         ("onnx_trt_ep", "gpu", "fp32", ["compile", "load", "infer", "describe"]),
         ("pytorch_fp16", "gpu", "fp16", ["compile", "load", "infer", "release"]),
     ],
