@@ -14,7 +14,7 @@ from harness import plan as planning
 from harness.build_check import builder_for
 from harness.config import Configuration, ModelConfig, load_configuration, parse_requirement
 from harness.errors import UsageError, did_you_mean
-from harness.host import availability, board_state, environment
+from harness.host import availability, board_state, environment, is_there
 from harness.measure import Bench, Stopping
 from harness.pack import Maker, ModelPack, Pack, Source, load_pack
 from harness.plan import Ask
@@ -163,7 +163,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
 
 def _unsimulated() -> str:
     """Why the simulated device cannot run here; empty if it can."""
-    missing = [name for name in ("onnx", "onnxruntime", "polygraphy") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("onnx", "onnxruntime", "polygraphy") if not is_there(name)]
     return f"the simulated device needs {' and '.join(missing)} (pip install 'trigate[ort,sim]')" if missing else ""
 
 

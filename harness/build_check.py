@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import tempfile
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.gates import worst
+from harness.host import is_there
 from harness.records import Check, Measurement, Outcome, Summary, Verdict
 from runtime.config import RuntimeConfig
 from runtime.data import BuildConfig, EngineCacheEntry
@@ -45,9 +45,9 @@ class Builder:
 
 def builder_for(host: HostTuple) -> Builder | None:
     """The installed TensorRT, or TensorRT-RTX, which needs no GPU; ``None`` where there is neither. Imports neither."""
-    if importlib.util.find_spec("tensorrt") is not None:
+    if is_there("tensorrt"):
         label, library = "tensorrt", f"TensorRT {host.trt}"
-    elif importlib.util.find_spec("tensorrt_rtx") is not None:
+    elif is_there("tensorrt_rtx"):
         label, library = "tensorrt_rtx", f"TensorRT-RTX {host.trt.removeprefix('rtx')}"
         host = replace(host, sm=BUILD_SM if host.sm == "none" else host.sm)
     else:

@@ -19,7 +19,7 @@ from runtime.libraries import LIBRARIES, unavailable
 from runtime.platform import HostTuple, detect_host
 from runtime.thermal import ThermalStatePublisher
 
-__all__ = ["Availability", "availability", "board_state", "environment"]
+__all__ = ["Availability", "availability", "board_state", "environment", "is_there"]
 
 _VERSIONS = (
     "trigate", "numpy", "torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx", "onnx", "cuda-bindings",
@@ -45,7 +45,7 @@ def availability(environ: Mapping[str, str], host: HostTuple | None = None) -> d
         if not is_built(label, environ):
             flag = BUILD_FLAGS[label]
             found[label] = Availability(label, False, f"{label}: {flag} is off", f"Set {flag}=ON.")
-        elif not any(_is_there(module) for module in library.modules):
+        elif not any(is_there(module) for module in library.modules):
             error = unavailable(label, ModuleNotFoundError(f"No module named {library.modules[0]!r}"))
             found[label] = Availability(label, False, f"{label}: not installed", error.remedy)
         elif label == "tensorrt" and host.sm == "none":
@@ -63,7 +63,8 @@ def _no_gpu(host: HostTuple) -> str:
     return "tensorrt: no GPU"
 
 
-def _is_there(module: str) -> bool:
+def is_there(module: str) -> bool:
+    """Whether a library can be found; imports nothing."""
     try:
         return importlib.util.find_spec(module) is not None
     except ImportError:  # an import hook may refuse by raising

@@ -33,7 +33,7 @@ def test_a_refusal_of_the_flights_library_fails_the_model_and_one_of_rtx_decides
 
 
 def test_where_no_tensorrt_is_installed_nothing_builds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    monkeypatch.setattr("harness.build_check.is_there", lambda name: False)
     assert builder_for(ORIN) is None
 
 
