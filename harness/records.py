@@ -7,7 +7,9 @@ folder, named here by a path relative to it.
 Run-folder layout (RE-01), written by ``harness.run_folder``, read by ``reports``:
 
     run.json              Run.to_json(), rewritten (atomically) after every row
-    samples/<case id>.parquet   one line per call: call, scheduled_ns, woke_ns, started_ns, done_ns, phase, ok
+    samples/<case id>.parquet   one line per request: the columns of harness.samples, and throttled, clock_mhz
+    samples/<case id>.journal   the same while it is measured; only an interrupted row leaves one
+    traces/<case id>.parquet    what the instruments said meanwhile: launch, at_ns, a column per value, alerts
     outputs/<case id>.npz       sampled errors per output, for the plots (harness.parity.error_samples)
     failures/<case id>/         what T1-02 found: failure.json, inputs.npz
     logs/run.log          JSON lines
@@ -27,13 +29,17 @@ from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 __all__ = [
+    "ABOUT_A_FLIGHT",
     "ABOUT_RUNTIMES",
     "SCHEMA_VERSION",
     "BoardState",
     "Case",
     "Check",
     "Divergence",
+    "Figure",
+    "Judgement",
     "LatencyFigures",
+    "LaunchFigures",
     "LayerFinding",
     "Measurement",
     "Outcome",
@@ -55,6 +61,10 @@ ABOUT_RUNTIMES = ("conformance", "faults")
 """The kinds of rows that are about a runtime and no user's model; their checks are clauses (``Check.means``)."""
 
 
+ABOUT_A_FLIGHT = ("flight", "memory", "takeoff", "heat", "harness")
+"""The kinds of Tier-2 rows that are about all models of a runtime together; ``Case.model`` is the kind."""
+
+
 class RecordError(ValueError):
     """A record on disk is not one of ours, or is newer than this version reads."""
 
@@ -74,7 +84,8 @@ class Case:
     """One row to be: a model on a runtime. ``id`` is the pytest id, the row's label and its file name.
 
     ``kind``: ``artifact`` (a model's file), ``semantic`` (fp32 artifacts against each other), ``parity`` (a runtime
-    against the reference), ``pair`` (two runtimes, for information), ``latency``. ``runtime``: a label, or
+    against the reference), ``pair`` (two runtimes, for information), ``latency``, ``load`` (in fresh
+    processes), or one of ``ABOUT_A_FLIGHT``. ``runtime``: a label, or
     ``package.module:Class``. ``lane``: ``fp32``, ``fp16`` or ``int8`` (which tolerance applies). ``against``: the second runtime
     of a pair. ``not_run``: why this row cannot run on this host; empty if it can.
     """
@@ -98,7 +109,13 @@ class Case:
 
 @dataclass(frozen=True)
 class BoardState:
-    """What the machine was while the row ran. ``None`` and absent keys: not known; ``notes`` says why."""
+    """What the machine was when the row began or ended (T2-04). ``None`` and absent keys: not known; ``notes`` says why.
+
+    ``caps``: what the power mode allows: ``gpu_mhz``, ``emc_mhz``, ``cpu_mhz``, ``online_cpus``. Two modes of one name
+    are the same only if these are. ``is_pinned``: the GPU's lowest clock is its highest (``jetson_clocks``).
+    ``temperatures_c``: by zone. ``gpu_processes``: other processes on the GPU, ``"PID NAME"``; ``None``: not known.
+    ``boot_id``: of the kernel; launches of one boot are one session. ``source``: which instruments answered.
+    """
 
     cpu_temp_c: float | None = None
     gpu_temp_c: float | None = None
@@ -106,6 +123,22 @@ class BoardState:
     throttled: bool | None = None
     load_1min: float | None = None
     power_mode: str | None = None
+    power_mode_id: int | None = None
+    module: str | None = None
+    caps: Mapping[str, float] = field(default_factory=dict)
+    is_pinned: bool | None = None
+    governor: str | None = None
+    fan_rpm: float | None = None
+    fan_pwm: float | None = None
+    temperatures_c: Mapping[str, float] = field(default_factory=dict)
+    gpu_load_percent: float | None = None
+    gpu_processes: tuple[str, ...] | None = None
+    oc_events: int | None = None
+    available_bytes: int | None = None
+    uptime_s: float | None = None
+    boot_id: str | None = None
+    source: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +149,9 @@ class Measurement:
     ``precision_ran``: read back from the run. ``simulated``: came from a fake; satisfies no requirement.
     ``witness``: whether the row is an independent witness of numerics, with the reason in ``notes`` where not.
     ``input_sha256``: digest of the bytes at the runtime's door, per sample. ``model_sha256``: of the artifact that ran.
-    ``samples_file`` / ``errors_file``: relative to the run folder, empty where there is none.
+    ``samples_file`` / ``errors_file`` / ``trace_file``: relative to the run folder, empty where there is none.
+    ``profile``, ``rate_hz`` (``None``: closed loop), ``deadline_ns``, ``launches``: how a latency row was measured.
+    ``incomplete``: why it ended before it was done; what was measured by then is kept.
     """
 
     case: Case
@@ -137,6 +172,12 @@ class Measurement:
     failed_count: int = 0
     samples_file: str = ""
     errors_file: str = ""
+    trace_file: str = ""
+    profile: str = ""
+    rate_hz: float | None = None
+    deadline_ns: int | None = None
+    launches: int = 0
+    incomplete: str = ""
     threads: Mapping[str, int] = field(default_factory=dict)
     board_start: BoardState = field(default_factory=BoardState)
     board_end: BoardState = field(default_factory=BoardState)
@@ -214,12 +255,75 @@ class ParityFigures:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One figure with its unit and where it comes from. ``name``: as ``gpu_peak_bytes``, ``mean_power_w``.
+
+    ``unit``: ``bytes``, ``ns``, ``W``, ``J``, ``°C``, ``MHz``, ``Hz``, ``%``, ``ratio``, ``count``, ``s``.
+    ``source``: the instrument, in words ("the driver's free memory"). ``low``, ``high``: its 95 % interval, where it has
+    one. ``why``: where ``value`` is ``None``.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    source: str = ""
+    low: float | None = None
+    high: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class LaunchFigures:
+    """One launch of a latency row. ``exceedances``: requests over the budget, failed or dropped, of ``count``.
+
+    ``throttled``: of these samples, how many were taken while the board was throttled. ``reason``: of its own verdict.
+    """
+
+    launch: int
+    count: int
+    failed: int
+    p50_ns: int | None
+    p95_ns: int | None
+    exceedances: int | None
+    throttled: int | None
+    effect: float
+    log_pass: float | None
+    log_fail: float | None
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a latency row was judged: the rule, what decided, and what it cannot see (T2-03).
+
+    ``bound_ns``: the true p95 is under it with confidence 1 - ``alpha``. ``effect``: the design effect, floored by
+    ``floor`` (with ``floor_source``). ``needed``: about how many more samples would decide. ``cause``: of a FAIL.
+    """
+
+    rule: str
+    budget_ns: int | None
+    alpha: float
+    floor: float | None
+    floor_source: str
+    effect: float
+    bound_ns: int | None
+    drift: float | None
+    needed: int | None
+    blind_spot: str
+    launches: tuple[LaunchFigures, ...] = ()
+    cause: str = ""
+
+
+@dataclass(frozen=True)
 class Summary:
     """Pure figures of a measurement."""
 
     measurement: Measurement
     parity: tuple[ParityFigures, ...] = ()
     latency: LatencyFigures | None = None
+    figures: tuple[Figure, ...] = ()
+    judgement: Judgement | None = None
     task: Mapping[str, float] = field(default_factory=dict)
 
 

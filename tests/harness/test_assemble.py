@@ -1,6 +1,5 @@
 """From what was asked to models: names, paths, plugins and architectures, each refused in one sentence where it is wrong."""
 
-import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import harness.assemble
 from harness.assemble import House, Request, _unsimulated, assemble
 from harness.errors import UsageError
 from harness.run import Job
@@ -60,8 +60,7 @@ def test_a_runtime_that_was_not_built_is_a_row_with_its_reason_and_its_remedy(ho
 def test_what_the_simulated_device_needs_is_named_where_it_is_missing(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None if asked == name else real(asked))
+    monkeypatch.setattr(harness.assemble, "is_there", lambda asked: asked != name)
     assert f"the simulated device needs {name} (" in _unsimulated()
 
 
