@@ -40,7 +40,7 @@ from runtime.files import write_atomic
 from runtime.model_file import check_external_data, model_sha256, read_model_facts
 from runtime.protocol import Array
 
-__all__ = ["METHOD", "Maker", "ModelPack", "Pack", "Source", "SourceModel", "load_pack"]
+__all__ = ["METHOD", "Maker", "ModelPack", "Pack", "Source", "SourceModel", "load_pack", "read_model"]
 
 METHOD = "4"
 """Of references and tolerances: changed whenever their figures may change, so that no cache outlives it."""
@@ -198,7 +198,7 @@ class Maker:
             raise UsageError(f"model {model.name!r}: {error}") from error
         folder = self.cache / "models" / f"{model.name}-{self.size}-{key[:16]}"
         if (folder / "model.json").exists():
-            return _read_model(folder)
+            return read_model(folder)
         self.say(f"{model.name}: making its reference and tolerances (once)")
         try:
             return self._made(model, source, key, folder)
@@ -218,7 +218,7 @@ class Maker:
                 if not (folder / "model.json").exists():  # another trigate may have made it meanwhile
                     raise
             Path(draft).mkdir(exist_ok=True)
-        return _read_model(folder)
+        return read_model(folder)
 
     def _source(self, model: ModelConfig) -> SourceModel:
         if model.source:
@@ -336,7 +336,7 @@ def load_pack(folder: Path) -> Pack:
             if file not in found or found[file] != files.get(file):
                 what = "is missing" if file not in found else "was changed" if file in files else "was put there"
                 raise UsageError(f"{folder / name / file} {what} since the pack was made. Copy or make the pack again.")
-        done[name] = _read_model(folder / name)
+        done[name] = read_model(folder / name)
     if _digest_of(done) != sha256:
         raise UsageError(f"{folder}/pack.json was changed since the pack was made. Copy or make the pack again.")
     return Pack(done, sha256, seed, size)
@@ -346,7 +346,8 @@ def _with_feeds(source: SourceModel, feeds: Sequence[Feed], origin: str) -> Sour
     return replace(source, feeds=feeds, origin=origin, expected=None)
 
 
-def _read_model(folder: Path) -> ModelPack:
+def read_model(folder: Path) -> ModelPack:
+    """One model's pack from its folder. Raises ``UsageError`` for a damaged one."""
     try:
         value: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         return from_json(ModelPack, {**value, "folder": str(folder)})
