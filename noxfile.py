@@ -22,6 +22,7 @@ VERSIONS = (
     "found = {d.metadata['Name'].lower(): d.version for d in m.distributions() if d.metadata['Name']}\n"
     "print(json.dumps({n: found[n] for n in names if n in found}))"
 )
+AT_ONCE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")  # a file stays together: its fixtures are dear
 EXTRAS = "jetson,report" if ON_JETSON else "ort,torch,models,rtx,report,sim"
 
 
@@ -86,14 +87,14 @@ def tier(session: nox.Session, tier: int) -> None:
 def tests(session: nox.Session) -> None:
     """The project's own tests on this host, with all libraries that it can have."""
     _install(session, "-e", ".[dev]")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *AT_ONCE, *session.posargs)
 
 
 @nox.session(python=["3.10", "3.12", "3.13"], reuse_venv=True)
 def light(session: nox.Session) -> None:
     """Everything that needs no heavy library, on the other Pythons."""
     _install(session, "-e", ".[report,test]")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *AT_ONCE, *session.posargs)
 
 
 @nox.session(reuse_venv=True)

@@ -62,6 +62,7 @@ class Request:
     profile: str = "quick"
     pack: Path | None = None
     threads: int | None = None
+    is_tier_named: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         board=board,
         unavailable={label: state.reason for label, state in found.items() if not state.can_try},
         about_runtimes=tuple(house.runtime_suites),
+        # they are about our runtimes: who asks for a model of his own waits for them only where he names the tier
+        simulates=request.is_tier_named or not (request.config or request.models or request.pack),
         unsimulated=_unsimulated(),
         builder=builder.label if builder else "",
     )

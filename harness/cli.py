@@ -158,7 +158,10 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
 def _add_run(commands: Any) -> None:
     parser = _command(commands, "run", _run, "measure and judge; write a run folder with a report", epilog=RUN_EXAMPLES)
     _add_what(parser)
-    parser.add_argument("--tier", type=int, nargs="+", choices=(0, 1, 2), default=[0, 1, 2], help="default: all three")
+    parser.add_argument(
+        "--tier", type=int, nargs="+", choices=(0, 1, 2),
+        help="default: all three; rows on the simulated device come with the built-in models, or where tier 0 is named",
+    )  # fmt: skip
     parser.add_argument(
         "--runtime", action="append", default=[], metavar="LABEL or package.module:Class",
         help=f"only this one (may be given again), and require it; labels: {', '.join(LABELS)}",
@@ -363,7 +366,8 @@ def _request(arguments: argparse.Namespace) -> Request:
         size=arguments.size or "",
         seed=arguments.seed,
         cache=arguments.cache or _default_cache(),
-        tiers=tuple(asked.get("tier", (0, 1, 2))),
+        tiers=tuple(asked.get("tier") or (0, 1, 2)),
+        is_tier_named=bool(asked.get("tier")),
         runtimes=tuple(asked.get("runtime", ())),
         require=tuple(asked.get("require", ())),
         device=asked.get("device", "auto"),

@@ -48,7 +48,8 @@ _COVERS: Mapping[str, tuple[str, ...]] = {
 class Ask:
     """What was asked for. ``unavailable``: runtime to the reason why it cannot run here (``tensorrt: not installed``).
 
-    ``about_runtimes``: the kinds of rows about runtimes that there is a suite for. ``unsimulated``: why the simulated device
+    ``about_runtimes``: the kinds of rows about runtimes that there is a suite for. ``simulates``: rows on the
+    simulated device are wanted. ``unsimulated``: why the simulated device
     cannot run here; empty if it can. ``builder``: the TensorRT that builds here (``tensorrt`` or ``tensorrt_rtx``), empty if
     there is none.
     """
@@ -61,6 +62,7 @@ class Ask:
     board: BoardConfig | None
     unavailable: Mapping[str, str]
     about_runtimes: tuple[str, ...] = ()
+    simulates: bool = True
     unsimulated: str = ""
     builder: str = ""
 
@@ -96,7 +98,7 @@ def _about_runtimes(ask: Ask) -> list[Case]:
             real = Case(of_its_own, 0, kind, kind, runtime, precision, precision, "", covers=_COVERS[kind])
             if kind not in _ONLY_SIMULATED and runtime != "files":
                 rows.append(replace(real, required=runtime in named, not_run=ask.unavailable.get(runtime, "")))
-            for version in SIMULATED.get(kind, {}).get(runtime, ()):
+            for version in SIMULATED.get(kind, {}).get(runtime, ()) if ask.simulates else ():
                 # a fake TensorRT computes with ONNX Runtime; the other two are themselves
                 lacking = ask.unsimulated if runtime == "tensorrt" else ask.unavailable.get(runtime, "")
                 rows.append(replace(real, id=f"{of_its_own}-simulated-{version}", simulated=version, not_run=lacking))
