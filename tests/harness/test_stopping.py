@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from harness.profiles import PROFILES
 from harness.records import Outcome
-from harness.stopping import BudgetRule
+from harness.stopping import CLOSED_LOOP_MOST, BudgetRule, PrecisionRule, TimeRule, rule_of
 from runtime.protocol import Array
 
 RULE = BudgetRule(budget_ns=60_000_000, rate_hz=39.0)
@@ -87,7 +88,68 @@ def test_what_a_run_cannot_see_is_said() -> None:
     assert RULE.blind_spot(4680) == "clusters of slow calls rarer than about one in 12 s are not bounded"
 
 
-@pytest.mark.parametrize("wrong", [{"budget_ns": 0}, {"rate_hz": 0.0}, {"alpha": 0.6}, {"least": 10, "most": 5}])
+@pytest.mark.parametrize("wrong", [{"budget_ns": 0}, {"rate_hz": -1.0}, {"alpha": 0.6}, {"least": 10, "most": 5}])
 def test_a_rule_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="expected a budget and a rate above 0"):
+    with pytest.raises(ValueError, match="expected a budget above 0"):
         BudgetRule(**{"budget_ns": 1, "rate_hz": 1.0, **wrong})  # type: ignore[arg-type] # wrong on purpose
+
+
+@pytest.mark.covers("T2-03")
+def test_a_board_that_throttled_half_way_fails_and_one_that_settled_is_open() -> None:
+    slow_later = np.concatenate([calls(1500, 0.0), calls(2500, 0.0) + 15_000_000])
+    ruling = RULE.judge(slow_later, none(slow_later))
+    assert ruling.outcome is Outcome.FAIL
+    assert "in the second half alone; p50 moved by +" in ruling.reason
+    settled = slow_later[::-1]
+    assert RULE.judge(settled, none(settled)).outcome is Outcome.INCONCLUSIVE
+
+
+def test_the_profile_and_the_budget_choose_the_rule() -> None:
+    signoff = rule_of(PROFILES["signoff"], 39.0, 60_000_000, 3.0)
+    assert signoff == BudgetRule(60_000_000, 39.0, 0.01, 23_400, 140_400, 3.0, needs_floor=True)
+    assert rule_of(PROFILES["pr"], 39.0, None) == PrecisionRule(0.05, 4680, 46_800)
+    assert rule_of(PROFILES["floor"], 3.0, 60_000_000) == TimeRule(10_800)
+
+
+def test_a_closed_loop_looks_by_count() -> None:
+    rule = rule_of(PROFILES["quick"], 0.0, 60_000_000)
+    looks = list(rule.looks())
+    assert (looks[0], looks[-1]) == (120, CLOSED_LOOP_MOST)
+    assert isinstance(rule, BudgetRule)
+    latencies = calls(150, 0.035, seed=12)
+    assert rule.judge(latencies, none(latencies)).reason.endswith("more samples would decide")
+    assert rule.blind_spot(4680) == "clusters of slow calls rarer than about one in 468 calls are not bounded"
+
+
+@pytest.mark.parametrize(("rate_hz", "budget_ns"), [(39.0, 0), (39.0, -5), (-1.0, None)])
+def test_no_rule_is_made_of_a_budget_that_is_none(rate_hz: float, budget_ns: int | None) -> None:
+    with pytest.raises(ValueError, match="expected a budget above 0, and no negative rate"):
+        rule_of(PROFILES["quick"], rate_hz, budget_ns)
+
+
+def test_precision_is_reached_with_samples_and_not_with_failures_or_with_slow_spells() -> None:
+    chance = np.random.default_rng(14)
+    latencies = np.round(50e6 * chance.lognormal(0.0, 0.06, 3000)).astype(np.int64)
+    rule = PrecisionRule(0.02, 100, 3000)
+    assert not rule.is_enough(latencies[:100], none(latencies[:100]))
+    assert rule.is_enough(latencies, none(latencies))
+    assert not rule.is_enough(latencies, np.arange(3000) % 10 == 0)
+    spells = np.sort(latencies.reshape(6, 500), axis=1).ravel()
+    assert not rule.is_enough(spells, none(spells))
+    assert not PrecisionRule(0.02, 100, 3000, floor=200.0).is_enough(latencies, none(latencies))
+
+
+def test_a_session_of_a_given_length_ends_with_its_last_sample() -> None:
+    rule = TimeRule(300)
+    assert list(rule.looks()) == [300]
+    assert not rule.is_enough(calls(299, 0.0), none(calls(299, 0.0)))
+    assert rule.is_enough(calls(300, 0.0), none(calls(300, 0.0)))
+
+
+def test_progress_is_said_without_statistics() -> None:
+    latencies = np.full(310, 50_000_000)
+    missed = np.arange(310) < 2
+    latencies[-1] = 61_000_000
+    assert RULE.open_words(latencies, missed) == "3 of 310 over 60 ms; looked at after 405"
+    assert PrecisionRule(0.05, 100, 200).open_words(latencies, missed) == "310 samples; p95 is looked at after 200"
+    assert TimeRule(400).open_words(latencies, missed) == "310 of 400 samples"
