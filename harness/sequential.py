@@ -20,7 +20,7 @@ from harness.records import Outcome
 from harness.statistics import design_effect
 from runtime.protocol import Array
 
-__all__ = ["BOUNDARY", "Evidence", "evidence", "samples_needed"]
+__all__ = ["BOUNDARY", "Evidence", "evidence", "log_evidence", "quantile_effect", "samples_needed", "weigh"]
 
 BOUNDARY = 0.05
 """The share of samples that may exceed: "p95 is under the budget"."""
@@ -67,18 +67,33 @@ def evidence(
     latencies, exceeded = np.asarray(latencies_ns), np.asarray(exceeds, dtype=bool)
     if latencies.shape != exceeded.shape or latencies.ndim != 1:
         raise ValueError(f"latencies are {latencies.shape} and exceedances {exceeded.shape}; expected one row each.")
-    series = [exceeded]
-    if latencies.size:
-        series += [latencies > np.quantile(latencies, q, method="inverted_cdf") for q in _QUANTILES]
-    effect = max(1.0, floor or 1.0, *(design_effect(one) for one in series))
-    count, hits = int(exceeded.size), int(exceeded.sum())
+    effect = max(design_effect(exceeded), quantile_effect(latencies))
+    return weigh(int(exceeded.size), int(exceeded.sum()), effect, floor=floor, boundary=boundary)
+
+
+def quantile_effect(latencies_ns: Array) -> float:
+    """The larger design effect of "is over the run's own 90th percentile" and of the 95th: with few or no exceedances of
+    the budget these still tell how calls hang together. Latencies [n], in the order of the schedule.
+    """
+    latencies = np.asarray(latencies_ns)
+    if not latencies.size:
+        return 1.0
+    levels = np.quantile(latencies, _QUANTILES, method="inverted_cdf")
+    return max(design_effect(latencies > level) for level in levels)
+
+
+def weigh(
+    count: int, exceedances: int, effect: float, *, floor: float | None = None, boundary: float = BOUNDARY
+) -> Evidence:
+    """The evidence of ``exceedances`` in ``count`` samples whose design effect was found to be ``effect``."""
+    effect = max(1.0, floor or 1.0, effect)
     return Evidence(
         count=count,
-        exceedances=hits,
+        exceedances=exceedances,
         effect=effect,
         floor=floor,
-        log_pass=log_evidence(count / effect, hits / effect, boundary, passes=True),
-        log_fail=log_evidence(count / effect, hits / effect, boundary, passes=False),
+        log_pass=log_evidence(count / effect, exceedances / effect, boundary, passes=True),
+        log_fail=log_evidence(count / effect, exceedances / effect, boundary, passes=False),
     )
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.paired import LOOKS, compare_pairs, hodges_lehmann, holm
+from harness.paired import LOOKS, block_family, compare_pairs, hodges_lehmann, holm
 from harness.records import Outcome
 
 
@@ -67,3 +67,38 @@ def test_holm_rejects_step_by_step() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]
     assert holm([0.2]) == [False]
     assert holm([]) == []
+
+
+def test_a_p_value_counts_that_it_was_looked_several_times_and_agrees_with_the_interval() -> None:
+    chance = np.random.default_rng(10)
+    for _ in range(50):
+        change = compare_pairs(0.02 + 0.03 * chance.standard_normal(6))
+        assert (change.p_regression <= 0.05) == (change.low >= 1.0)
+    assert compare_pairs([0.0] * 6).p_regression == 1.0
+    assert compare_pairs([0.125] * 6).p_regression < 1e-9
+
+
+def test_among_sixty_rows_where_nothing_changed_a_false_block_is_as_rare_as_in_one() -> None:
+    """With the margin at nothing, each row alone alarms in about 1 of 80; sixty would in every second release."""
+    chance = np.random.default_rng(11)
+    alone = together = 0
+    for _ in range(100):
+        rows = [compare_pairs(pairs, margin=1e-9) for pairs in 0.02 * chance.standard_normal((60, 6))]
+        alone += any(row.outcome is Outcome.FAIL for row in rows)
+        together += any(row.outcome is Outcome.FAIL for row in block_family(rows))
+    assert alone >= 30
+    assert together <= 5 + 3 * math.sqrt(100 * 0.05 * 0.95)
+
+
+def test_a_row_that_regresses_clearly_blocks_among_many_and_one_that_hardly_does_is_left_open() -> None:
+    chance = np.random.default_rng(12)
+    same = [compare_pairs(0.01 * chance.standard_normal(6)) for _ in range(30)]
+    clear = compare_pairs(0.10 + 0.005 * chance.standard_normal(6))
+    hardly = compare_pairs([0.02, 0.11, 0.03, 0.12, 0.01, 0.10])
+    faster = compare_pairs(-0.1 + 0.01 * chance.standard_normal(6), both_sides=True)
+    assert [one.outcome for one in (clear, hardly, faster)] == [Outcome.FAIL] * 3
+    *others, first, second, third = block_family([*same, clear, hardly, faster])
+    assert others == same
+    assert (first, third) == (clear, faster)
+    assert second.outcome is Outcome.INCONCLUSIVE
+    assert "among 33 rows it may be chance" in second.reason
