@@ -47,6 +47,7 @@ _DOCUMENTED: dict[str, tuple[str, ...]] = {
     "torch.tensor": (*_DEVICE_MEMORY[:3], *_MEMORY, "RuntimeError", *OF_EARLIER_WORK),
     "torch.nn.Module.forward": (*_DEVICE_MEMORY, *_LIBRARIES, *ASYNCHRONOUS),
     "torch.Tensor.copy_": (*_DEVICE_MEMORY[:3], *_LIBRARIES, *ASYNCHRONOUS),
+    "torch.cuda.Event": ("RuntimeError", *OF_EARLIER_WORK),
     "torch.cuda.empty_cache": ("RuntimeError", *OF_EARLIER_WORK),
 }
 """By torch's documentation of these calls and of ``torch.OutOfMemoryError`` and ``torch.AcceleratorError``, and by what is

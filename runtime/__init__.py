@@ -37,7 +37,7 @@ from runtime.errors import (
     RuntimeNotAvailableError,
     TelemetryUnavailableError,
 )
-from runtime.protocol import LABELS, Array, Describes, InferenceRuntime
+from runtime.protocol import LABELS, Array, Describes, InferenceRuntime, Splits
 
 if TYPE_CHECKING:
     from runtime.architectures import (
@@ -106,6 +106,7 @@ __all__ = [
     "RuntimeCoreError",
     "RuntimeNotAvailableError",
     "SourceReading",
+    "Splits",
     "SysfsSource",
     "TelemetryUnavailableError",
     "TensorSpec",

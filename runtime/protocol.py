@@ -10,7 +10,7 @@ import numpy as np
 
 from runtime.data import BuildConfig, EngineCacheEntry, EngineDescription, EngineHandle, ThermalState
 
-__all__ = ["LABELS", "Array", "Describes", "InferenceRuntime"]
+__all__ = ["LABELS", "Array", "Describes", "InferenceRuntime", "Splits"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -64,4 +64,24 @@ class Describes(Protocol):
 
     def describe(self, handle: EngineHandle) -> EngineDescription:
         """Provider, placement of nodes, precision really used, bytes. May run the model once, untimed."""
+        ...
+
+
+@runtime_checkable
+class Splits(Protocol):
+    """The optional part of the protocol that tells where a call's time went, by the device's own clock."""
+
+    def time_calls(self, handle: EngineHandle) -> bool:
+        """From now on mark the parts of each call with timing events; False where there is no device to ask.
+
+        Costs a few microseconds a call. Raises ``InferenceError`` where the events cannot be made.
+        """
+        ...
+
+    def split_ns(self, handle: EngineHandle) -> tuple[int, int, int, int] | None:
+        """Of the last call that succeeded, in ns: host to device, compute, device to host, and wait.
+
+        The first three are the device's, from its first copy to its last; ``wait`` is the rest of the call, in which the
+        host prepared and waited. ``None`` before the first such call, and where calls are not timed.
+        """
         ...

@@ -91,6 +91,7 @@ def make_torch(device: SimulatedDevice) -> Callable[[], ModuleType]:
                 device_count=lambda: 1,
                 empty_cache=face.empty_cache,
                 is_initialized=lambda: True,
+                Event=face.event,
             ),
         )
         return library
@@ -113,6 +114,26 @@ def recorded(device: SimulatedDevice, factory: Callable[[], Any]) -> Callable[[]
     return make
 
 
+class _Event:
+    """``torch.cuda.Event``. Torch's work is done as it is enqueued here, so that an event is complete once it is recorded."""
+
+    def __init__(self, device: SimulatedDevice, has_timing: bool) -> None:
+        self._device = device
+        self._has_timing = has_timing
+        self._at_ns: int | None = None
+
+    def record(self) -> None:
+        self._at_ns = self._device.clock.now_ns()
+
+    def synchronize(self) -> None:
+        """Nothing is left to wait for."""
+
+    def elapsed_time(self, end: _Event) -> float:
+        if self._at_ns is None or end._at_ns is None or not (self._has_timing and end._has_timing):
+            raise ValueError("Both events must be recorded, and made with enable_timing, before they are compared")
+        return (end._at_ns - self._at_ns) / 1e6
+
+
 class _Face:
     """The functions that are put in place of torch's own."""
 
@@ -129,6 +150,10 @@ class _Face:
             kind, words = ERRORS[name]
             raise self._class(kind)(words)
         raise self._class("AcceleratorError")(f"CUDA error: {_CUDA_WORDS[name]}{_ASYNCHRONOUS}")
+
+    def event(self, *, enable_timing: bool = False) -> _Event:
+        self.enter("torch.cuda.Event")
+        return _Event(self._device, enable_timing)
 
     def load(self, *arguments: Any, **named: Any) -> Any:
         self.enter("torch.load")

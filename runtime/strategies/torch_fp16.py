@@ -82,7 +82,7 @@ wrong argument ends in costs one call."""
 @dataclass
 class _Engine:
     """What a handle holds. ``outputs`` is empty where nobody declared them; ``seen`` is what the warm-up gave. ``at``: the
-    call that a run is in, for the message should it fail.
+    call that a run is in, for the message should it fail. ``marks``: where calls are timed.
     """
 
     name: str
@@ -96,6 +96,38 @@ class _Engine:
     seen: tuple[TensorSpec, ...] = ()
     calls: int = 0
     at: str = ""
+    marks: _Marks | None = None
+
+
+class _Marks:
+    """Timing events of CUDA on torch's current stream, around the parts of a call."""
+
+    def __init__(self, torch: Any, clock: Callable[[], int]) -> None:
+        self._events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
+        self._clock = clock
+        self._began_ns = self._took_ns = 0
+
+    def begin(self) -> None:
+        """A call starts on the host."""
+        self._took_ns, self._began_ns = 0, self._clock()
+
+    def mark(self, at: int) -> None:
+        """Part ``at`` starts, or for 3 the last has ended."""
+        self._events[at].record()
+
+    def end(self) -> None:
+        """The host has the outputs."""
+        self._took_ns = self._clock() - self._began_ns
+
+    def split_ns(self) -> tuple[int, int, int, int] | None:
+        """Of the last whole call."""
+        if not self._took_ns:
+            return None
+        first, second, third, fourth = self._events
+        fourth.synchronize()
+        pairs = ((first, second), (second, third), (third, fourth))
+        copied_in, computed, copied_out = (round(1e6 * a.elapsed_time(b)) for a, b in pairs)
+        return copied_in, computed, copied_out, max(0, self._took_ns - copied_in - computed - copied_out)
 
 
 class _NameChecker:
@@ -236,12 +268,32 @@ class PytorchFp16Runtime:
             self._log.debug(Kind.FRAME, backbone=engine.name, frame=engine.calls, took_ms=took_ms)
         return outputs
 
+    def time_calls(self, handle: EngineHandle) -> bool:
+        """See ``runtime.protocol.Splits``. False on the CPU, where copying and computing are the host's own time."""
+        self._refuse_if_lost()
+        engine: _Engine = owned(handle, self)
+        if self._device.type == "cpu":
+            return False
+        if engine.marks is None:
+            with self._faults("torch.cuda.Event", InferenceError):
+                engine.marks = _Marks(self._torch, self._clock)
+        return True
+
+    def split_ns(self, handle: EngineHandle) -> tuple[int, int, int, int] | None:
+        """See ``runtime.protocol.Splits``."""
+        self._refuse_if_lost()
+        engine: _Engine = owned(handle, self)
+        if engine.marks is None:
+            return None
+        with self._faults("torch.cuda.Event", InferenceError):
+            return engine.marks.split_ns()
+
     def release_engine(self, handle: EngineHandle) -> None:
         if not isinstance(handle, EngineHandle) or handle.owner is not self or handle.released:
             return
         engine: _Engine = handle.resources
         handle.resources, name = None, engine.name
-        engine.module, engine.parts = None, ()  # who keeps an error of this engine keeps no weights
+        engine.module, engine.parts, engine.marks = None, (), None  # who keeps an error of this engine keeps no weights
         self._handles.remove(handle)
         if fault := self._give_back():  # it never stops the caller (RT-10)
             self._log.error(Kind.RELEASE_FAILED, backbone=name, message=fault)
@@ -373,7 +425,10 @@ class PytorchFp16Runtime:
             raise self._failure(f"running {engine.name} ({engine.at})", error, InferenceError) from error
 
     def _forward(self, engine: _Engine, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        torch = self._torch
+        torch, marks = self._torch, engine.marks
+        if marks:
+            marks.begin()
+            marks.mark(0)
         with torch.inference_mode():
             if any(part.training for part in engine.parts):
                 engine.module.eval()
@@ -388,10 +443,18 @@ class PytorchFp16Runtime:
                 )
                 for name in _names(engine)
             ]
+            if marks:
+                marks.mark(1)
             engine.at = "Module.forward"
             produced = _by_name(engine.module(*tensors), engine.outputs)
+            if marks:
+                marks.mark(2)
             engine.at = "Tensor.copy_"
-            return {name: _to_numpy(torch, name, tensor, spec) for name, (tensor, spec) in produced.items()}
+            outputs = {name: _to_numpy(torch, name, tensor, spec) for name, (tensor, spec) in produced.items()}
+            if marks:
+                marks.mark(3)
+                marks.end()
+            return outputs
 
     @contextmanager
     def _faults(self, doing: str, failure: type[RuntimeCoreError]) -> Iterator[None]:

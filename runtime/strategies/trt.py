@@ -34,7 +34,7 @@ from runtime.platform import HostTuple, detect_host
 from runtime.protocol import Array
 from runtime.strategies.common import ResidentHandles, check_out, let_go, model_name, owned, reported
 from runtime.strategies.trt_engine import STEPS, Device, Engine, describe_engine
-from runtime.strategies.trt_lane import LibraryRefusedError
+from runtime.strategies.trt_lane import Lane, LibraryRefusedError
 from runtime.strategies.trt_library import Library, Witness, explain, kind_of, load_library
 from runtime.strategies.trt_memory import Budget
 
@@ -171,6 +171,26 @@ class TensorrtRuntime:
             return self._timed(engine, inputs, out)
         return self._infer(engine, inputs, out)
 
+    def time_calls(self, handle: EngineHandle) -> bool:
+        """See ``runtime.protocol.Splits``."""
+        engine: Engine = owned(handle, self)
+        with engine.lock:
+            lane = self._open_lane(engine)
+            self._guarded(
+                engine, lane.time_calls, self._clock, engine.undo, engine.later, doing="timing", failure=InferenceError
+            )
+        return True
+
+    def split_ns(self, handle: EngineHandle) -> tuple[int, int, int, int] | None:
+        """See ``runtime.protocol.Splits``."""
+        engine: Engine = owned(handle, self)
+        with engine.lock:
+            lane = self._open_lane(engine)
+            split: tuple[int, int, int, int] | None = self._guarded(
+                engine, lane.split_ns, doing="timing", failure=InferenceError
+            )
+        return split
+
     def release_engine(self, handle: EngineHandle) -> None:
         """Free context, engine and buffers, in this order; a call that runs in another thread is waited for."""
         if not isinstance(handle, EngineHandle) or handle.owner is not self:
@@ -281,10 +301,9 @@ class TensorrtRuntime:
             if out:
                 check_out(engine.signature.output_specs, out, inputs)
             with engine.lock:
-                if engine.is_closed or engine.lane is None:
-                    raise InferenceError(f"{engine.name} was released while this call waited for it.")
+                lane = self._open_lane(engine)
                 results: dict[str, Array] = self._guarded(
-                    engine, engine.lane.run, inputs, out, doing="running", failure=InferenceError
+                    engine, lane.run, inputs, out, doing="running", failure=InferenceError
                 )
             if engine.memory.late_calls:
                 self._say_prediction_only(engine, "TensorRT asked our allocator for memory in a call")
@@ -294,6 +313,12 @@ class TensorrtRuntime:
             name = type(error).__name__
             self._log.error(kind, backbone=engine.name, frame=engine.calls, error=name, message=str(error))
             raise
+
+    def _open_lane(self, engine: Engine) -> Lane:
+        """Where the engine runs; its lock is held."""
+        if engine.is_closed or engine.lane is None:
+            raise InferenceError(f"{engine.name} was released while this call waited for it.")
+        return engine.lane
 
     def _timed(self, engine: Engine, inputs: Mapping[str, Array], out: Mapping[str, Array] | None) -> dict[str, Array]:
         started_ns = self._clock()

@@ -68,6 +68,36 @@ class _Output:
     size_bytes: int
 
 
+class _Marks:
+    """Timing events around the parts of a call: before the copies in, before the kernels, behind them, behind the copies out."""
+
+    def __init__(self, cuda: Cuda, clock: Callable[[], int], undo: ExitStack, later: Callable[..., Any]) -> None:
+        self._cuda = cuda
+        self._clock = clock
+        self._began_ns = self._took_ns = 0
+        self.events: list[int] = []
+        for _ in range(4):
+            self.events.append(cuda.create_event(timing=True))
+            undo.callback(later, cuda.destroy_event, self.events[-1])
+
+    def begin(self) -> None:
+        """A call starts on the host."""
+        self._took_ns, self._began_ns = 0, self._clock()
+
+    def end(self) -> None:
+        """The host has the outputs."""
+        self._took_ns = self._clock() - self._began_ns
+
+    def split_ns(self) -> tuple[int, int, int, int] | None:
+        """Of the last whole call."""
+        if not self._took_ns:
+            return None
+        first, second, third, fourth = self.events
+        pairs = ((first, second), (second, third), (third, fourth))
+        copied_in, computed, copied_out = (round(1e6 * self._cuda.elapsed_ms(a, b)) for a, b in pairs)
+        return copied_in, computed, copied_out, max(0, self._took_ns - copied_in - computed - copied_out)
+
+
 class Lane:
     """Runs one call at a time; whoever shares it holds a lock around ``run``.
 
@@ -98,6 +128,7 @@ class Lane:
         self._shapes: tuple[tuple[int, ...], ...] | None = None
         self._pieces: tuple[_Piece, ...] = ()
         self._outputs: tuple[_Output, ...] = ()
+        self._marks: _Marks | None = None
 
     @property
     def is_dynamic(self) -> bool:
@@ -171,20 +202,37 @@ class Lane:
         if not self.is_dynamic:
             self._lay_out({slot.name: slot.shape for slot in self._signature.inputs})
 
+    def time_calls(self, clock: Callable[[], int], undo: ExitStack, later: Callable[..., Any]) -> None:
+        """Put timing events around the parts of every call from now on; once."""
+        if self._marks is None:
+            self._cuda.make_current()
+            self._marks = _Marks(self._cuda, clock, undo, later)
+
+    def split_ns(self) -> tuple[int, int, int, int] | None:
+        """Of the last call that succeeded, if calls are timed: see ``runtime.protocol.Splits``."""
+        if self._marks is None:
+            return None
+        self._cuda.make_current()
+        return self._marks.split_ns()
+
     def run(self, inputs: Mapping[str, Array], out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Copy in, enqueue, copy out, wait. The results are the caller's: no later call changes them.
 
         ``inputs`` and ``out`` were checked. Raises what CUDA and TensorRT raise, ``LibraryRefusedError``, and
         ``InferenceError`` for an array of ``out`` whose shape is not that of this call's output.
         """
-        cuda, stream = self._cuda, self._stream
+        cuda, stream, marks = self._cuda, self._stream, self._marks
         cuda.make_current()
         self.wait()
+        if marks:
+            marks.begin()
         if self.is_dynamic:
             self._follow(inputs)
         if out:
             self._check_shapes(out)
         self._is_in_flight = True
+        if marks:
+            cuda.record_event(marks.events[0], stream)
         for piece in self._pieces:
             if piece.waits:
                 cuda.synchronize_event(piece.waits)
@@ -195,13 +243,26 @@ class Lane:
             cuda.copy_in(piece.device, piece.host, piece.size_bytes, stream)
             if piece.records:
                 cuda.record_event(piece.records, stream)
+        if marks:
+            cuda.record_event(marks.events[1], stream)
         if not self.context.execute_async_v3(stream):
             raise LibraryRefusedError("IExecutionContext.execute_async_v3")
+        if marks:
+            cuda.record_event(marks.events[2], stream)
         for output in self._outputs:
             if output.device and output.size_bytes:
                 cuda.copy_out(output.host, output.device, output.size_bytes, stream)
+        if marks:
+            cuda.record_event(marks.events[3], stream)
         cuda.synchronize(stream)
         self._is_in_flight = False
+        results = self._handed_over(out)
+        if marks:
+            marks.end()
+        return results
+
+    def _handed_over(self, out: Mapping[str, Array] | None) -> dict[str, Array]:
+        """The outputs, copied into arrays that are the caller's."""
         if not out:
             return {output.name: output.view.copy() for output in self._outputs}
         results = {}

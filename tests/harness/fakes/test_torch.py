@@ -89,3 +89,20 @@ def test_after_a_sticky_error_the_gpu_answers_with_nothing_else() -> None:
         ):
             call()
     library.tensor(np.ones(3), device=torch.device("cpu"))
+
+
+def test_timing_events_read_the_virtual_clock_and_refuse_what_torch_refuses() -> None:
+    device = SimulatedDevice()
+    library = make_torch(device)()
+    first, second = (library.cuda.Event(enable_timing=True) for _ in range(2))
+    with pytest.raises(ValueError, match="recorded"):
+        first.elapsed_time(second)
+    first.record()
+    device.clock.advance(2_500_000)
+    second.record()
+    second.synchronize()
+    assert first.elapsed_time(second) == 2.5
+    untimed = library.cuda.Event()
+    untimed.record()
+    with pytest.raises(ValueError, match="enable_timing"):
+        first.elapsed_time(untimed)

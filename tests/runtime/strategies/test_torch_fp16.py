@@ -25,7 +25,7 @@ from runtime.errors import (
 )
 from runtime.logs import EventLog
 from runtime.platform import HostTuple
-from runtime.protocol import Array, Describes, InferenceRuntime
+from runtime.protocol import Array, Describes, InferenceRuntime, Splits
 from runtime.strategies.common import specs_to_json
 from runtime.thermal import SourceReading, ThermalStatePublisher
 
@@ -33,6 +33,8 @@ pytest.importorskip("torch", reason="torch: not installed")
 
 import torch
 
+from harness.fakes.device import SimulatedDevice
+from harness.fakes.torch import make_torch, recorded
 from runtime.strategies.torch_fp16 import PytorchFp16Runtime
 
 HOST = HostTuple(sm="87", jetpack="6.2", trt="10.3.0.30")
@@ -773,3 +775,40 @@ def test_the_thermal_state_is_the_publishers_or_the_safe_default(house: House) -
     assert with_one.thermal_state() is state
     without = PytorchFp16Runtime(RuntimeConfig(device="cpu"), clock=lambda: 42, log=EventLog(stream=house.stream))
     assert without.thermal_state() == ThermalState.unknown(42)
+
+
+def test_a_call_on_the_gpu_can_be_split_by_events_and_one_on_the_cpu_cannot(house: House, tmp_path: Path) -> None:
+    assert isinstance(house.runtime, Splits)
+    loaded = house.runtime.deserialize_engine(house.entry())
+    assert not house.runtime.time_calls(loaded)
+    house.runtime.infer(loaded, feed())
+    assert house.runtime.split_ns(loaded) is None
+
+    device = SimulatedDevice(sm="87")
+
+    class Slow(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            device.clock.advance(3_000_000)
+            return super().forward(x)
+
+    registry = ArchitectureRegistry()
+    registry.register("slow", recorded(device, lambda: Slow(4, 2)), inputs=(TensorSpec("x", ("n", 4), "float32"),))
+    path = tmp_path / "slow.pt"
+    torch.save(torch.nn.Linear(4, 2).state_dict(), path)
+    runtime = PytorchFp16Runtime(
+        RuntimeConfig(device="cuda:0"),
+        log=EventLog(stream=house.stream),
+        architecture_registry=registry,
+        load=make_torch(device),
+        clock=device.clock,
+    )
+    handle = runtime.deserialize_engine(runtime.compile_engine(path, BuildConfig("fp16")))
+    runtime.infer(handle, {"x": np.ones((2, 4), np.float32)})
+    assert runtime.split_ns(handle) is None
+    assert runtime.time_calls(handle)
+    runtime.infer(handle, {"x": np.ones((2, 4), np.float32)})
+    split = runtime.split_ns(handle)
+    assert split is not None
+    assert 3_000_000 <= split[1] < 3_100_000
+    assert all(part >= 0 for part in split)
+    runtime.release_engine(handle)

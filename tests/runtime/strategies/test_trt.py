@@ -19,7 +19,7 @@ pytest.importorskip("onnx", reason="onnx: not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime: not installed")
 
 from harness.fakes.device import SimulatedDevice
-from harness.fakes.faults import Fault
+from harness.fakes.faults import Fault, FaultPlan
 from harness.fakes.install import installed
 from runtime.config import RuntimeConfig
 from runtime.cuda import CudaDriver
@@ -359,6 +359,57 @@ def test_a_call_copies_in_enqueues_copies_out_and_waits_and_nothing_else(each: B
     assert each.since(number) == once * 20
     assert each.device.allocations == allocated
     runtime.release_engine(handle)
+
+
+@pytest.mark.covers("TT-09")
+def test_a_timed_call_tells_what_the_device_spent_on_copies_and_compute_in_their_order(each: Bench) -> None:
+    runtime = each.runtime(clock=each.device.clock)
+    handle = runtime.deserialize_engine(each.entry(added()))
+    feed = {"a": ramp(2, 4), "b": ramp(2, 4) * 3}
+    runtime.infer(handle, feed)
+    assert runtime.split_ns(handle) is None
+    assert runtime.time_calls(handle)
+    assert runtime.time_calls(handle)  # a second time makes no further events
+    assert runtime.split_ns(handle) is None
+    number, allocated, began_ns = len(each.device.calls), each.device.allocations, each.device.clock.now_ns()
+    runtime.infer(handle, feed)
+    took_ns = each.device.clock.now_ns() - began_ns
+    assert [api for api in each.since(number) if api != "cuCtxSetCurrent"] == [
+        "cuEventRecord",
+        *["cuMemcpyHtoDAsync"] * 2,
+        "cuEventRecord",
+        "tensorrt.IExecutionContext.execute_async_v3",
+        "cuEventRecord",
+        *["cuMemcpyDtoHAsync"] * 2,
+        "cuEventRecord",
+        "cuStreamSynchronize",
+    ]
+    assert each.device.allocations == allocated
+    split = runtime.split_ns(handle)
+    assert split is not None
+    assert min(split[:3]) > 0
+    assert took_ns - 2_000 <= sum(split) <= took_ns  # but for the call that makes the context current
+    runtime.release_engine(handle)
+    with pytest.raises(InferenceError, match="released"):
+        runtime.split_ns(handle)
+
+
+def test_a_call_that_failed_has_no_split_and_events_that_cannot_be_made_are_told(tmp_path: Path) -> None:
+    with on_device(
+        tmp_path, faults=FaultPlan([Fault("cuEventCreate", "CUDA_ERROR_OUT_OF_MEMORY", after_calls=2)])
+    ) as bench:
+        runtime = bench.runtime()
+        handle = runtime.deserialize_engine(bench.entry())
+        with pytest.raises(OutOfMemoryError, match="timing"):
+            runtime.time_calls(handle)
+        assert runtime.time_calls(handle)
+        runtime.infer(handle, {"x": X})
+        assert runtime.split_ns(handle)
+        with pytest.raises(InferenceError):
+            runtime.infer(handle, {"x": X.astype(np.float64)})
+        assert runtime.split_ns(handle)  # refused before any work: still the split of the call before
+        runtime.release_engine(handle)
+        del runtime, handle
 
 
 @pytest.mark.covers("TT-07", "RT-11", "RT-12")
