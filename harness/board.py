@@ -297,15 +297,21 @@ def _count_of(text: str) -> int | None:
 def _heat(files: SystemFiles, known: dict[str, Any], caps: dict[str, float]) -> None:
     temperatures: dict[str, float] = {}
     trips: list[float] = []
+    silent: list[str] = []
+    answers = SystemFiles(files.root)
     for zone, kind in files.kinds("sys/class/thermal/thermal_zone*", "type"):
-        celsius = files.scaled(zone / "temp", 1000.0)
-        if celsius is not None and -55.0 <= celsius <= 150.0:  # -256 is an offline sensor
+        celsius = answers.scaled(zone / "temp", 1000.0)
+        if celsius is None:
+            silent.append(f"{kind} ({answers.notes[-1].rpartition(': ')[2]})")
+        elif -55.0 <= celsius <= 150.0:  # -256 is an offline sensor
             temperatures[kind] = max(celsius, temperatures.get(kind, celsius))
         for trip in files.match(f"{zone.relative_to(files.root)}/trip_point_*_type"):
             if files.text(trip) == "passive":
                 at = files.scaled(trip.with_name(trip.name.replace("_type", "_temp")), 1000.0)
                 if at is not None and 40.0 <= at <= 150.0:
                     trips.append(at)
+    if silent:
+        files.notes.append(f"temperatures: no answer, as of a sensor whose power is gated, from {', '.join(silent)}")
     if not temperatures:
         files.notes.append("temperatures: no zone below /sys/class/thermal answers")
     known["temperatures_c"] = temperatures
