@@ -94,7 +94,7 @@ class Bench:
         label = runtime or case.runtime
 
         def run(model: Path, feed: Feed) -> dict[str, Array]:
-            backend = self.build(label, replace(self.config, runtime=_label(label)))
+            backend = self.make(label)
             entry = backend.compile_engine(model, self.build_config(case, label))
             handle = backend.deserialize_engine(entry)
             try:
@@ -121,9 +121,16 @@ class Bench:
             self._entries[key] = runtime.compile_engine(artifact, self.build_config(case))
         return self._entries[key]
 
-    def open(self, case: Case) -> Opened:
-        """The case's engine, loaded, to be called many times; the caller closes it."""
-        return Opened(_Resident(self, case))
+    def make(self, runtime: str) -> InferenceRuntime:
+        """The runtime of that label, or of a third party's class, with no engine loaded."""
+        return self.build(runtime, replace(self.config, runtime=_label(runtime)))
+
+    def open(self, case: Case, runtime: InferenceRuntime | None = None) -> Opened:
+        """The case's engine, loaded, to be called many times; the caller closes it.
+
+        ``runtime``: the one that shall hold it, beside what it holds already; by default one of its own.
+        """
+        return Opened(_Resident(self, case, runtime))
 
     def artifact(self, case: Case, runtime: str = "") -> Path:
         """The file of the pack that the runtime executes. Raises ``RuntimeNotAvailableError`` where there is none."""
@@ -193,13 +200,23 @@ class Bench:
 
 
 class Opened:
-    """A loaded engine as a function of a feed. ``close`` releases it."""
+    """A loaded engine as a function of a feed. ``close`` releases it.
+
+    ``compile_ns``: how long ``compile_engine`` took, ``load_ns``: ``deserialize_engine``.
+    """
 
     def __init__(self, resident: _Resident) -> None:
         self._resident = resident.__enter__()
+        self.runtime = resident.runtime
+        self.compile_ns = resident.compile_ns
+        self.load_ns = resident.load_ns
 
     def __call__(self, feed: Feed) -> dict[str, Array]:
         return self._resident.infer(feed)
+
+    def measurement(self, *, first_call_ns: int | None = None) -> Measurement:
+        """What it is, read back from it; may run the model once more."""
+        return self._resident.measurement(first_call_ns=first_call_ns)
 
     def close(self) -> None:
         self._resident.__exit__()
@@ -208,9 +225,10 @@ class Opened:
 class _Resident:
     """One engine in memory for one case: loaded on entry, released on exit, described in between."""
 
-    def __init__(self, bench: Bench, case: Case) -> None:
+    def __init__(self, bench: Bench, case: Case, runtime: InferenceRuntime | None = None) -> None:
         self.bench = bench
         self.case = case
+        self.given = runtime
 
     def __enter__(self) -> _Resident:
         bench, case = self.bench, self.case
@@ -218,9 +236,11 @@ class _Resident:
         self.begun_ns = bench.clock()
         self.board_start = bench.board_state()
         artifact = bench.artifact(case)
-        self.runtime = bench.build(case.runtime, replace(bench.config, runtime=_label(case.runtime)))
+        self.runtime = self.given or bench.make(case.runtime)
+        compiling = bench.clock()
         self.entry = _with_tensors(bench.entry(case, self.runtime, artifact), bench.packs[case.model])
         loading = bench.clock()
+        self.compile_ns = loading - compiling
         self.handle: EngineHandle = self.runtime.deserialize_engine(self.entry)
         self.load_ns = bench.clock() - loading
         return self
