@@ -62,6 +62,8 @@ class _Layout:
 class SysfsInstrument:
     """Zones, throttle alerts, over-current counters, the GPU's devfreq, cpufreq, fan, rails and caps below ``root``.
 
+    ``alert_sensors``: how many alerts could be read, so that "none is raised" differs from "there is none to raise".
+
     A zone whose power is gated answers EAGAIN: that sensor is off. It is not asked again within one reading.
     """
 
@@ -75,9 +77,10 @@ class SysfsInstrument:
         layout = self._layout = self._layout or self._find()
         reading = Reading(missing=dict(layout.absent))
         self._temperatures(layout, reading)
-        for kind, handle in layout.alerts:
-            if (_ask(handle, kind, reading, 1.0) or 0) > 0:
-                reading.alerts.append(kind)
+        states = [(kind, _ask(handle, kind, reading, 1.0)) for kind, handle in layout.alerts]
+        reading.alerts.extend(kind for kind, state in states if state)
+        if layout.alerts:
+            reading.values["alert_sensors"] = float(sum(state is not None for _, state in states))
         for name, divisor, handle in layout.scaled:
             value = _ask(handle, name, reading, divisor)
             if value is not None:
