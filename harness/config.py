@@ -40,8 +40,8 @@ T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]*")
 _HOOK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB)")
-_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|MB|GB)")
+_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "MB": 10**6, "GB": 10**9}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class BoardConfig:
-    """A board that budgets belong to. ``power_mode`` is expected, never set by us."""
+    """A board that budgets belong to. ``power_mode`` is expected, never set by us.
+
+    ``gpu_memory_bytes``, ``host_memory_bytes``: with all engines resident. ``engines_bytes``, ``caches_bytes``: files of all
+    engines together, and of all calibration caches.
+    """
 
     name: str
     module: str = ""
@@ -64,6 +68,8 @@ class BoardConfig:
     require: tuple[str, ...] = ()
     gpu_memory_bytes: int | None = None
     host_memory_bytes: int | None = None
+    engines_bytes: int | None = None
+    caches_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +92,15 @@ class TaskRule:
 
 @dataclass(frozen=True)
 class LoadRule:
-    """The rate at which the flight calls the model, in Hz, and what becomes of a late call."""
+    """The rate at which the flight calls the model, in Hz, and what becomes of a late call.
+
+    ``burst``: in the flight mix so many calls are due at once (the matcher's of one frame); ``deadline_ms``: later is late.
+    """
 
     rate_hz: float
     deadline_ms: float | None = None
     late: str = "queue"
+    burst: int = 1
 
 
 @dataclass(frozen=True)
@@ -227,7 +237,7 @@ class _Table:
             return None
         match = _SIZE.fullmatch(value)
         if match is None:
-            raise UsageError(f"{self.where}: {key} is {value!r}; expected a size such as '4 GiB' or '1536 MiB'.")
+            raise UsageError(f"{self.where}: {key} is {value!r}; expected a size such as '4 GiB' or '50 MB'.")
         return int(float(match[1]) * _UNITS[match[2]])
 
     def names(self, key: str) -> list[str]:
@@ -257,6 +267,7 @@ class _Table:
 
 def _board(name: str, table: _Table) -> BoardConfig:
     memory = table.optional("memory", lambda inner: (inner.size_bytes("gpu"), inner.size_bytes("host")))
+    disk = table.optional("disk", lambda inner: (inner.size_bytes("engines"), inner.size_bytes("caches")))
     board = BoardConfig(
         name=name,
         module=table.text("module"),
@@ -264,6 +275,8 @@ def _board(name: str, table: _Table) -> BoardConfig:
         require=tuple(parse_requirement(word, table.where) for word in table.texts("require")),
         gpu_memory_bytes=memory[0] if memory else None,
         host_memory_bytes=memory[1] if memory else None,
+        engines_bytes=disk[0] if disk else None,
+        caches_bytes=disk[1] if disk else None,
     )
     table.done()
     return board
@@ -355,7 +368,11 @@ def _load(table: _Table) -> LoadRule:
     rate = table.number("rate_hz")
     if rate is None:
         raise UsageError(f"{table.where}: needs rate_hz.")
-    return LoadRule(rate, table.number("deadline_ms"), table.text("late", "queue", among=("queue", "drop")))
+    burst = table.get("burst", int, "a whole number of calls, 1 or more")
+    if burst is not None and burst < 1:
+        raise UsageError(f"{table.where}: burst is {burst}; expected a whole number of calls, 1 or more.")
+    late = table.text("late", "queue", among=("queue", "drop"))
+    return LoadRule(rate, table.number("deadline_ms"), late, 1 if burst is None else burst)
 
 
 def _budgets(table: _Table) -> Mapping[str, Budget]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.config import BoardConfig, ModelConfig
-from harness.records import Case
+from harness.records import ABOUT_A_FLIGHT, Case
 from runtime.protocol import LABELS
 
-__all__ = ["SHORT_NAMES", "SIMULATED", "TIERS", "Ask", "lane_name", "plan"]
+__all__ = ["SHORT_NAMES", "SIMULATED", "TIERS", "Ask", "flight_models", "lane_name", "plan"]
 
 TIERS = (0, 1, 2)
 
@@ -40,7 +40,13 @@ _COVERS: Mapping[str, tuple[str, ...]] = {
     "semantic": ("T1-01",),
     "parity": ("T1-01", "T1-03"),
     "pair": ("T1-01", "PT-01"),
-    "latency": ("T2-01", "T2-02"),
+    "latency": ("T2-01", "T2-02", "T2-03", "T2-04"),
+    "load": ("T2-01", "T2-02", "TT-09", "OR-07"),
+    "flight": ("T2-01", "T2-03"),
+    "memory": ("T2-01", "T2-02"),
+    "takeoff": ("T2-05",),
+    "heat": ("T2-01", "T2-03", "TH-04"),
+    "harness": ("T2-03",),
 }
 
 
@@ -48,6 +54,7 @@ _COVERS: Mapping[str, tuple[str, ...]] = {
 class Ask:
     """What was asked for. ``unavailable``: runtime to the reason why it cannot run here (``tensorrt: not installed``).
 
+    ``scenario``: the name of a simulated board that all rows run on; empty: this host.
     ``about_runtimes``: the kinds of rows about runtimes that there is a suite for. ``simulates``: rows on the
     simulated device are wanted. ``unsimulated``: why the simulated device
     cannot run here; empty if it can. ``builder``: the TensorRT that builds here (``tensorrt`` or ``tensorrt_rtx``), empty if
@@ -65,6 +72,7 @@ class Ask:
     simulates: bool = True
     unsimulated: str = ""
     builder: str = ""
+    scenario: str = ""
 
 
 def lane_name(runtime: str, precision: str) -> str:
@@ -83,7 +91,61 @@ def plan(ask: Ask) -> tuple[Case, ...]:
         ):
             if tier in ask.tiers:
                 cases += [_ready(replace(case, tier=tier, size=ask.size), model, ask) for case in rows]
+    if 2 in ask.tiers:
+        cases += _about_a_flight(ask)
     return tuple(cases)
+
+
+def _about_a_flight(ask: Ask) -> list[Case]:
+    """All models of a runtime together, and the harness itself."""
+    named = {word.partition("[")[0] for word in ask.require}
+    rows: list[Case] = []
+    for runtime in ask.runtimes:
+        models = flight_models(ask.models, runtime)
+        if not models:
+            continue
+        precision = models[0].precision[0]
+        for kind in ABOUT_A_FLIGHT:
+            if kind == "harness" or (kind == "flight" and not any(model.load for model in models)):
+                continue
+            case = Case(
+                id=f"{kind}-{runtime.replace(':', '.')}-{precision}",
+                tier=2,
+                kind=kind,
+                model=kind,
+                runtime=runtime,
+                precision=precision,
+                lane=_lane(precision),
+                size=ask.size,
+                covers=_COVERS[kind],
+                simulated=ask.scenario,
+            )
+            reason = "" if ask.scenario else ask.unavailable.get(runtime, "")
+            is_judged = ask.board is not None and _is_limited(kind, ask.board, models)
+            rows.append(replace(case, not_run=reason, required=is_judged and runtime in named))
+    if not ask.scenario:
+        rows.append(
+            Case("harness", 2, "harness", "harness", "harness", "fp32", "fp32", ask.size, covers=_COVERS["harness"])
+        )
+    return rows
+
+
+def flight_models(models: Sequence[ModelConfig], runtime: str) -> list[ModelConfig]:
+    """The models that a runtime flies with: those that it has a file for."""
+    return [model for model in models if _has_artifact(model, runtime)]
+
+
+def _is_limited(kind: str, board: BoardConfig, models: Sequence[ModelConfig]) -> bool:
+    """Whether the board says what a row of this kind must keep to."""
+    budgets = [budget for model in models if (budget := model.budget.get(board.name))]
+    return {
+        "latency": any(budget.p95_ms for budget in budgets),
+        "flight": any(budget.p95_ms for budget in budgets),
+        "heat": any(budget.p95_ms for budget in budgets),
+        "load": any(budget.load_s for budget in budgets),
+        "takeoff": any(budget.load_s for budget in budgets),
+        "memory": board.gpu_memory_bytes is not None or board.host_memory_bytes is not None,
+    }.get(kind, False)
 
 
 def _about_runtimes(ask: Ask) -> list[Case]:
@@ -136,9 +198,10 @@ def _parity(model: ModelConfig, ask: Ask) -> list[Case]:
 def _latency(model: ModelConfig, ask: Ask) -> list[Case]:
     own = [runtime for runtime in ask.runtimes if _has_artifact(model, runtime)]
     return [
-        _case(model, "latency", runtime, precision, _lane(precision))
+        _case(model, kind, runtime, precision, _lane(precision))
         for precision in model.precision
         for runtime in own
+        for kind in ("load", "latency")
     ]
 
 
@@ -179,12 +242,16 @@ def _ready(case: Case, model: ModelConfig, ask: Ask) -> Case:
     if not _has_artifact(model, case.runtime) and case.kind != "artifact":
         reason = f"{case.runtime}: the model has no {'checkpoint' if case.runtime == 'pytorch_fp16' else 'ONNX file'}"
     for runtime in filter(None, (case.runtime, case.against)):
-        reason = reason or ask.unavailable.get(runtime, "")
+        reason = reason or ("" if ask.scenario else ask.unavailable.get(runtime, ""))
         if runtime in LABELS and case.precision in ("int8", "mixed") and runtime != "tensorrt":
             reason = reason or f"{runtime}: no {case.precision} in this release"
-    # latency rows are MEASURED in this release, so nothing may hang on them yet
-    judged = case.kind in ("semantic", "parity")
+    # a row without a budget on this board is MEASURED, so nothing may hang on it
+    judged = case.kind in ("semantic", "parity") or (
+        case.tier == 2 and ask.board is not None and _is_limited(case.kind, ask.board, [model])
+    )
     named = {word.partition("[")[0] for word in ask.require}
+    if ask.scenario:
+        return replace(case, not_run=reason, simulated=ask.scenario)
     return replace(case, not_run=reason, required=judged and case.runtime in named)
 
 

@@ -60,7 +60,7 @@ def test_the_example_of_the_architecture_is_read_whole(tmp_path: Path) -> None:
         ("rate_hz = 39", "rate_hz = -1", "expected a number above 0"),
         ("p95_ms = 60", "p95_ms = 0", "expected a number above 0"),
         ("budget.orin-nx", "budget.orin", "Did you mean 'orin-nx'?"),
-        ('gpu = "4 GiB"', 'gpu = "4 GB"', "expected a size such as '4 GiB'"),
+        ('gpu = "4 GiB"', 'gpu = "4 Gb"', "expected a size such as '4 GiB'"),
         ('require = ["tensorrt"', 'require = ["tensorr"', "Did you mean 'tensorrt'?"),
         ("[tensorrt]", "[gpu]", "expected tensorrt, cuda or cpu"),
         ('metric = "my_cases:recall"', 'metric = "my_cases.recall"', "expected module:function"),

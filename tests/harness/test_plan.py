@@ -1,10 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.config import BoardConfig, Budget, ModelConfig
-from harness.plan import Ask, board_for, lane_name, plan, requirements
+from harness.config import BoardConfig, Budget, LoadRule, ModelConfig
+from harness.plan import Ask, board_for, flight_models, lane_name, plan, requirements
+from harness.records import ABOUT_A_FLIGHT
 from runtime.protocol import LABELS
 
 BOTH = ModelConfig("both", onnx=Path("a.onnx"), checkpoint=Path("a.pt"), architecture="a")
@@ -141,3 +143,43 @@ def test_a_board_is_found_by_its_module_and_overridden_by_name() -> None:
 def test_a_lane_is_named_for_people() -> None:
     assert lane_name("pytorch_fp16", "fp32") == "torch · fp32"
     assert lane_name("onnx_trt_ep", "fp16") == "ort · fp16"
+
+
+@pytest.mark.covers("T2-01", "T2-05")
+def test_tier_2_has_rows_of_each_model_and_of_all_models_of_a_runtime_together() -> None:
+    flying = replace(BOTH, load=LoadRule(39.0))
+    rows = plan(ask(flying, ONNX, tiers=(2,), runtimes=("onnx_trt_ep", "pytorch_fp16")))
+    assert [case.id for case in rows if case.model == "both"] == [
+        "both-onnx_trt_ep-fp16-b1-load",
+        "both-onnx_trt_ep-fp16-b1-latency",
+        "both-pytorch_fp16-fp16-b1-load",
+        "both-pytorch_fp16-fp16-b1-latency",
+    ]
+    together = [(case.kind, case.runtime) for case in rows if case.kind in ABOUT_A_FLIGHT]
+    assert together == [
+        *[(kind, "onnx_trt_ep") for kind in ("flight", "memory", "takeoff", "heat")],
+        *[(kind, "pytorch_fp16") for kind in ("flight", "memory", "takeoff", "heat")],
+        ("harness", "harness"),
+    ]
+    still = {case.kind for case in plan(ask(ONNX, tiers=(2,), runtimes=("onnx_trt_ep",)))}
+    assert "flight" not in still  # nobody says how often it is called
+    assert [model.name for model in flight_models([BOTH, ONNX], "pytorch_fp16")] == ["both"]
+
+
+@pytest.mark.covers("T2-02", "RE-04")
+def test_tier_2_rows_are_required_where_the_board_limits_them() -> None:
+    board = BoardConfig("orin-nx", gpu_memory_bytes=1)
+    model = replace(BOTH, load=LoadRule(39.0), budget={"orin-nx": Budget(p95_ms=60)})
+    rows = plan(ask(model, tiers=(2,), runtimes=("pytorch_fp16",), require=("pytorch_fp16",), board=board))
+    assert {case.kind for case in rows if case.required} == {"latency", "flight", "heat", "memory"}
+    assert not any(case.required for case in plan(ask(model, tiers=(2,), require=("pytorch_fp16",))))
+
+
+@pytest.mark.covers("T0-02")
+def test_on_a_simulated_board_every_row_says_so_and_none_is_required() -> None:
+    board = BoardConfig("orin-nx")
+    model = replace(ONNX, load=LoadRule(39.0), budget={"orin-nx": Budget(p95_ms=60)})
+    asked = ask(model, tiers=(2,), runtimes=("tensorrt",), require=("tensorrt",), board=board, scenario="steady")
+    rows = plan(asked)
+    assert {case.kind for case in rows} == {"load", "latency", "flight", "memory", "takeoff", "heat"}
+    assert {(case.simulated, case.not_run) for case in rows} == {("steady", "")}
