@@ -121,6 +121,10 @@ class Bench:
             self._entries[key] = runtime.compile_engine(artifact, self.build_config(case))
         return self._entries[key]
 
+    def remember(self, case: Case, entry: EngineCacheEntry) -> None:
+        """The case's engine, where it was compiled elsewhere."""
+        self._entries[(case.model, case.runtime, case.precision)] = entry
+
     def make(self, runtime: str) -> InferenceRuntime:
         """The runtime of that label, or of a third party's class, with no engine loaded."""
         return self.build(runtime, replace(self.config, runtime=_label(runtime)))
@@ -208,6 +212,7 @@ class Opened:
     def __init__(self, resident: _Resident) -> None:
         self._resident = resident.__enter__()
         self.runtime = resident.runtime
+        self.handle = resident.handle
         self.compile_ns = resident.compile_ns
         self.load_ns = resident.load_ns
 
