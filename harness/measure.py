@@ -213,6 +213,7 @@ class Opened:
         self._resident = resident.__enter__()
         self.runtime = resident.runtime
         self.handle = resident.handle
+        self.entry = resident.entry
         self.compile_ns = resident.compile_ns
         self.load_ns = resident.load_ns
 
