@@ -205,20 +205,26 @@ def find(marks: Iterable[Figure], name: str) -> Figure:
     return next((mark for mark in marks if mark.name == name), Figure(name, None, "bytes", why="it was not read"))
 
 
-def footprint(before: Marks, now: Marks, *, is_unified: bool | None = None, card_is_ours: bool = False) -> Marks:
+def footprint(
+    before: Marks, now: Marks, *, is_unified: bool | None = None, card_is_ours: bool = False, on_gpu: bool = True
+) -> Marks:
     """What one process takes: ``host_bytes``, ``gpu_bytes``, ``total_bytes``, and ``system_taken_bytes`` to hold against them.
 
     ``before``: marks from before the process began (or opened anything), for sources that speak of the whole system.
     ``is_unified``: CPU and GPU share one memory; by default where there is NvMap. ``card_is_ours``: nobody else uses a
-    discrete card, so that the fall of its free memory is ours. The GPU's bytes are the first that is known of: the driver's
+    discrete card, so that the fall of its free memory is ours. ``on_gpu``: any engine computes there. The GPU's bytes are the first that is known of: the driver's
     for this process, NvMap's growth, the growth of what the driver gave out; the runtime's ledger, which knows nothing of the
     context and the libraries' own, is the least it can be, and is said to be.
     """
     unified = find(now, "nvmap_bytes").value is not None if is_unified is None else is_unified
     host = replace(find(now, "process_bytes"), name="host_bytes")
-    gpu = _gpu_bytes(before, now, unified=unified, card_is_ours=card_is_ours)
+    gpu = Figure("gpu_bytes", None, "bytes", why="no engine computes on a GPU")
+    if on_gpu:
+        gpu = _gpu_bytes(before, now, unified=unified, card_is_ours=card_is_ours)
     taken = _growth(before, now, "system_available_bytes", falling=True)
-    if not unified:
+    if not on_gpu:
+        total = replace(host, name="total_bytes")
+    elif not unified:
         total = Figure("total_bytes", None, "bytes", why="the card has its own memory: host and GPU are two figures")
     elif host.value is None or gpu.value is None:
         total = Figure("total_bytes", None, "bytes", why=host.why or gpu.why)
