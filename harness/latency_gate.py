@@ -1,0 +1,588 @@
+"""The verdict of a latency row: from samples, a trace and a budget, with no device and no file (methods A5, T2-03).
+
+Each launch is judged by itself, each way with the profile's error; a row passes where every launch does and fails where
+any does. All samples are judged: those that met a throttled board are marked, counted, and name the cause of a FAIL.
+What makes the figures those of another board, harness or clock than was asked leaves the row open, whatever they say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness import load
+from harness.align import align, energy
+from harness.causes import Cause, cause
+from harness.config import Budget
+from harness.errors import UsageError
+from harness.floors import Floor
+from harness.profiles import Profile
+from harness.records import (
+    Check,
+    Figure,
+    Judgement,
+    LatencyFigures,
+    LaunchFigures,
+    Measurement,
+    Outcome,
+    Summary,
+    Verdict,
+)
+from harness.samples import UNKNOWN, Phase, Status
+from harness.station import Stream
+from harness.statistics import latency_figures, quantile
+from harness.stopping import BudgetRule, Ruling
+from harness.trace import Trace
+from runtime.protocol import Array
+
+__all__ = ["OWN_CHECKS", "budget_ns_of", "judge", "unlike"]
+
+Columns = Mapping[str, Array]
+
+OWN_CHECKS = frozenset({
+    "p95", "calls", "load", "harness on time", "clock", "complete", "launches", "throttling", "target", "energy",
+})  # fmt: skip
+"""Checks that ``judge`` finds from samples; any other of a row came from who measured it."""
+
+RULE = (
+    "at most 5 % of the requests over the budget: an always-valid mixture test, counts divided by the design effect, "
+    "each way with error alpha, in each launch"
+)
+_ANY_TIME = int(np.iinfo(np.int64).max) - 1  # a budget that only what never came back exceeds
+_LOST_NS = 1_000_000_000
+_NEARLY = 0.98  # a closed loop ends a call before its seconds are full
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """``throttled``: bool [n]; False too where ``known`` (bool [n]) says that nothing is known."""
+
+    number: int
+    rows: Columns
+    latencies_ns: Array
+    missed: Array
+    throttled: Array
+    known: Array
+    trace: Trace | None
+    ruling: Ruling
+    rule: BudgetRule
+    outcome: Outcome
+    reason: str
+
+    @property
+    def count(self) -> int:
+        return int(self.missed.size)
+
+    @property
+    def wall_ns(self) -> int:
+        return int(self.rows["done_ns"].max() - min(self.rows["scheduled_ns"].min(), self.rows["started_ns"].min()))
+
+
+def budget_ns_of(budget: Budget | None) -> int | None:
+    """``p95_ms`` in ns; ``None`` where there is none. Raises ``UsageError`` for one that no row can keep."""
+    if budget is None or budget.p95_ms is None:
+        return None
+    if not (math.isfinite(budget.p95_ms) and round(budget.p95_ms * 1e6) > 0):
+        raise UsageError(f"a budget of p95_ms = {budget.p95_ms} is none. Give a number of milliseconds above 0.")
+    return round(budget.p95_ms * 1e6)
+
+
+def judge(
+    measurement: Measurement,
+    columns: Columns,
+    trace: Trace | Mapping[int, Trace] | None,
+    *,
+    budget: Budget | None,
+    profile: Profile,
+    floor: Floor | None,
+    state_checks: Sequence[Check] = (),
+    target_p95_ns: int | None = None,
+    streams: Sequence[Stream] | None = None,
+    judged: int | None = None,
+    launches: Sequence[Measurement] = (),
+    lost_ns: int = 0,
+    idle_w: float | None = None,
+) -> Verdict:
+    """The row's verdict, with its figures and how it was judged.
+
+    ``columns``: of all phases, launches and streams (``harness.samples.COLUMNS``, and ``throttled`` where a run folder
+    has it: 1, 0, or -1 for unknown). ``trace``: by launch, or of the only one. ``budget``: of this board; without a
+    p95 the row is MEASURED. ``floor``: of the design effect. ``state_checks``: the board's; one that is INCONCLUSIVE
+    leaves the row open. ``target_p95_ns``: warns, in place of the budget's own target. ``streams``: what the columns'
+    ``stream`` counts; ``judged``: which of them the row is about (``None``: all). ``launches``: what each launch was; if
+    they differ, nothing is pooled. ``lost_ns``: see ``Station.lost_ns``. ``idle_w``: power of the idle board.
+
+    Raises ``UsageError`` for a budget or a target that is not above 0.
+    """
+    budget_ns = budget_ns_of(budget)
+    target_ns = _target_ns(budget, target_p95_ns)
+    streams = streams or (Stream(measurement.case, measurement.rate_hz or 0.0, deadline_ns=measurement.deadline_ns),)
+    is_open = load.check_streams(streams)
+    seen = [
+        _launch(int(number), columns, trace, streams, judged, is_open, budget_ns, profile, floor)
+        for number in np.unique(columns["launch"])
+        if bool(np.any((columns["launch"] == number) & (columns["phase"] == Phase.MEASURE) & _of(columns, judged)))
+    ]
+    total = sum(one.count for one in seen)
+    failed = sum(int(np.count_nonzero(one.rows["status"] == Status.FAILED)) for one in seen)
+    measurement = replace(measurement, sample_count=total, failed_count=failed, launches=len(seen))
+    differing = unlike(launches)
+    pooled = None if differing else _pooled(seen)
+    found = _found(seen, measurement, columns, streams, is_open, pooled, idle_w)
+    checks = [
+        *state_checks,
+        *_clock_checks(columns, lost_ns, differing),
+        *([late] if (late := load.harness_late(columns)) is not None else ()),
+        *_load_checks(seen, columns, streams, is_open),
+        *_call_checks(seen),
+        *([] if budget_ns is None else [_p95_check(seen, profile)]),
+        *_energy_checks(budget, found),
+        *_complete_checks(seen, measurement, profile),
+        *_throttle_checks(seen),
+        *_target_checks(seen, pooled, target_ns),
+    ]
+    why = _cause(seen, budget_ns, is_open)
+    judgement = _judgement(seen, budget_ns, profile, floor, why)
+    warned = tuple(check.reason for check in checks if check.name in ("target", "calls"))
+    measurement = replace(measurement, warnings=tuple(dict.fromkeys((*measurement.warnings, *warned))))
+    summary = Summary(
+        measurement,
+        latency=pooled,
+        figures=(*found, *(why.figures if why is not None else ())),
+        judgement=judgement,
+    )
+    outcome, reason = _decided(checks, budget_ns, profile, _measured_words(pooled, seen))
+    if outcome is Outcome.FAIL and why is not None:
+        reason += f"; cause: {why.words}"
+    return Verdict(summary, outcome, reason, tuple(checks))
+
+
+def unlike(launches: Sequence[Measurement]) -> str:
+    """How launches (or rows) differ in what was timed, so that their latencies are no one row's; empty if they do not."""
+    for name in ("timing_boundary", "provider", "placement", "precision_ran", "model_sha256", "profile", "rate_hz"):
+        values = [getattr(one, name) for one in launches]
+        other = next((at for at, value in enumerate(values) if value != values[0]), None)
+        if other is not None:
+            return (
+                f"{name.replace('_', ' ')} is {values[0]!r} in the first launch and {values[other]!r} in launch {other}"
+            )
+    return ""
+
+
+def _target_ns(budget: Budget | None, target_p95_ns: int | None) -> int | None:
+    if target_p95_ns is None and budget is not None and budget.target_p95_ms is not None:
+        target_p95_ns = round(budget.target_p95_ms * 1e6) if math.isfinite(budget.target_p95_ms) else 0
+    if target_p95_ns is not None and target_p95_ns <= 0:
+        raise UsageError(f"a target of {target_p95_ns} ns for p95 is none. Give one above 0.")
+    return target_p95_ns
+
+
+def _of(columns: Columns, judged: int | None) -> Array:
+    return np.ones(columns["stream"].size, bool) if judged is None else np.asarray(columns["stream"] == judged)
+
+
+def _launch(  # noqa: PLR0917 # one launch, with all that decides it
+    number: int,
+    columns: Columns,
+    trace: Trace | Mapping[int, Trace] | None,
+    streams: Sequence[Stream],
+    judged: int | None,
+    is_open: bool,
+    budget_ns: int | None,
+    profile: Profile,
+    floor: Floor | None,
+) -> _Launch:
+    rows = load.select(columns, stream=judged, launch=number)
+    latencies, lost = load.latencies_ns(rows, is_open), load.missed(rows)
+    own = trace.get(number) if isinstance(trace, Mapping) else trace
+    throttled, known = _throttled(rows, own)
+    wall_s = max(1e-9, float(rows["done_ns"].max() - rows["started_ns"].min()) / 1e9)
+    asked = streams if judged is None else (streams[judged],)
+    rate = sum(stream.rate_hz for stream in asked) if is_open else lost.size / wall_s
+    rule = BudgetRule(
+        budget_ns if budget_ns is not None else _ANY_TIME,
+        rate,
+        profile.alpha,
+        floor=floor.effect if floor is not None else None,
+        needs_floor=profile.needs_floor,
+    )
+    ruling = rule.judge(latencies, lost)
+    outcome, reason = ruling.outcome, ruling.reason
+    least = profile.least(rate)
+    if outcome is Outcome.PASS and lost.size < _NEARLY * least:
+        outcome, reason = Outcome.INCONCLUSIVE, f"{reason}, but {lost.size} samples are too few: {least} are the least"
+        ruling = replace(ruling, needed=least - lost.size)
+    return _Launch(number, rows, latencies, lost, throttled, known, own, ruling, rule, outcome, reason)
+
+
+def _throttled(rows: Columns, trace: Trace | None) -> tuple[Array, Array]:
+    """(throttled, known), bool [n] each: of the trace, else of the run folder's own column."""
+    if trace is not None and len(trace):
+        seen = align(rows, trace)
+        return seen.throttled, seen.known
+    marks = rows.get("throttled", np.full(rows["status"].size, UNKNOWN))
+    return np.asarray(marks == 1), np.asarray(marks >= 0)
+
+
+def _pooled(seen: Sequence[_Launch]) -> LatencyFigures | None:
+    """Of all launches together; ``None`` where no call came back."""
+    if not seen:
+        return None
+    good = np.concatenate([one.latencies_ns[~one.missed] for one in seen])
+    if not good.size:
+        return None
+    return latency_figures(good, sum(one.count for one in seen) - good.size, max(1, sum(one.wall_ns for one in seen)))
+
+
+def _clock_checks(columns: Columns, lost_ns: int, differing: str) -> list[Check]:
+    checks = []
+    if differing:
+        words = f"the launches are not of one kind: {differing}; their figures are not pooled"
+        checks.append(Check("launches", Outcome.INCONCLUSIVE, words))
+    backward = int(np.count_nonzero((columns["done_ns"] < columns["started_ns"]) & (columns["status"] == Status.OK)))
+    if backward:
+        words = f"{backward} of {columns['status'].size} calls ended before they began: the clock went back"
+        checks.append(Check("clock", Outcome.INCONCLUSIVE, words))
+    if lost_ns > _LOST_NS:
+        words = f"the machine was suspended or its clock was stepped, by {lost_ns / 1e9:.1f} s: run the row again"
+        checks.append(Check("clock", Outcome.INCONCLUSIVE, words))
+    return checks
+
+
+def _load_checks(seen: Sequence[_Launch], columns: Columns, streams: Sequence[Stream], is_open: bool) -> list[Check]:
+    if not is_open or not seen:
+        return []
+    for one in seen:
+        if words := load.overload(load.select(columns, launch=one.number), streams):
+            where = f"launch {one.number}: " if len(seen) > 1 else ""
+            return [Check("load", Outcome.FAIL, f"overload: {where}{words}")]
+    return [Check("load", Outcome.PASS, f"utilisation {_utilisation(columns, streams):.2f}")]
+
+
+def _utilisation(columns: Columns, streams: Sequence[Stream]) -> float:
+    return sum(share or 0.0 for share in load.utilisation(load.select(columns), streams))
+
+
+def _call_checks(seen: Sequence[_Launch]) -> list[Check]:
+    """Calls that failed or were dropped: they exceed any budget, and so does a launch of nothing else."""
+    for one in seen:
+        if one.missed.all():
+            where = f" of launch {one.number}" if len(seen) > 1 else ""
+            return [Check("calls", Outcome.FAIL, f"every one of {one.count} calls{where} failed")]
+    lost, count = sum(int(one.missed.sum()) for one in seen), sum(one.count for one in seen)
+    if not lost:
+        return []
+    words = f"{lost} of {count} calls failed or were dropped"
+    for one in seen:
+        bare = replace(one.rule, budget_ns=_ANY_TIME).judge(np.zeros_like(one.latencies_ns), one.missed)
+        if bare.outcome is Outcome.FAIL:
+            return [Check("calls", Outcome.FAIL, f"{words}: no p95 exists")]
+    return [Check("calls", Outcome.MEASURED, words)]
+
+
+def _p95_check(seen: Sequence[_Launch], profile: Profile) -> Check:
+    """The worst of the launches, in words that say what decided."""
+    if not seen:
+        return Check("p95", Outcome.INCONCLUSIVE, "no request was measured")
+    budget = f"{seen[0].rule.budget_ns / 1e6:g} ms"
+    for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE):
+        those = [one for one in seen if one.outcome is outcome]
+        if not those:
+            continue
+        # of open launches the one that asks for most; what no number of samples decides asks for more
+        one = those[0] if outcome is Outcome.FAIL else max(those, key=lambda each: each.ruling.needed or math.inf)
+        where = f"launch {one.number}: " if len(seen) > 1 else ""
+        more = f" ({len(those)} of {len(seen)} launches)" if len(seen) > 1 else ""
+        verb = "is over" if outcome is Outcome.FAIL else "is not known to be under"
+        return Check("p95", outcome, f"p95 {verb} {budget}: {where}{one.reason}{more}")
+    bounds = [one.ruling.bound_ns for one in seen]
+    known = [bound for bound in bounds if bound is not None]
+    at_most = ""
+    if len(known) == len(bounds):
+        at_most = f", at most {max(known) / 1e6:.4g} ms with {100 * (1 - profile.alpha):g} % confidence"
+    each = f" in each of {len(seen)} launches" if len(seen) > 1 else ""
+    over = f"{sum(one.ruling.evidence.exceedances for one in seen)} of {sum(one.count for one in seen)} over it"
+    return Check("p95", Outcome.PASS, f"p95 is under {budget}{each}{at_most} ({over})")
+
+
+def _energy_checks(budget: Budget | None, figures: Sequence[Figure]) -> list[Check]:
+    if budget is None or budget.energy_mj is None:
+        return []
+    limit = f"{budget.energy_mj:g} mJ a call"
+    figure = next((one for one in figures if one.name == "energy_per_call_j"), None)
+    if figure is None or figure.value is None:
+        why = figure.why if figure is not None and figure.why else "no telemetry"
+        return [Check("energy", Outcome.INCONCLUSIVE, f"not known to be under {limit}: {why}")]
+    millijoules = 1e3 * figure.value
+    outcome = Outcome.PASS if millijoules <= budget.energy_mj else Outcome.FAIL
+    return [Check("energy", outcome, f"{millijoules:.3g} mJ a call, of {limit}")]
+
+
+def _complete_checks(seen: Sequence[_Launch], measurement: Measurement, profile: Profile) -> list[Check]:
+    checks = []
+    if measurement.incomplete:
+        checks.append(Check("complete", Outcome.INCONCLUSIVE, f"incomplete: {measurement.incomplete}"))
+    if len(seen) < profile.launches:
+        words = f"{len(seen)} of {profile.launches} launches that the profile {profile.name} asks for"
+        checks.append(Check("launches", Outcome.INCONCLUSIVE, words))
+    return checks
+
+
+def _throttle_checks(seen: Sequence[_Launch]) -> list[Check]:
+    if not any(one.known.any() for one in seen):
+        return []
+    known, total = sum(int(one.known.sum()) for one in seen), sum(one.count for one in seen)
+    share = 100.0 * sum(int(one.throttled.sum()) for one in seen) / known
+    words = f"held while throttled {share:.0f} %" if share else "no request met a throttled board"
+    if known < total:
+        words += f"; the board's state is not known for {100.0 * (total - known) / total:.0f} % of the requests"
+    return [Check("throttling", Outcome.MEASURED, words)]
+
+
+def _target_checks(seen: Sequence[_Launch], pooled: LatencyFigures | None, target_ns: int | None) -> list[Check]:
+    if target_ns is None or not seen:
+        return []
+    p95s = [p95 for one in seen if (p95 := _p95_ns(one)) is not None]
+    worst = max(p95s, default=pooled.p95.value_ns if pooled is not None else None)
+    if worst is None or worst <= target_ns:
+        return []
+    return [
+        Check("target", Outcome.MEASURED, f"p95 {worst / 1e6:.4g} ms is over the target of {target_ns / 1e6:.4g} ms")
+    ]
+
+
+def _p95_ns(one: _Launch) -> int | None:
+    good = one.latencies_ns[~one.missed]
+    if not good.size:
+        return None
+    at = min(math.ceil(0.95 * one.count * (1.0 - 1e-12)), good.size) - 1
+    return int(np.partition(good, at)[at])
+
+
+def _cause(seen: Sequence[_Launch], budget_ns: int | None, is_open: bool) -> Cause | None:
+    """Of the first launch that failed."""
+    if budget_ns is None:
+        return None
+    one = next((each for each in seen if each.outcome is Outcome.FAIL), None)
+    return None if one is None else cause(one.rows, one.trace or Trace(), budget_ns, is_open)
+
+
+def _judgement(
+    seen: Sequence[_Launch], budget_ns: int | None, profile: Profile, floor: Floor | None, why: Cause | None
+) -> Judgement:
+    has_budget = budget_ns is not None
+    bounds = [one.ruling.bound_ns for one in seen]
+    known = [bound for bound in bounds if bound is not None]
+    moved = [one.ruling.drift.change for one in seen if one.ruling.drift is not None]
+    needed = [one.ruling.needed for one in seen if one.outcome is Outcome.INCONCLUSIVE and one.ruling.needed]
+    shortest = min(seen, key=lambda one: one.count, default=None)
+    source = "" if floor is None else floor.source
+    if floor is not None and floor.carried_from:
+        source += f"; carried over from {floor.carried_from}"
+    return Judgement(
+        rule=RULE if has_budget else "measured: no budget applies",
+        budget_ns=budget_ns,
+        alpha=profile.alpha,
+        floor=floor.effect if floor is not None else None,
+        floor_source=source,
+        effect=max((one.ruling.evidence.effect for one in seen), default=1.0),
+        bound_ns=max(known) if known and len(known) == len(bounds) else None,
+        drift=max(moved, key=abs, default=None),
+        needed=max(needed, default=None) if has_budget else None,
+        blind_spot=shortest.rule.blind_spot(shortest.count) if shortest is not None else "nothing was measured",
+        launches=tuple(_launch_figures(one, has_budget) for one in seen),
+        cause=why.words if why is not None else "",
+    )
+
+
+def _launch_figures(one: _Launch, has_budget: bool) -> LaunchFigures:
+    good = one.latencies_ns[~one.missed]
+    seen = one.ruling.evidence
+    return LaunchFigures(
+        launch=one.number,
+        count=one.count,
+        failed=int(one.missed.sum()),
+        p50_ns=int(np.median(good)) if good.size else None,
+        p95_ns=_p95_ns(one),
+        exceedances=seen.exceedances if has_budget else None,
+        throttled=int(one.throttled.sum()) if one.known.any() else None,
+        effect=seen.effect,
+        log_pass=seen.log_pass if has_budget else None,
+        log_fail=seen.log_fail if has_budget else None,
+        outcome=one.outcome if has_budget else Outcome.MEASURED,
+        reason=one.reason if has_budget else "no budget applies",
+    )
+
+
+def _decided(checks: Sequence[Check], budget_ns: int | None, profile: Profile, measured: str) -> tuple[Outcome, str]:
+    """From checks to one outcome and one sentence.
+
+    A launch in which all calls failed fails whatever the board's state was. Next, what makes the figures those of another
+    board, harness or clock leaves the row open. Then FAIL before INCONCLUSIVE before PASS. A profile that is indicative
+    says MEASURED where its samples are too few to decide.
+    """
+    by_name = {check.name: check for check in checks if check.name in OWN_CHECKS}
+    notes = "; ".join(by_name[name].reason for name in ("throttling", "target") if name in by_name)
+    notes = f"; {notes}" if notes else ""
+    indicative = "" if profile.decides else "indicative: "
+    calls = by_name.get("calls")
+    if calls is not None and calls.outcome is Outcome.FAIL:
+        return Outcome.FAIL, calls.reason
+    p95 = by_name.get("p95")
+    failing = next((check for check in checks if check.outcome is Outcome.FAIL), None)
+    blocking = [
+        check
+        for check in checks
+        if check.outcome is Outcome.INCONCLUSIVE
+        and (check.name not in OWN_CHECKS or (check.name == "harness on time" and budget_ns is not None))
+    ] + [
+        check for check in checks if check.name == "clock" or (check.name == "launches" and "one kind" in check.reason)
+    ]
+    if blocking:
+        otherwise = f" (otherwise: {(failing or p95).reason})" if failing is not None or p95 is not None else ""  # type: ignore[union-attr]
+        return Outcome.INCONCLUSIVE, f"{blocking[0].reason}{otherwise}"
+    if failing is not None:
+        return Outcome.FAIL, f"{indicative}{failing.reason}{notes}"
+    lacking = [check for check in checks if check.outcome is Outcome.INCONCLUSIVE and check.name != "harness on time"]
+    hard = [check for check in lacking if check.name != "p95"]
+    if hard or (lacking and profile.decides):
+        reason = "; ".join(check.reason for check in lacking)
+        if p95 is not None and p95.outcome is Outcome.PASS:
+            reason += f"; by then {p95.reason}"
+        return Outcome.INCONCLUSIVE, f"{reason}{notes}"
+    if lacking:
+        return Outcome.MEASURED, f"{indicative}{lacking[0].reason}{notes}"
+    if p95 is not None:
+        return Outcome.PASS, f"{indicative}{p95.reason}{notes}"
+    return Outcome.MEASURED, f"{measured}; no budget applies to this board{notes}"
+
+
+def _measured_words(pooled: LatencyFigures | None, seen: Sequence[_Launch]) -> str:
+    if pooled is None:
+        return "no call came back" if seen else "no request was measured"
+    low, high = ("–" if ns is None else f"{ns / 1e6:.4g}" for ns in (pooled.p95.low_ns, pooled.p95.high_ns))
+    return f"p95 {pooled.p95.value_ns / 1e6:.4g} ms [{low}, {high}], {pooled.count} calls"
+
+
+def _found(  # noqa: PLR0917 # the row, taken apart
+    seen: Sequence[_Launch],
+    measurement: Measurement,
+    columns: Columns,
+    streams: Sequence[Stream],
+    is_open: bool,
+    pooled: LatencyFigures | None,
+    idle_w: float | None,
+) -> tuple[Figure, ...]:
+    """Figures beside the quantiles, each of all launches."""
+    if not seen:
+        return ()
+    rows = {name: np.concatenate([one.rows[name] for one in seen]) for name in seen[0].rows}
+    figures = [*_split(rows), *_lateness(columns)]
+    if is_open:
+        queued = load.waits_ns(rows)[rows["status"] != Status.DROPPED]
+        figures.append(_p50("queue_wait_p50_ns", queued, "the schedule", "every request was dropped"))
+        figures.append(Figure("utilisation", _utilisation(columns, streams), "ratio", "mean service time times rate"))
+        dropped = int(np.count_nonzero(rows["status"] == Status.DROPPED))
+        figures.append(Figure("dropped", float(dropped), "count", "the schedule"))
+        figures += _deadlines(rows, streams)
+    if len(seen) > 1 and pooled is not None:
+        p95s = [p95 for one in seen if (p95 := _p95_ns(one))]
+        if len(p95s) > 1:
+            spread = 100.0 * float(np.std(np.log(p95s), ddof=1))
+            figures.append(Figure("launch_spread", spread, "%", "standard deviation of ln p95 between launches"))
+    figures += _by_throttling(seen)
+    figures += _combined([
+        energy(one.trace, int(one.rows["scheduled_ns"].min()), int(one.rows["done_ns"].max()), one.count, idle_w=idle_w)
+        for one in seen
+        if one.trace is not None and len(one.trace) and one.wall_ns > 0
+    ])  # fmt: skip
+    del measurement
+    return tuple(figures)
+
+
+def _split(rows: Columns) -> list[Figure]:
+    came_back = rows["status"] == Status.OK
+    figures = []
+    for name in ("h2d_ns", "compute_ns", "d2h_ns", "wait_ns"):
+        values = rows[name][came_back & (rows[name] != UNKNOWN)]
+        figures.append(
+            _p50(f"{name.removesuffix('_ns')}_p50_ns", values, "device events", "the runtime does not split its time")
+        )
+    return figures
+
+
+def _p50(name: str, values: Array, source: str, why: str) -> Figure:
+    if not values.size:
+        return Figure(name, None, "ns", source, why=why)
+    return Figure(name, float(np.median(values)), "ns", source)
+
+
+def _lateness(columns: Columns) -> list[Figure]:
+    behind = load.lateness_ns(columns)[columns["phase"] == Phase.MEASURE]
+    p99 = float(np.quantile(behind, 0.99, method="inverted_cdf"))
+    return [Figure("harness_late_p99_ns", p99, "ns", "woke less due, or less the end of the last call")]
+
+
+def _deadlines(rows: Columns, streams: Sequence[Stream]) -> list[Figure]:
+    figures = []
+    for at, stream in enumerate(streams):
+        if stream.deadline_ns is None:
+            continue
+        own = {name: values[rows["stream"] == at] for name, values in rows.items()}
+        count = own["status"].size
+        if not count:
+            continue
+        misses = int(np.count_nonzero(load.late(own, stream.deadline_ns) | load.missed(own)))
+        name = "deadline_misses" + (f".{stream.case.model}" if len(streams) > 1 else "")
+        source = f"of {count} requests, later than {stream.deadline_ns / 1e6:g} ms, failed or dropped"
+        figures.append(Figure(name, float(misses), "count", source))
+    return figures
+
+
+def _by_throttling(seen: Sequence[_Launch]) -> list[Figure]:
+    """The share of throttled requests, and p95 with and without them; for people: all requests are judged."""
+    known = np.concatenate([one.known for one in seen])
+    if not known.any():
+        why = "nothing tells whether the board is throttled"
+        return [Figure("throttled_requests_share", None, "%", why=why)]
+    throttled = np.concatenate([one.throttled for one in seen])[known]
+    latencies = np.concatenate([one.latencies_ns for one in seen])[known]
+    came_back = ~np.concatenate([one.missed for one in seen])[known]
+    figures = [Figure("throttled_requests_share", 100.0 * float(throttled.mean()), "%", "telemetry beside the samples")]
+    if throttled.any():
+        for name, chosen in (("p95_throttled_ns", throttled), ("p95_unthrottled_ns", ~throttled)):
+            values = latencies[chosen & came_back]
+            if values.size:
+                found = quantile(values, 0.95, failed=int(np.count_nonzero(chosen & ~came_back)))
+                figures.append(
+                    Figure(name, float(found.value_ns), "ns", "samples and telemetry", found.low_ns, found.high_ns)
+                )
+    return figures
+
+
+def _combined(of_launches: Sequence[Sequence[Figure]]) -> list[Figure]:
+    """One figure each of those of several launches: extremes stay extreme, counts add up, others are means."""
+    if not of_launches:
+        return []
+    figures = []
+    for group in zip(*of_launches, strict=True):
+        values = [figure.value for figure in group if figure.value is not None]
+        name = group[0].name
+        if len(values) < len(group) or len(group) == 1:
+            figures.append(next((figure for figure in group if figure.value is None), group[0]))
+            continue
+        if "_max_" in name:
+            value = max(values)
+        elif "_min_" in name:
+            value = min(values)
+        elif "_start_" in name:
+            value = values[0]
+        elif "_end_" in name:
+            value = values[-1]
+        else:
+            value = sum(values) if group[0].unit == "count" else sum(values) / len(values)
+        figures.append(replace(group[0], value=value, low=None, high=None))
+    return figures
