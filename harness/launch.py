@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,7 @@ from harness.trace import Frame, Trace
 from runtime.errors import DeviceLostError, RuntimeCoreError
 from runtime.protocol import Array
 
-__all__ = ["HOPELESS_NS", "INTERRUPTED", "run_launch"]
+__all__ = ["HOPELESS_NS", "INTERRUPTED", "FrameKeeper", "counted", "run_launch"]
 
 INTERRUPTED = "interrupted"
 """How ``Seen.incomplete`` begins after Ctrl-C: the run ends as well."""
@@ -71,6 +72,23 @@ def run_launch(
         return launch.run()
 
 
+def counted(measurement: Measurement, order: Order, log: SampleLog, incomplete: str) -> Measurement:
+    """The measurement with what the log and the order say of its judged stream."""
+    rows = select(log.columns(), stream=order.judged)
+    stream = order.streams[order.judged]
+    return replace(
+        measurement,
+        timing_boundary=BOUNDARY,
+        sample_count=int(rows["status"].size),
+        failed_count=int(missed(rows).sum()),
+        profile=order.profile.name,
+        rate_hz=stream.rate_hz or None,
+        deadline_ns=stream.deadline_ns,
+        launches=1,
+        incomplete=incomplete,
+    )
+
+
 @dataclass
 class _Loaded:
     """An engine and what is known of it. ``calls``: which feed comes next. ``error_types``: what it may raise."""
@@ -108,7 +126,8 @@ class _Launch:
         self.lost_ns = self.station.lost_ns()
         self.board_start = self.station.board_state()
         self.phase = Phase.WARMUP
-        self.frames = _FrameKeeper(self.trace)
+        self.frames = FrameKeeper(self.trace)
+        self.writing = threading.Lock()
 
     # Engines
 
@@ -172,19 +191,9 @@ class _Launch:
             self.notes.append(
                 f"the machine was suspended, or its wall clock stepped, by {lost_ns / 1e9:.3f} s in all while this launch ran"
             )
-        rows = select(self.log.columns(), stream=self.order.judged)
-        stream = self.order.streams[self.order.judged]
         measurement = replace(
-            measurement,
+            counted(measurement, self.order, self.log, incomplete),
             simulated=measurement.simulated or bool(self.station.simulated),
-            timing_boundary=BOUNDARY,
-            sample_count=int(rows["status"].size),
-            failed_count=int(missed(rows).sum()),
-            profile=self.order.profile.name,
-            rate_hz=stream.rate_hz or None,
-            deadline_ns=stream.deadline_ns,
-            launches=1,
-            incomplete=incomplete,
             board_start=self.board_start,
             board_end=self.station.board_state(),
             duration_ns=self.station.now_ns() - self.origin_ns,
@@ -217,7 +226,8 @@ class _Launch:
 
     def flush(self) -> None:
         try:
-            self.log.flush()
+            with self.writing:  # a ticker that hangs on a disk may be left behind
+                self.log.flush()
         except OSError as error:
             self.broken = self.broken or f"the samples could not be written: {error.strerror or error}"
 
@@ -470,7 +480,7 @@ class _OpenLoop(_Loop):
         return self.launch.now() - due_ns > (_CAUGHT_UP_NS if self.measuring_ns is not None else HOPELESS_NS)
 
 
-class _FrameKeeper:
+class FrameKeeper:
     """Puts frames into a trace so that an hour of ten a second holds megabytes, not a hundred.
 
     Names and reasons are the same from frame to frame, so they are kept once; values lie in an array each.

@@ -17,7 +17,7 @@ import numpy as np
 
 from runtime.protocol import Array
 
-__all__ = ["COLUMNS", "UNKNOWN", "Phase", "SampleLog", "Status", "read_journal"]
+__all__ = ["COLUMNS", "UNKNOWN", "Phase", "SampleLog", "Status", "open_journal", "read_journal"]
 
 COLUMNS = (
     "launch", "stream", "scheduled_ns", "woke_ns", "started_ns", "done_ns", "phase", "status",
@@ -31,6 +31,7 @@ The last four are the device's share of the call (CUDA events); ``UNKNOWN`` wher
 
 UNKNOWN = -1
 _WIDTH = len(COLUMNS)
+_ROW_BYTES = 8 * _WIDTH
 _UNSPLIT = (UNKNOWN,) * 4
 _PACK = struct.Struct(f"@{_WIDTH}q").pack
 
@@ -124,9 +125,20 @@ class SampleLog:
         self._rows.frombytes(np.ascontiguousarray(rows).tobytes())
 
 
-def read_journal(path: Path) -> dict[str, Array]:
+def open_journal(path: Path) -> BinaryIO:
+    """A journal to go on with: a row that was cut off is cut away, so that the next one begins where a row begins.
+
+    Unbuffered: what was flushed is the kernel's, and outlives the process. Raises ``OSError``.
+    """
+    file = path.open("ab", buffering=0)
+    file.truncate(file.tell() // _ROW_BYTES * _ROW_BYTES)
+    return file
+
+
+def read_journal(path: Path, *, from_byte: int = 0) -> dict[str, Array]:
     """The whole rows of a journal; a last one that was cut off is left out. Raises ``OSError``."""
-    data = path.read_bytes()
-    whole = len(data) // (8 * _WIDTH) * 8 * _WIDTH
-    table = np.frombuffer(data[:whole], np.int64).reshape(-1, _WIDTH)
+    with path.open("rb") as file:
+        file.seek(from_byte)
+        data = file.read()
+    table = np.frombuffer(data[: len(data) // _ROW_BYTES * _ROW_BYTES], np.int64).reshape(-1, _WIDTH)
     return {name: table[:, at].copy() for at, name in enumerate(COLUMNS)}
