@@ -18,8 +18,7 @@ _SENSOR_OFF = "the sensor is off (its power is gated)"
 class Handle:
     """One file of sysfs, procfs or debugfs. ``pread`` at offset 0 makes the kernel say it afresh.
 
-    An open and a close each time would cost twice as much. A device that goes away makes its handle fail; it is then opened
-    anew at the next reading.
+    An open and a close each time would cost more than twice as much. A file that went away is opened anew.
     """
 
     __slots__ = ("_descriptor", "path")
@@ -30,6 +29,8 @@ class Handle:
 
     def data(self) -> bytes:
         """What the file says now, up to 8 KiB. Raises ``OSError``; EAGAIN is a sensor whose power is gated."""
+        if self._descriptor >= 0 and not os.fstat(self._descriptor).st_nlink:  # removed, and maybe there again
+            self.close()
         if self._descriptor < 0:
             self._descriptor = os.open(self.path, _FLAGS)
         try:

@@ -22,6 +22,8 @@ _ALERT = re.compile(r".*(throttle|hot-surface)-alert")
 _FREQUENCY_CAP = re.compile(r"cpufreq-.*|devfreq-.*(gpu|ga10b).*")
 _DEVFREQ = (".gpu", ".ga10b", "gpu-gpc-0")  # Orin on JetPack 6 and 7, Orin on JetPack 5, Thor
 _FAN = re.compile(r".*(fan|tach).*")
+_NVMAP_TOTAL = re.compile(rb"^total\s+([0-9]{1,15})([KM]?)\s*$", re.MULTILINE)
+_SIZES = {b"": 1.0, b"K": 1024.0, b"M": 1048576.0}
 _MOST_POLICIES = 16
 _NO_VALUES = {
     "gpu_temp_c": "no thermal zone of a GPU",
@@ -239,33 +241,52 @@ class SysfsInstrument:
 
 
 class MemoryInstrument:
-    """``/proc/meminfo``: MemAvailable, and the GPU's share of all processes where Tegra's kernel tells it."""
+    """``/proc/meminfo``: MemAvailable, and the GPU's share of all processes where Tegra's kernel tells it.
+
+    Where it does not (Thor), the share is asked of NvMap's own list, which takes root.
+    """
 
     label = "proc"
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._meminfo = Handle(root / "proc/meminfo")
+        self._clients = Handle(root / "sys/kernel/debug/nvmap/iovmm/clients")
 
     def read(self) -> Reading:
         reading = Reading()
         try:
             data = self._meminfo.data()
         except OSError as error:
-            reading.missing["available_bytes"] = self._meminfo.why(error)
+            reading.missing["available_bytes"] = reading.missing["nvmap_bytes"] = self._meminfo.why(error)
             return reading
-        for name, field_name in (("available_bytes", b"MemAvailable"), ("nvmap_bytes", b"NvMapMemUsed")):
-            match = re.search(rb"^%b:\s*([0-9]{1,15}) kB" % field_name, data, re.MULTILINE)
+        for name, key in (("available_bytes", b"MemAvailable"), ("nvmap_bytes", b"NvMapMemUsed")):
+            match = re.search(rb"^%b:\s*([0-9]{1,15}) kB" % key, data, re.MULTILINE)
             if match:
                 reading.values[name] = int(match[1]) * 1024.0
             else:
-                reading.missing[name] = f"no {field_name.decode()} in /proc/meminfo"
+                reading.missing[name] = f"no {key.decode()} in /proc/meminfo"
+        if "nvmap_bytes" in reading.missing:
+            self._nvmap(reading)
         return reading
+
+    def _nvmap(self, reading: Reading) -> None:
+        try:
+            match = _NVMAP_TOTAL.search(self._clients.data())
+        except OSError as error:
+            reading.missing["nvmap_bytes"] += f"; {self._clients.why(error)}"
+            return
+        if match:
+            reading.values["nvmap_bytes"] = int(match[1]) * _SIZES[match[2]]
+            del reading.missing["nvmap_bytes"]
+        else:
+            reading.missing["nvmap_bytes"] += "; iovmm/clients: no total"
 
     def about(self) -> dict[str, str]:
         return {}
 
     def close(self) -> None:
         self._meminfo.close()
+        self._clients.close()
 
 
 def _kept(layout: _Layout, path: Path) -> Handle:
