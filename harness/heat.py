@@ -1,28 +1,331 @@
-"""What heat does to a sustained run: episodes of throttling, why a run is slow, and the verdict of a row about heat."""
+"""The row about heat: the flight mix for a long time, and whether its p95 is kept when the board is as hot as it gets.
+
+Two questions are asked of the same calls: is the budget kept over all of the sustained time, and in its hottest minutes?
+Each is given half of the profile's alpha.
+"""
 
 from __future__ import annotations
 
-from harness.soak import Soak, SoakState
-from harness.trace import Frame
-from runtime.thermal import SourceReading
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-__all__ = ["Soak", "SoakState", "to_reading"]
+import numpy as np
+
+from harness.align import Alignment, align
+from harness.causes import Cause, cause
+from harness.gates import worst
+from harness.heat_figures import NOT_APPLICABLE, absent, blocks, cool_down, episodes, figures, means
+from harness.load import latencies_ns, missed, select
+from harness.profiles import Profile
+from harness.records import (
+    Check,
+    Figure,
+    Judgement,
+    LatencyFigures,
+    LaunchFigures,
+    Measurement,
+    Outcome,
+    Quantile,
+    Summary,
+    Verdict,
+)
+from harness.sequential import Evidence
+from harness.soak import Soak, SoakState, temperatures
+from harness.statistics import latency_figures, quantile
+from harness.steadiness import SoakRule
+from harness.stopping import BudgetRule, Ruling
+from harness.trace import Trace
+from runtime.protocol import Array
+
+__all__ = ["Cause", "Soak", "SoakState", "blocks", "cause", "cool_down", "episodes", "figures", "judge_heat"]
+
+_MINUTE_NS = 60_000_000_000
+_HOT_C = 2.0  # so near to the hottest minute, a minute is as hot
+_GAP_S = 15.0  # without a temperature, what was hottest is not known
+_WHOLE = 0.9  # of the sustained time; less is a run that ended early
+_AFTER_S = 5.0  # a cap that comes down this near to an alert was lowered by what raised it
 
 
-def to_reading(frame: Frame) -> SourceReading:
-    """A frame as the core's throttle detector takes it. What the frame lacks is ``None``.
+def judge_heat(
+    measurement: Measurement,
+    columns: Mapping[str, Array],
+    trace: Trace,
+    *,
+    budget_ns: int | None,
+    profile: Profile,
+    is_open: bool,
+    state_checks: Sequence[Check] = (),
+    soak: Mapping[str, Any] | None = None,
+    floor: float | None = None,
+    stream: int | None = None,
+) -> Verdict:
+    """The verdict of one sustained launch. Pure.
 
-    ``over_current_events``: the counter ``oc_events``, else the sum of ``oc1_events``, ``oc2_events`` ...
+    ``columns``: as ``SampleLog.columns``, one launch, soak and all; ``stream``: which of its streams the budget is about
+    (``None``: all). ``soak``: as in ``Seen.soak``; without it, what the trace says of it. ``floor``: the design effect from
+    history.
+
+    FAIL: the budget is not kept, over all or in the hottest minutes, with the cause. INCONCLUSIVE: open, or the board was
+    not steady, changed its state, was not seen, or the run was cut short. NOT RUN: no temperature sensor. MEASURED: no budget.
+    A board in another state than declared decides nothing, whatever else was seen.
     """
-    values = frame.values
-    counters = [value for name, value in values.items() if name.startswith("oc") and name.endswith("_events")]
-    events = values.get("oc_events", sum(counters) if counters else None)
-    return SourceReading(
-        cpu_temp_c=values.get("cpu_temp_c"),
-        gpu_temp_c=values.get("gpu_temp_c", values.get("tj_temp_c")),
-        clock_mhz=values.get("gpu_clock_mhz"),
-        clock_cap_mhz=values.get("gpu_cap_mhz"),
-        load_percent=values.get("gpu_load_percent"),
-        throttle_alerts=frame.alerts,
-        over_current_events=None if events is None else int(events),
+    own = select(columns, phase=None, stream=stream)
+    rows = select(own)
+    if not temperatures(trace)[0].size:
+        return Verdict(Summary(measurement), Outcome.NOT_RUN, NOT_APPLICABLE)
+    if not rows["status"].size:
+        reason = measurement.incomplete or "not one call was measured"
+        return Verdict(Summary(measurement), Outcome.INCONCLUSIVE, f"nothing was measured: {reason}")
+    run = _Sustained.of(own, rows, trace, is_open)
+    checks = [*state_checks, *_cap_kept(trace, run)]
+    gravest = [check for check in checks if check.outcome is Outcome.INCONCLUSIVE]
+    checks += [_warmed(profile, run, trace, soak), _seen_all_along(run), _long_enough(measurement, profile, run)]
+    latency, shown = run.latency(), figures(own, trace, is_open)
+    if budget_ns is None:
+        open_ = [check.reason for check in checks if check.outcome is Outcome.INCONCLUSIVE]
+        reason = "; ".join([f"{run.words(latency)}; no budget applies to this board", *open_])
+        outcome = Outcome.MEASURED if latency is not None else Outcome.FAIL
+        return Verdict(Summary(measurement, latency=latency, figures=shown), outcome, reason, tuple(checks))
+    judged = _Judged.of(run, budget_ns, profile, floor)
+    checks += judged.checks(budget_ns)
+    why = cause(own, trace, budget_ns, is_open, aligned=run.aligned)
+    deciding = gravest[0] if gravest else worst(checks)
+    reason = deciding.reason
+    if deciding.outcome is Outcome.PASS:
+        reason = f"{run.words(latency)}; {judged.hot_words(run)}"
+    elif judged.fails:
+        reason = f"{reason}; {why.words}"
+    summary = Summary(
+        measurement,
+        latency=latency,
+        figures=(*shown, *judged.figures, *(why.figures if judged.fails else ())),
+        judgement=judged.judgement(run, budget_ns, why),
     )
+    remedy = _REMEDY.get(why.name, "") if deciding.outcome is Outcome.FAIL else ""
+    return Verdict(summary, deciding.outcome, reason, tuple(checks), remedy=remedy)
+
+
+_REMEDY = {
+    "thermal": "Cool the board better, or choose a power mode that it can keep when hot.",
+    "over-current": "Choose a power mode with lower clocks, or a supply that gives the current.",
+    "governor": "Pin the clocks (sudo jetson_clocks) and run again.",
+    "cap": "Set the power mode that the budget was made for (sudo nvpmodel -m ...), and run again.",
+}
+
+
+@dataclass(frozen=True)
+class _Sustained:
+    """The judged rows of one launch beside its temperatures. ``hot``: bool [n], in the hottest minutes."""
+
+    rows: Mapping[str, Array]
+    begin_ns: int
+    start_ns: int
+    end_ns: int
+    latency_ns: Array
+    missed: Array
+    hot: Array
+    hot_c: float
+    minutes: int
+    gap_s: float
+    sensor: str
+    aligned: Alignment
+
+    @classmethod
+    def of(cls, own: Mapping[str, Array], rows: dict[str, Array], trace: Trace, is_open: bool) -> _Sustained:
+        order = np.argsort(rows["scheduled_ns"], kind="stable")
+        rows = {name: values[order] for name, values in rows.items()}
+        begin_ns, start_ns, end_ns = (
+            int(own["scheduled_ns"].min()),
+            int(rows["scheduled_ns"][0]),
+            int(rows["done_ns"].max()),
+        )
+        count = max(1, round((end_ns - start_ns) / _MINUTE_NS))
+        edges = np.linspace(start_ns, end_ns + 1, count + 1)
+        times, temps, sensor = temperatures(trace)
+        warm = means(times, temps, edges)
+        ranked = np.argsort(-np.nan_to_num(warm, nan=-np.inf), kind="stable")
+        hottest = warm[ranked[0]]
+        kept = np.zeros(count, bool)
+        kept[ranked[: math.ceil(count / 4)]] = True
+        kept |= warm >= hottest - _HOT_C
+        of_call = np.clip(np.searchsorted(edges, rows["scheduled_ns"], side="right") - 1, 0, count - 1)
+        inside = times[(times >= start_ns) & (times <= end_ns)]
+        gap_ns = int(np.diff(np.concatenate([[start_ns], inside, [end_ns]])).max())
+        usual_ns = float(np.median(np.diff(inside))) if inside.size > 1 else 0.0
+        gap_s = gap_ns / 1e9 if gap_ns > max(_GAP_S * 1e9, 3.0 * usual_ns) else 0.0
+        return cls(
+            rows, begin_ns, start_ns, end_ns, latencies_ns(rows, is_open), missed(rows), kept[of_call], float(hottest),
+            int(kept.sum()), gap_s, sensor, align(rows, trace),
+        )  # fmt: skip
+
+    @property
+    def seconds(self) -> float:
+        return (self.end_ns - self.start_ns) / 1e9
+
+    def latency(self) -> LatencyFigures | None:
+        good = self.latency_ns[~self.missed]
+        if not good.size:
+            return None
+        return latency_figures(good, int(self.missed.sum()), self.end_ns - self.start_ns)
+
+    def words(self, latency: LatencyFigures | None) -> str:
+        if latency is None:
+            return f"every one of {self.missed.size} calls failed"
+        share = self.aligned.share
+        throttled = "" if share is None else f", {100 * share:.0f} % of the calls while throttled"
+        return f"p95 {_ms(latency.p95)} over {self.seconds:.0f} s{throttled}"
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The two answers, and the p95 of the hottest minutes."""
+
+    rule: BudgetRule
+    whole: Ruling
+    hottest: Ruling
+    figures: tuple[Figure, ...]
+
+    @classmethod
+    def of(cls, run: _Sustained, budget_ns: int, profile: Profile, floor: float | None) -> _Judged:
+        count = run.missed.size
+        rate_hz = count / max(run.seconds, 1e-9)
+        rule = BudgetRule(budget_ns, rate_hz, profile.alpha / 2.0, count, count, floor, profile.needs_floor)
+        hot_latency, hot_missed = run.latency_ns[run.hot], run.missed[run.hot]
+        source = f"the {run.minutes} hottest min, at {run.hot_c:.1f} °C ({run.sensor})"
+        good = hot_latency[~hot_missed]
+        if good.size:
+            p95 = quantile(good, 0.95, failed=int(hot_missed.sum()))
+            low, high = (None if bound is None else float(bound) for bound in (p95.low_ns, p95.high_ns))
+            shown = Figure("hottest_p95_ns", float(p95.value_ns), "ns", source, low, high)
+        else:
+            shown = absent("hottest_p95_ns", "ns", "no call succeeded in the hottest minutes")
+        whole, hottest = rule.judge(run.latency_ns, run.missed), rule.judge(hot_latency, hot_missed)
+        if not run.hot.all():  # minutes that lie apart have no drift
+            seen = hottest.evidence
+            outcome = seen.outcome(alpha_pass=rule.alpha, alpha_fail=rule.alpha)
+            more = "" if outcome is not Outcome.INCONCLUSIVE else f": {rule.wanted_words(hottest.needed)}"
+            hottest = replace(
+                hottest, outcome=outcome, reason=f"{seen.exceedances} of {seen.count} over the budget{more}"
+            )
+        return cls(rule, whole, hottest, (shown,))
+
+    @property
+    def fails(self) -> bool:
+        return Outcome.FAIL in (self.whole.outcome, self.hottest.outcome)
+
+    def checks(self, budget_ns: int) -> list[Check]:
+        limit = f"p95 <= {budget_ns / 1e6:g} ms"
+        return [
+            Check("sustained", self.whole.outcome, f"{limit} over the sustained time: {self.whole.reason}"),
+            Check("hottest", self.hottest.outcome, f"{limit} in the hottest minutes: {self.hottest.reason}"),
+        ]
+
+    def hot_words(self, run: _Sustained) -> str:
+        p95 = self.figures[0]
+        value = "" if p95.value is None else f", p95 {p95.value / 1e6:.3g} ms"
+        return f"held in the hottest {run.minutes} min too, at {run.hot_c:.1f} °C{value}"
+
+    def judgement(self, run: _Sustained, budget_ns: int, why: Cause) -> Judgement:
+        seen: Evidence = self.whole.evidence
+        good = run.latency_ns[~run.missed]
+        known = run.aligned.known.any()
+        one = LaunchFigures(
+            launch=int(run.rows["launch"][0]),
+            count=seen.count,
+            failed=int(run.missed.sum()),
+            p50_ns=quantile(good, 0.5, failed=int(run.missed.sum())).value_ns if good.size else None,
+            p95_ns=quantile(good, 0.95, failed=int(run.missed.sum())).value_ns if good.size else None,
+            exceedances=seen.exceedances,
+            throttled=int(run.aligned.throttled.sum()) if known else None,
+            effect=seen.effect,
+            log_pass=_finite(seen.log_pass),
+            log_fail=_finite(seen.log_fail),
+            outcome=self.whole.outcome,
+            reason=self.whole.reason,
+        )
+        moved = self.whole.drift
+        return Judgement(
+            rule="p95 over the sustained time, and in its hottest minutes; half of alpha for each",
+            budget_ns=budget_ns,
+            alpha=2.0 * self.rule.alpha,
+            floor=self.rule.floor,
+            floor_source="" if self.rule.floor is None else "history",
+            effect=seen.effect,
+            bound_ns=self.whole.bound_ns,
+            drift=None if moved is None else moved.change,
+            needed=max((n for n in (self.whole.needed, self.hottest.needed) if n is not None), default=None),
+            blind_spot=self.rule.blind_spot(seen.count),
+            launches=(one,),
+            cause=f"{why.name}: {why.words}" if self.fails else "",
+        )
+
+
+def _warmed(profile: Profile, run: _Sustained, trace: Trace, soak: Mapping[str, Any] | None) -> Check:
+    """The soak as it was told, or as the trace tells it: then a little more slope is let pass, since calls came between."""
+    if profile.soak is None:
+        reason = f"the profile {profile.name} has no soak: the board was measured as it came. Take --profile pr"
+        return Check("soak", Outcome.INCONCLUSIVE, reason)
+    if soak:
+        steady, words = soak.get("is_steady"), str(soak.get("words", ""))
+    else:
+        state = _seen_soak(profile.soak, run, trace)
+        steady, words = state.is_steady, state.words
+    return Check("soak", Outcome.PASS if steady else Outcome.INCONCLUSIVE, words or "nothing is known of the soak")
+
+
+def _seen_soak(rule: SoakRule, run: _Sustained, trace: Trace) -> SoakState:
+    waited_s = (run.start_ns - run.begin_ns) / 1e9
+    slack = replace(rule, slope_c_per_min=1.25 * rule.slope_c_per_min)
+    return Soak(slack, is_first=waited_s >= rule.least_s).state(_until(trace, run.start_ns), run.begin_ns, run.start_ns)
+
+
+def _seen_all_along(run: _Sustained) -> Check:
+    if run.gap_s:
+        reason = f"no temperature was read for {run.gap_s:.0f} s while it was measured: what was hottest is not known"
+        return Check("telemetry", Outcome.INCONCLUSIVE, f"{reason}. Look at the board's sensors (trigate doctor)")
+    return Check("telemetry", Outcome.PASS, f"{run.sensor} was read all along")
+
+
+def _long_enough(measurement: Measurement, profile: Profile, run: _Sustained) -> Check:
+    words = f"measured for {run.seconds:.0f} of {profile.sustained_s:.0f} s"
+    if measurement.incomplete:
+        return Check("duration", Outcome.INCONCLUSIVE, f"{words}: {measurement.incomplete}")
+    if run.seconds < max(_WHOLE * profile.sustained_s, 60.0):
+        return Check("duration", Outcome.INCONCLUSIVE, f"{words}, too short to say what heat does")
+    return Check("duration", Outcome.PASS, words)
+
+
+def _cap_kept(trace: Trace, run: _Sustained) -> list[Check]:
+    """A cap that moves with no alert near is somebody's doing: two power modes were measured, and none of them long enough."""
+    times, caps = trace.series("gpu_cap_mhz")
+    inside = (times >= run.start_ns) & (times <= run.end_ns)
+    times, caps = times[inside], caps[inside]
+    moved = np.flatnonzero(np.abs(np.diff(caps)) > 0.02 * caps[:-1]) + 1
+    near_ns = int(_AFTER_S * 1e9)
+    board = [one for one in run.aligned.throttling.episodes if {"thermal", "over-current"} & set(one.causes)]
+    for at in moved:
+        if not any(one.start_ns - near_ns <= times[at] <= one.end_ns + near_ns for one in board):
+            return [
+                Check(
+                    "state", Outcome.INCONCLUSIVE,
+                    f"the GPU's cap went from {caps[at - 1]:.0f} to {caps[at]:.0f} MHz after "
+                    f"{(times[at] - run.start_ns) / 1e9:.0f} s with no alert: the power mode was changed while it was measured. "
+                    "Leave it alone, and run again",
+                )
+            ]  # fmt: skip
+    return []
+
+
+def _until(trace: Trace, ns: int) -> Trace:
+    return Trace([frame for frame in trace if frame.at_ns <= ns])
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _ms(of: Quantile) -> str:
+    low, high = ("-" if bound is None else f"{bound / 1e6:.3g}" for bound in (of.low_ns, of.high_ns))
+    return f"{of.value_ns / 1e6:.3g} ms [{low}, {high}]"

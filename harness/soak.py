@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.steadiness import SoakRule, slope_c_per_min
-from harness.trace import Frame, Trace
+from harness.trace import Trace
 from runtime.protocol import Array
 
-__all__ = ["SENSORS", "Soak", "SoakState", "cycle_of", "is_temperature"]
+__all__ = ["SENSORS", "Soak", "SoakState", "cycle_of", "is_temperature", "temperatures"]
 
 SENSORS = ("tj_temp_c", "gpu_temp_c", "soc_temp_c", "cpu_temp_c")
 """Which temperature decides: the first of these that reads. ``tj`` is the hottest of the module's own sensors."""
@@ -26,6 +26,8 @@ _SPANS_S = (300.0, 600.0, 1200.0)  # in which a cycle is looked for: two and a h
 _LEAST_SWING_C = 0.25  # less moves no slope by 0.5 °C a minute
 _FAN_MOVES = 0.15  # of its mean
 _NOTHING = np.zeros(0), np.zeros(0)
+_NOTHING_NS = np.zeros(0, np.int64), np.zeros(0)
+_PLAUSIBLE_C = (-55.0, 150.0)
 
 
 @dataclass(frozen=True)
@@ -174,16 +176,20 @@ class Soak:
 
 def is_temperature(value: float) -> bool:
     """What a working sensor can say: not the 0 of a dead one, nor the -256 of an offline zone."""
-    return math.isfinite(value) and -55.0 <= value <= 150.0 and abs(value) >= 1.0
+    return _PLAUSIBLE_C[0] <= value <= _PLAUSIBLE_C[1] and abs(value) >= 1.0
 
 
-def temperature_of(frame: Frame) -> tuple[str, float] | None:
-    """The name and value of the first of ``SENSORS`` that this frame has."""
+def temperatures(trace: Trace) -> tuple[Array, Array, str]:
+    """(times in ns, int64 [n]; °C, float64 [n]; which sensor) of the one of ``SENSORS`` that decides: the first one that reads
+    at most times when any of them does. Empty arrays and an empty name where none reads.
+    """
+    found = []
     for name in SENSORS:
-        value = frame.values.get(name)
-        if value is not None and is_temperature(value):
-            return name, value
-    return None
+        times, values = trace.series(name)
+        good = (values >= _PLAUSIBLE_C[0]) & (values <= _PLAUSIBLE_C[1]) & (np.abs(values) >= 1.0)
+        found.append((times[good], values[good], name))
+    most = max(times.size for times, _, _ in found)
+    return next(one for one in found if one[0].size >= 0.9 * most) if most else (*_NOTHING_NS, "")
 
 
 def _slope(times_s: Array, values: Array, window_s: float, period_s: float | None) -> float | None:

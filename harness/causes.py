@@ -1,0 +1,179 @@
+"""Why calls exceeded their budget: heat, current, the cap, the governor, more work, or a queue (T2-03).
+
+A call is looked at in cycles as well as in time (as nvbench confirms its verdicts): what would have kept its budget at the
+full clock was slowed by the clock, and what would not is more work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.align import Alignment, Episode, align
+from harness.load import latencies_ns, missed, select
+from harness.records import Figure
+from harness.samples import Status
+from harness.trace import Trace
+from runtime.protocol import Array
+from runtime.thermal import ThrottleDetector
+
+__all__ = ["Cause", "cause", "cause_of_episode", "full_clock_mhz"]
+
+_GRAVITY = ("thermal", "over-current", "cap", "governor")
+_SLOW = ThrottleDetector.SLOW_BELOW
+_LIKELIER = 2.0
+
+
+@dataclass(frozen=True)
+class Cause:
+    """``name``: ``thermal``, ``over-current``, ``cap``, ``governor``, ``more work``, ``queueing``, ``failed calls``,
+    ``none`` (nothing exceeded) or ``unknown``. ``figures``: cycles and clocks of the calls that exceeded and of the others.
+    """
+
+    name: str
+    words: str
+    figures: tuple[Figure, ...] = ()
+
+
+def cause(
+    columns: Mapping[str, Array],
+    trace: Trace,
+    budget_ns: int,
+    is_open: bool,
+    *,
+    declared_mhz: float | None = None,
+    aligned: Alignment | None = None,
+) -> Cause:
+    """What explains most of the judged calls that exceeded.
+
+    ``columns``: as ``SampleLog.columns``; ``declared_mhz``: the cap that the board should have, where it is known;
+    ``aligned``: of the judged rows (``load.select``) and the trace, where somebody has it. Host time does not scale with the
+    GPU's clock, so that "slowed by the clock" is told a little too gladly of calls that mostly wait for the host.
+    """
+    rows = select(columns)
+    exceeds = missed(rows) | (latencies_ns(rows, is_open) > budget_ns)
+    if not exceeds.any():
+        return Cause("none", "nothing exceeded the budget")
+    found = align(rows, trace) if aligned is None else aligned
+    look = _Look(rows, exceeds, trace, found, full_clock_mhz(trace, declared_mhz))
+    names, counts = np.unique(look.kinds(budget_ns), return_counts=True)
+    name = str(names[np.argmax(counts)])
+    share = f"{100 * counts.max() / counts.sum():.0f} % of {counts.sum()} exceedances"
+    return Cause(name, look.words(name, share), look.figures())
+
+
+def cause_of_episode(episode: Episode) -> str:
+    """The cause that explains the others: heat lowers a cap, and a cap a clock."""
+    return min(episode.causes, key=_GRAVITY.index)
+
+
+def full_clock_mhz(trace: Trace, declared_mhz: float | None = None) -> float | None:
+    """What the clock could be: the highest of the declared cap, the caps and the clocks that were seen."""
+    seen = [values.max() for name in ("gpu_cap_mhz", "gpu_clock_mhz") if (values := trace.series(name)[1]).size]
+    return max((float(value) for value in [*seen, declared_mhz] if value is not None), default=None)
+
+
+class _Look:
+    """One comparison of the calls that exceeded with the others; every array is over all [n] judged calls."""
+
+    def __init__(
+        self, rows: Mapping[str, Array], exceeds: Array, trace: Trace, found: Alignment, full_mhz: float | None
+    ) -> None:
+        self.exceeds, self.found, self.status = exceeds, found, rows["status"]
+        self.full_mhz = full_mhz
+        self.service_ns = rows["done_ns"] - rows["started_ns"]
+        self.clock_mhz = np.where(self.status == Status.DROPPED, np.nan, found.clock_mhz)
+        self.cycles = self.service_ns * self.clock_mhz * 1e-3
+        self.is_slow = self.clock_mhz < _SLOW * (full_mhz or 0.0)  # False where the clock is not known
+        is_capped = self.is_slow & (self.clock_mhz >= _SLOW * _last(trace, "gpu_cap_mhz", rows["started_ns"]))
+        of_episode = np.array([*map(cause_of_episode, found.throttling.episodes), ""])
+        self.hindrance = np.select(
+            [found.throttled, is_capped, self.is_slow], [of_episode[found.episode], "cap", "governor"], ""
+        )
+
+    def kinds(self, budget_ns: int) -> Array:
+        """A name for each call that exceeded."""
+        hindered, in_time = self.hindrance != "", self.service_ns <= budget_ns
+        at_full_ns = self.service_ns * np.where(self.is_slow, self.clock_mhz / (self.full_mhz or 1.0), 1.0)
+        # a clock that skips pulses reads as full, and a queue outlives what filled it: there only how often can tell
+        by_count = self._is_likelier(hindered) & hindered & (in_time | ~self.is_slow)
+        by_clock = self.is_slow & ~in_time & (at_full_ns <= budget_ns)
+        kinds = np.select(
+            [
+                self.status == Status.FAILED,
+                by_clock | by_count,
+                in_time,
+                np.isnan(self.clock_mhz),
+            ],
+            ["failed calls", self.hindrance, "queueing", "unknown"],
+            "more work",
+        )
+        return kinds[self.exceeds]
+
+    def _is_likelier(self, hindered: Array) -> bool:
+        """Whether calls exceed at least twice as often while the board is held down."""
+        inside, outside = self.exceeds[hindered], self.exceeds[~hindered]
+        return bool(inside.size) and (not outside.size or float(inside.mean()) >= _LIKELIER * float(outside.mean()))
+
+    def words(self, name: str, share: str) -> str:
+        """One sentence, with the figures that decided."""
+        clock = _quantile(self.clock_mhz[self.exceeds], 0.5)
+        clocks = "" if clock is None else f", at {clock:.0f} of {self.full_mhz:.0f} MHz"
+        seen = self._evidence(name)
+        return {
+            "thermal": f"heat: {share} met a board that throttled{clocks}{seen}",
+            "over-current": f"over-current: {share} met a board that drew too much{clocks}{seen}",
+            "cap": f"a lower cap: {share} met a clock whose cap had come down{clocks}{seen}",
+            "governor": f"the governor: {share} met a clock under its cap without an alert{clocks}{seen}; "
+            "pin the clocks (sudo jetson_clocks) to see the difference",
+            "more work": f"more work: {share} would have exceeded at the full clock too{self._work()}{clocks}",
+            "queueing": f"queueing: {share} waited for the calls before them, and were fast enough once they began",
+            "failed calls": f"calls failed: {share} gave no result",
+            "unknown": f"unknown: {share} were made while no clock was read and no throttling was seen"
+            + (f" ({self.found.why})" if self.found.why else ""),
+        }[name]
+
+    def _evidence(self, name: str) -> str:
+        episodes = [one for one in self.found.throttling.episodes if cause_of_episode(one) == name]
+        seen = ", ".join(dict.fromkeys(text for one in episodes[:3] for text in one.evidence[:1]))
+        return f" ({seen})" if seen else ""
+
+    def _work(self) -> str:
+        known = self.cycles[np.isfinite(self.cycles)]
+        if known.size < 100:
+            return ""
+        first, last = (float(np.median(part)) for part in (known[: known.size // 10], known[-(known.size // 10) :]))
+        middle = float(np.median(known)) / 1e6
+        return f" (p50 {middle:.1f} million cycles, {100 * (last / first - 1):+.0f} % from the first tenth to the last)"
+
+    def figures(self) -> tuple[Figure, ...]:
+        late = {"exceeding": self.exceeds, "other": ~self.exceeds}
+        unread = "" if np.isfinite(self.clock_mhz).any() else "the GPU's clock was not read"
+        figures = []
+        for name, unit, values, source in (
+            ("cycles", "count", self.cycles, "time of the call × the GPU's clock then"),
+            ("clock_mhz", "MHz", self.clock_mhz, "the GPU's clock during the call"),
+        ):
+            for who, of in late.items():
+                for label, p in (("p50", 0.50), ("p95", 0.95)):
+                    value = _quantile(values[of], p)
+                    why = "" if value is not None else unread or f"no call is among the {who} ones"
+                    figures.append(Figure(f"{who}_{label}_{name}", value, unit, source, why=why))
+        known = self.found.known[self.exceeds]
+        share = 100.0 * float(self.found.throttled[self.exceeds].sum() / known.sum()) if known.any() else None
+        why = "" if share is not None else self.found.why or "the telemetry has a gap there"
+        figures.append(Figure("exceeding_throttled_percent", share, "%", "the flight's throttle detector", why=why))
+        return tuple(figures)
+
+
+def _last(trace: Trace, name: str, at_ns: Array) -> Array:
+    """The last value at or before each of [n] times, float64 [n]; NaN before the first."""
+    times, values = trace.series(name)
+    return np.concatenate([[np.nan], values])[np.searchsorted(times, at_ns, side="right")]
+
+
+def _quantile(values: Array, p: float) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.quantile(known, p, method="inverted_cdf")) if known.size else None
