@@ -336,21 +336,24 @@ class SimulatedDevice:
         """Device memory that is left."""
         return self.memory_bytes - self.live_bytes - (self.live_host_bytes if self.is_integrated else 0)
 
-    def allocate(self, size_bytes: int, *, label: str = "") -> int:
-        """The address of new device memory. ``DeviceError`` when it does not fit, or its size is 0."""
-        return self._allocate(self._device, size_bytes, label)
+    def allocate(self, size_bytes: int, *, label: str = "", is_backed: bool = True) -> int:
+        """The address of new device memory. ``DeviceError`` when it does not fit, or its size is 0.
+
+        Memory that no work will touch need not be backed by the host's: it is counted, and touching it is misuse.
+        """
+        return self._allocate(self._device, size_bytes, label, is_backed=is_backed)
 
     def allocate_host(self, size_bytes: int, *, label: str = "") -> int:
         """The (real) address of new page-locked memory."""
         return self._allocate(self._host, size_bytes, label)
 
-    def _allocate(self, ledger: Ledger, size_bytes: int, label: str) -> int:
+    def _allocate(self, ledger: Ledger, size_bytes: int, label: str, *, is_backed: bool = True) -> int:
         with self._lock:
             if size_bytes <= 0:
                 raise DeviceError("CUDA_ERROR_INVALID_VALUE")
             if size_bytes > self.free_bytes and (ledger is self._device or self.is_integrated):
                 raise DeviceError("CUDA_ERROR_OUT_OF_MEMORY")
-            return ledger.allocate(size_bytes, self._context_here().handle, label).address
+            return ledger.allocate(size_bytes, self._context_here().handle, label, is_backed=is_backed).address
 
     def free(self, address: int) -> None:
         """Free device memory. Work that still needs it is not waited for, and will be caught."""
@@ -414,8 +417,11 @@ class SimulatedDevice:
             del self._streams[handle]
             self._gone.add(handle)
 
-    def enqueue(self, handle: int, label: str, work: Callable[[], None], *, busy_ns: int = 0) -> None:
-        """Let a stream do ``work``, which may raise ``DeviceError``. ``busy_ns``: what it takes at the highest clock.
+    def enqueue(
+        self, handle: int, label: str, work: Callable[[], None], *, busy_ns: int = 0, fixed_ns: int = 0
+    ) -> None:
+        """Let a stream do ``work``, which may raise ``DeviceError``. ``busy_ns``: what it takes at the highest clock;
+        ``fixed_ns``: what it takes besides at any clock.
 
         Kernels are of the current context, so one that is put into another one's stream is refused.
         """
@@ -423,7 +429,7 @@ class SimulatedDevice:
         with self._lock:
             if not self.lost_to and self._stream(handle).context is not self._context_here():
                 raise self._misused(f"{label} in stream {handle:#x} of a foreign context", "CUDA_ERROR_INVALID_HANDLE")
-            self._enqueue(handle, label, work, lambda: busy_ns * thermal.max_clock_mhz // thermal.clock_mhz)
+            self._enqueue(handle, label, work, lambda: fixed_ns + busy_ns * thermal.max_clock_mhz // thermal.clock_mhz)
 
     def _enqueue(
         self, handle: int, label: str, work: Callable[[], None], cost_ns: Callable[[], int], after: _Mark | None = None
@@ -578,7 +584,7 @@ class SimulatedDevice:
                         )
                 self.view(address, size_bytes, writes=True, doing="a copy to the device")[:] = data
 
-            self._enqueue(stream, f"copy in {size_bytes} bytes", work, lambda: self._copy_ns(size_bytes))
+            self._enqueue(stream, f"copy in {size_bytes} bytes", work, lambda: self.copy_ns(size_bytes))
 
     def copy_out(self, host_address: int, address: int, size_bytes: int, stream: int) -> None:
         """Enqueue a copy to the host. Page-locked memory holds poison until it runs; for other memory it runs now."""
@@ -602,7 +608,7 @@ class SimulatedDevice:
                 place = self._device_place(address, size_bytes, of.context.handle, "a copy to the host", running=True)
                 target[:] = place
 
-            self._enqueue(stream, f"copy out {size_bytes} bytes", work, lambda: self._copy_ns(size_bytes))
+            self._enqueue(stream, f"copy out {size_bytes} bytes", work, lambda: self.copy_ns(size_bytes))
             if not is_pinned:
                 self._force(of)
                 self._surface(of.ready_ns)
@@ -643,7 +649,8 @@ class SimulatedDevice:
         if transfer in self._transfers:
             self._transfers.remove(transfer)
 
-    def _copy_ns(self, size_bytes: int) -> int:
+    def copy_ns(self, size_bytes: int) -> int:
+        """What a copy takes, either way."""
         return 2_000 + size_bytes * 1_000 // self._copy_bytes_per_us
 
     # Running

@@ -106,11 +106,12 @@ class Ledger:
         # another device has other addresses, and the memory of no host is there
         self._next_address = ((1 + next(_BASES) % 64) << 40) + _RED
 
-    def allocate(self, size_bytes: int, context: int, label: str = "") -> Block:
-        """A new block, poisoned."""
+    def allocate(self, size_bytes: int, context: int, label: str = "", *, is_backed: bool = True) -> Block:
+        """A new block, poisoned. Device memory that is not backed is counted, and has no bytes that could be reached."""
         self.count += 1
+        whole: Bytes | None
         if self.kind == "device":
-            whole, address = np.empty(size_bytes, np.uint8), self._next_address + _RED
+            whole, address = np.empty(size_bytes if is_backed else 0, np.uint8), self._next_address + _RED
             self._next_address = -(-(address + size_bytes + _RED) // 512) * 512 + 512 - _RED
         else:
             whole = np.empty(size_bytes + 2 * _RED + _PAGE, np.uint8)
@@ -164,6 +165,8 @@ class Ledger:
             raise MisuseError(f"{doing}: {address:#x} is no address of this device")
         if not block.is_live:
             raise MisuseError(f"{doing}: use after free of {block}")
+        if not block.data.size:
+            raise MisuseError(f"{doing}: {block} was allocated without bytes behind it")
         start = address - block.address
         if start < 0 or start + size_bytes > block.size_bytes:
             raise MisuseError(f"{doing}: {size_bytes} bytes at {start:+} are out of bounds of {block}")

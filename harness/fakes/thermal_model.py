@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = ["ORIN_NX", "Board", "ThermalModel"]
@@ -14,8 +15,8 @@ _STEP_S = 0.1
 class Board:
     """``clocks_mhz`` rise. ``busy_w``: at the highest clock and full load. ``kelvin_per_w``: what one watt ends in.
 
-    At ``passive_c`` the governor takes one clock after another away, and gives them back ``hysteresis_c`` below it; at
-    ``critical_c`` the board switches itself off.
+    At ``passive_c`` the governor takes one clock after another away, and gives them back ``hysteresis_c`` below it; with
+    ``throttled_mhz`` the hardware goes down to that at once, and back. At ``critical_c`` the board switches itself off.
     """
 
     clocks_mhz: tuple[int, ...]
@@ -26,6 +27,7 @@ class Board:
     passive_c: float
     critical_c: float
     hysteresis_c: float
+    throttled_mhz: int | None = None
 
 
 ORIN_NX = Board(
@@ -44,23 +46,42 @@ ORIN_NX = Board(
 class ThermalModel:
     """One temperature, one clock. With the default board and 25 °C around it full load settles at 80 °C; with 50 °C
     around it the clock has to give way.
+
+    May be changed at any time: ``ambient_c``; ``kelvin_per_w`` (a fan); ``cap_mhz`` (a power mode), of the board's clocks
+    the highest that is not above it; ``slowed_to``, a share of the clock (over-current). ``every_tick`` is called each
+    tenth of a second of the board's own time, with the highest power since the last call.
     """
 
     def __init__(self, board: Board = ORIN_NX, *, ambient_c: float = 25.0, temperature_c: float | None = None) -> None:
         self.board = board
+        self.kelvin_per_w = board.kelvin_per_w
+        self.slowed_to = 1.0
+        self.every_tick: Callable[[float], None] | None = None
         self.ambient_c = ambient_c
         self.temperature_c = ambient_c + board.idle_w * board.kelvin_per_w if temperature_c is None else temperature_c
         self.power_w = board.idle_w
         self.load = 0.0
         self.throttled_s = 0.0
         self.is_shut_down = False
-        self._level = len(board.clocks_mhz) - 1
+        self._level = self._cap = len(board.clocks_mhz) - 1
         self._until_governor_s = _STEP_S
+        self._highest_w = 0.0
 
     @property
     def clock_mhz(self) -> int:
         """The clock now."""
-        return self.board.clocks_mhz[self._level]
+        clock = self.board.clocks_mhz[min(self._level, self._cap)]
+        return clock if self.slowed_to == 1.0 else max(1, round(clock * self.slowed_to))
+
+    @property
+    def cap_mhz(self) -> int:
+        """The highest clock that the power mode allows."""
+        return self.board.clocks_mhz[self._cap]
+
+    @cap_mhz.setter
+    def cap_mhz(self, mhz: int) -> None:
+        allowed = [at for at, clock in enumerate(self.board.clocks_mhz) if clock <= mhz]
+        self._cap = allowed[-1] if allowed else 0
 
     @property
     def max_clock_mhz(self) -> int:
@@ -88,7 +109,8 @@ class ThermalModel:
         board = self.board
         speed = self.clock_mhz / self.max_clock_mhz
         self.power_w = board.idle_w + (board.busy_w - board.idle_w) * self.load * speed**3  # voltage falls with it
-        settled_c = self.ambient_c + self.power_w * board.kelvin_per_w
+        self._highest_w = max(self._highest_w, self.power_w)
+        settled_c = self.ambient_c + self.power_w * self.kelvin_per_w
         self.temperature_c += (settled_c - self.temperature_c) * -math.expm1(-seconds / board.seconds_to_settle)
         if self.is_throttled:
             self.throttled_s += seconds
@@ -96,7 +118,12 @@ class ThermalModel:
             self.is_shut_down = True
 
     def _govern(self) -> None:
-        if self.temperature_c >= self.board.passive_c:
-            self._level = max(0, self._level - 1)
-        elif self.temperature_c < self.board.passive_c - self.board.hysteresis_c and self.is_throttled:
-            self._level += 1
+        board, top = self.board, len(self.board.clocks_mhz) - 1
+        if self.temperature_c >= board.passive_c:
+            down = max(0, self._level - 1)
+            self._level = down if board.throttled_mhz is None else board.clocks_mhz.index(board.throttled_mhz)
+        elif self.temperature_c < board.passive_c - board.hysteresis_c and self.is_throttled:
+            self._level = self._level + 1 if board.throttled_mhz is None else top
+        if self.every_tick is not None:
+            self.every_tick(self._highest_w)
+        self._highest_w = 0.0
