@@ -185,7 +185,14 @@ def to_reading(frame: Frame, *, governor: str = "") -> SourceReading:
 
 
 def energy(
-    trace: Trace, start_ns: int, end_ns: int, calls: int, *, idle_w: float | None = None, stale_s: float | None = None
+    trace: Trace,
+    start_ns: int,
+    end_ns: int,
+    calls: int,
+    *,
+    idle_w: float | None = None,
+    stale_s: float | None = None,
+    seen: Throttling | None = None,
 ) -> tuple[Figure, ...]:
     """What ``calls`` requests between two times cost, and how warm and fast the board was meanwhile.
 
@@ -193,11 +200,12 @@ def energy(
     ``dynamic_energy_per_call_j`` above ``idle_w``; ``gpu_temp_start_c``, ``.._end_c``, ``.._max_c`` and the same of the CPU and
     of Tj; ``gpu_clock_start_mhz``, ``.._end_..``, ``.._min_..``, ``.._max_..``; ``oc_events`` (how many more);
     ``throttled_share`` (of the time about which it is known). What cannot be said is ``None``, and says why.
+    ``seen``: of the trace, where somebody has it (``Alignment.throttling``): it costs most of the time.
     Raises ``ValueError`` for a span without length.
     """
     if end_ns <= start_ns:
         raise ValueError(f"a span from {start_ns} to {end_ns} ns has no length.")
-    seen = throttling(trace, stale_s=stale_s)
+    seen = throttling(trace, stale_s=stale_s) if seen is None else seen
     joules, source, why = _joules(trace, start_ns, end_ns, stale_s)
     span_s = (end_ns - start_ns) / 1e9
     mean_w = None if joules is None else joules / span_s
