@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness import load
-from harness.align import align, energy
+from harness.align import Alignment, align, energy
 from harness.causes import Cause, cause
 from harness.config import Budget
 from harness.errors import UsageError
@@ -67,6 +67,7 @@ class _Launch:
     throttled: Array
     known: Array
     trace: Trace | None
+    aligned: Alignment | None
     ruling: Ruling
     rule: BudgetRule
     outcome: Outcome
@@ -77,8 +78,13 @@ class _Launch:
         return int(self.missed.size)
 
     @property
+    def span_ns(self) -> tuple[int, int]:
+        return int(self.rows["scheduled_ns"].min()), int(self.rows["done_ns"].max())
+
+    @property
     def wall_ns(self) -> int:
-        return int(self.rows["done_ns"].max() - min(self.rows["scheduled_ns"].min(), self.rows["started_ns"].min()))
+        begun, done = self.span_ns
+        return done - begun
 
 
 def budget_ns_of(budget: Budget | None) -> int | None:
@@ -131,7 +137,7 @@ def judge(
     measurement = replace(measurement, sample_count=total, failed_count=failed, launches=len(seen))
     differing = unlike(launches)
     pooled = None if differing else _pooled(seen)
-    found = _found(seen, measurement, columns, streams, is_open, pooled, idle_w)
+    found = _found(seen, columns, streams, is_open, pooled, idle_w)
     checks = [
         *state_checks,
         *_clock_checks(columns, lost_ns, differing),
@@ -198,7 +204,8 @@ def _launch(  # noqa: PLR0917 # one launch, with all that decides it
     rows = load.select(columns, stream=judged, launch=number)
     latencies, lost = load.latencies_ns(rows, is_open), load.missed(rows)
     own = trace.get(number) if isinstance(trace, Mapping) else trace
-    throttled, known = _throttled(rows, own)
+    aligned = align(rows, own) if own is not None and len(own) else None
+    throttled, known = _throttled(rows, aligned)
     wall_s = max(1e-9, float(rows["done_ns"].max() - rows["started_ns"].min()) / 1e9)
     asked = streams if judged is None else (streams[judged],)
     rate = sum(stream.rate_hz for stream in asked) if is_open else lost.size / wall_s
@@ -215,14 +222,13 @@ def _launch(  # noqa: PLR0917 # one launch, with all that decides it
     if outcome is Outcome.PASS and lost.size < _NEARLY * least:
         outcome, reason = Outcome.INCONCLUSIVE, f"{reason}, but {lost.size} samples are too few: {least} are the least"
         ruling = replace(ruling, needed=least - lost.size)
-    return _Launch(number, rows, latencies, lost, throttled, known, own, ruling, rule, outcome, reason)
+    return _Launch(number, rows, latencies, lost, throttled, known, own, aligned, ruling, rule, outcome, reason)
 
 
-def _throttled(rows: Columns, trace: Trace | None) -> tuple[Array, Array]:
+def _throttled(rows: Columns, aligned: Alignment | None) -> tuple[Array, Array]:
     """(throttled, known), bool [n] each: of the trace, else of the run folder's own column."""
-    if trace is not None and len(trace):
-        seen = align(rows, trace)
-        return seen.throttled, seen.known
+    if aligned is not None:
+        return aligned.throttled, aligned.known
     marks = rows.get("throttled", np.full(rows["status"].size, UNKNOWN))
     return np.asarray(marks == 1), np.asarray(marks >= 0)
 
@@ -367,7 +373,7 @@ def _cause(seen: Sequence[_Launch], budget_ns: int | None, is_open: bool) -> Cau
     if budget_ns is None:
         return None
     one = next((each for each in seen if each.outcome is Outcome.FAIL), None)
-    return None if one is None else cause(one.rows, one.trace or Trace(), budget_ns, is_open)
+    return None if one is None else cause(one.rows, one.trace or Trace(), budget_ns, is_open, aligned=one.aligned)
 
 
 def _judgement(
@@ -469,7 +475,6 @@ def _measured_words(pooled: LatencyFigures | None, seen: Sequence[_Launch]) -> s
 
 def _found(  # noqa: PLR0917 # the row, taken apart
     seen: Sequence[_Launch],
-    measurement: Measurement,
     columns: Columns,
     streams: Sequence[Stream],
     is_open: bool,
@@ -494,12 +499,13 @@ def _found(  # noqa: PLR0917 # the row, taken apart
             spread = 100.0 * float(np.std(np.log(p95s), ddof=1))
             figures.append(Figure("launch_spread", spread, "%", "standard deviation of ln p95 between launches"))
     figures += _by_throttling(seen)
-    figures += _combined([
-        energy(one.trace, int(one.rows["scheduled_ns"].min()), int(one.rows["done_ns"].max()), one.count, idle_w=idle_w)
-        for one in seen
-        if one.trace is not None and len(one.trace) and one.wall_ns > 0
-    ])  # fmt: skip
-    del measurement
+    figures += _combined(
+        [
+            energy(one.trace, *one.span_ns, one.count, idle_w=idle_w, seen=one.aligned.throttling)
+            for one in seen
+            if one.trace is not None and one.aligned is not None and one.wall_ns > 0
+        ]
+    )
     return tuple(figures)
 
 
