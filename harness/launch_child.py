@@ -193,7 +193,8 @@ def _seen(asked: _Asked, ended: str, rows: Mapping[str, Any]) -> Seen:
     told = from_json(_Told, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else _Told()
     if told.error:
         _raise(told)
-    incomplete = told.incomplete or ended
+    was_heard = ended == INTERRUPTED and told.incomplete  # then the child says it better
+    incomplete = told.incomplete if was_heard or not ended else ended
     if told.measurement is None:
         incomplete = incomplete or "the process ended without a word"
         measurement = Measurement(order.streams[order.judged].case, board_start=BoardState(notes=(incomplete,)))
