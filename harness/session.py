@@ -7,7 +7,9 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from harness import gates
 from harness.errors import UsageError
 from harness.gates import not_run
 from harness.records import Case, Outcome, Verdict
+from harness.rounds import Rounds
 from harness.run_folder import FolderError
 
 __all__ = ["Row", "RowPlugin", "run_rows"]
@@ -30,10 +33,15 @@ class Row:
     case: Case
     _settle: Settle
     _heard: Heard
+    _rounds: Rounds = field(default_factory=Rounds)
 
-    def settle(self) -> None:
-        """Measure, judge, write down; then end as pytest ends: passed, failed, or skipped with the reason."""
-        verdict = self._settle(self.case)
+    def settle(self, *, item: pytest.FixtureRequest | None = None) -> None:
+        """Measure, judge, write down; then end as pytest ends: passed, failed, or skipped with the reason.
+
+        ``item``: of a row that is measured in rounds: they are run by its ``benchmark`` fixture, where there is one.
+        """
+        with self._rounds.by(_benchmark_of(item)):
+            verdict = self._settle(self.case)
         self._heard(verdict)
         if verdict.outcome is Outcome.FAIL:
             pytest.fail(verdict.reason, pytrace=False)
@@ -50,6 +58,7 @@ class RowPlugin:
     cases: Sequence[Case]
     settle: Settle
     heard: Heard
+    rounds: Rounds = field(default_factory=Rounds)
     internal: list[str] = field(default_factory=list)
     folder_error: FolderError | None = None
 
@@ -61,7 +70,11 @@ class RowPlugin:
         if marker is None:
             return
         tier, *kinds = marker.args
-        rows = [Row(case, self.settle, self.heard) for case in self.cases if case.tier == tier and case.kind in kinds]
+        rows = [
+            Row(case, self.settle, self.heard, self.rounds)
+            for case in self.cases
+            if case.tier == tier and case.kind in kinds
+        ]
         metafunc.parametrize("row", rows, ids=[row.case.id for row in rows])
 
     @pytest.hookimpl(trylast=True)
@@ -90,6 +103,13 @@ class RowPlugin:
         return report
 
 
+def _benchmark_of(item: pytest.FixtureRequest | None) -> Callable[[], Any] | None:
+    """Gives pytest-benchmark's fixture when it is asked: one that a row asked for and left would be warned of."""
+    if item is None or not item.config.pluginmanager.hasplugin("benchmark"):
+        return None
+    return partial(item.getfixturevalue, "benchmark")
+
+
 def _row_of(item: pytest.Item) -> str:
     row = getattr(item, "callspec", None)
     value = row.params.get("row") if row is not None else None
@@ -97,13 +117,20 @@ def _row_of(item: pytest.Item) -> str:
 
 
 def run_rows(
-    cases: Sequence[Case], suites: Path, settle: Settle, heard: Heard, arguments: Sequence[str] = ()
+    cases: Sequence[Case],
+    suites: Path,
+    settle: Settle,
+    heard: Heard,
+    arguments: Sequence[str] = (),
+    *,
+    rounds: Rounds | None = None,
 ) -> tuple[bool, list[str]]:
     """Run the rows; (interrupted by Ctrl-C, internal errors with their tracebacks).
 
     ``suites``: the folder of the installed tiers. ``arguments``: passed on to pytest (``-k``, ``-m``, plugins).
+    ``rounds``: where ``settle`` asks for rounds of what it measures.
     """
-    plugin = RowPlugin(cases, settle, heard)
+    plugin = RowPlugin(cases, settle, heard, rounds or Rounds())
     os.environ.pop("PYTEST_ADDOPTS", None)  # meant for the user's own tests
     code = pytest.main(
         [
