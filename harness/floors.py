@@ -20,7 +20,7 @@ import numpy as np
 from harness import load
 from harness.errors import UsageError
 from harness.records import BoardState, RecordError, Verdict, from_json, to_json
-from harness.sequential import evidence
+from harness.sequential import session_effect
 from runtime.files import write_atomic
 from runtime.protocol import Array
 
@@ -202,7 +202,7 @@ def key_of(verdict: Verdict, board: BoardState | None = None, versions: Mapping[
 def effects_of(
     columns: Mapping[str, Array], is_open: bool, budget_ns: int | None = None
 ) -> dict[int, tuple[float, float]]:
-    """Of each launch: (design effect, minutes measured). The largest over the budget and the run's own quantiles."""
+    """Of each launch: (design effect, minutes measured). The larger of the budget's and of the run's own p95."""
     found = {}
     for launch in np.unique(columns["launch"]):
         rows = load.select(columns, launch=int(launch))
@@ -211,7 +211,7 @@ def effects_of(
         ranked = np.where(load.missed(rows), np.iinfo(np.int64).max, load.latencies_ns(rows, is_open))
         over = ranked > (budget_ns if budget_ns is not None else np.iinfo(np.int64).max - 1)
         minutes = float(rows["done_ns"].max() - rows["scheduled_ns"].min()) / 60e9
-        found[int(launch)] = evidence(ranked, over).effect, minutes
+        found[int(launch)] = session_effect(ranked, over), minutes
     return found
 
 
