@@ -400,7 +400,7 @@ def _ask_nvml(
             known["gpu_load_percent"] = _float(getattr(use, "gpu", None))
             limits = {"gpu_mhz": ask("nvmlDeviceGetMaxClockInfo", device, 0)}
             limits["passive_c"] = ask("nvmlDeviceGetTemperatureThreshold", device, 1)
-            watts = _float(ask("nvmlDeviceGetPowerManagementLimit", device))
+            watts = _float(ask("nvmlDeviceGetEnforcedPowerLimit", device))
             limits["power_w"] = None if watts is None else watts / 1000
             for name, value in limits.items():
                 number = _float(value)
