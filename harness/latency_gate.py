@@ -38,7 +38,7 @@ from harness.stopping import BudgetRule, Ruling
 from harness.trace import Trace
 from runtime.protocol import Array
 
-__all__ = ["OWN_CHECKS", "budget_ns_of", "judge", "unlike"]
+__all__ = ["OWN_CHECKS", "budget_ns_of", "judge", "target_ns_of", "unlike"]
 
 Columns = Mapping[str, Array]
 
@@ -52,6 +52,8 @@ RULE = (
     "each way with error alpha, in each launch"
 )
 _ANY_TIME = int(np.iinfo(np.int64).max) - 1  # a budget that only what never came back exceeds
+_ALIKE = "launches alike"
+_OF_THE_HARNESS = ("harness on time", "clock")
 _LOST_NS = 1_000_000_000
 _NEARLY = 0.98  # a closed loop ends a call before its seconds are full
 
@@ -117,14 +119,14 @@ def judge(
     ``columns``: of all phases, launches and streams (``harness.samples.COLUMNS``, and ``throttled`` where a run folder
     has it: 1, 0, or -1 for unknown). ``trace``: by launch, or of the only one. ``budget``: of this board; without a
     p95 the row is MEASURED. ``floor``: of the design effect. ``state_checks``: the board's; one that is INCONCLUSIVE
-    leaves the row open. ``target_p95_ns``: warns, in place of the budget's own target. ``streams``: what the columns'
+    leaves the row open. ``target_p95_ns``: warns, in place of ``target_ns_of``. ``streams``: what the columns'
     ``stream`` counts; ``judged``: which of them the row is about (``None``: all). ``launches``: what each launch was; if
     they differ, nothing is pooled. ``lost_ns``: see ``Station.lost_ns``. ``idle_w``: power of the idle board.
 
-    Raises ``UsageError`` for a budget or a target that is not above 0.
+    Raises ``UsageError`` for a budget that is not above 0.
     """
     budget_ns = budget_ns_of(budget)
-    target_ns = _target_ns(budget, target_p95_ns)
+    target_ns = target_p95_ns if target_p95_ns is not None else target_ns_of(budget, measurement.case.runtime)
     streams = streams or (Stream(measurement.case, measurement.rate_hz or 0.0, deadline_ns=measurement.deadline_ns),)
     is_open = load.check_streams(streams)
     seen = [
@@ -135,12 +137,12 @@ def judge(
     total = sum(one.count for one in seen)
     failed = sum(int(np.count_nonzero(one.rows["status"] == Status.FAILED)) for one in seen)
     measurement = replace(measurement, sample_count=total, failed_count=failed, launches=len(seen))
-    differing = unlike(launches)
-    pooled = None if differing else _pooled(seen)
+    outer = [*state_checks, *_outer_checks(launches, lost_ns)]
+    pooled = None if any(check.name == _ALIKE for check in outer) else _pooled(seen)
     found = _found(seen, columns, streams, is_open, pooled, idle_w)
     checks = [
-        *state_checks,
-        *_clock_checks(columns, lost_ns, differing),
+        *outer,
+        *_clock_checks(columns),
         *([late] if (late := load.harness_late(columns)) is not None else ()),
         *_load_checks(seen, columns, streams, is_open),
         *_call_checks(seen),
@@ -178,12 +180,17 @@ def unlike(launches: Sequence[Measurement]) -> str:
     return ""
 
 
-def _target_ns(budget: Budget | None, target_p95_ns: int | None) -> int | None:
-    if target_p95_ns is None and budget is not None and budget.target_p95_ms is not None:
-        target_p95_ns = round(budget.target_p95_ms * 1e6) if math.isfinite(budget.target_p95_ms) else 0
-    if target_p95_ns is not None and target_p95_ns <= 0:
-        raise UsageError(f"a target of {target_p95_ns} ns for p95 is none. Give one above 0.")
-    return target_p95_ns
+def target_ns_of(budget: Budget | None, runtime: str) -> int | None:
+    """The target of p95 in ns: TensorRT's is the board's; ONNX Runtime's is half as much again (OR-07). ``None``: no target.
+
+    Raises ``UsageError`` for one that no row can keep.
+    """
+    if budget is None or budget.target_p95_ms is None:
+        return None
+    factor = 1.5 if runtime == "onnx_trt_ep" else 1.0
+    if not (math.isfinite(budget.target_p95_ms) and budget.target_p95_ms > 0):
+        raise UsageError(f"a target of target_p95_ms = {budget.target_p95_ms} is none. Give milliseconds above 0.")
+    return round(factor * budget.target_p95_ms * 1e6)
 
 
 def _of(columns: Columns, judged: int | None) -> Array:
@@ -243,19 +250,24 @@ def _pooled(seen: Sequence[_Launch]) -> LatencyFigures | None:
     return latency_figures(good, sum(one.count for one in seen) - good.size, max(1, sum(one.wall_ns for one in seen)))
 
 
-def _clock_checks(columns: Columns, lost_ns: int, differing: str) -> list[Check]:
+def _outer_checks(launches: Sequence[Measurement], lost_ns: int) -> list[Check]:
+    """What samples do not show: kept by who judges them again."""
     checks = []
-    if differing:
+    if differing := unlike(launches):
         words = f"the launches are not of one kind: {differing}; their figures are not pooled"
-        checks.append(Check("launches", Outcome.INCONCLUSIVE, words))
-    backward = int(np.count_nonzero((columns["done_ns"] < columns["started_ns"]) & (columns["status"] == Status.OK)))
-    if backward:
-        words = f"{backward} of {columns['status'].size} calls ended before they began: the clock went back"
-        checks.append(Check("clock", Outcome.INCONCLUSIVE, words))
+        checks.append(Check(_ALIKE, Outcome.INCONCLUSIVE, words))
     if lost_ns > _LOST_NS:
         words = f"the machine was suspended or its clock was stepped, by {lost_ns / 1e9:.1f} s: run the row again"
-        checks.append(Check("clock", Outcome.INCONCLUSIVE, words))
+        checks.append(Check("suspended", Outcome.INCONCLUSIVE, words))
     return checks
+
+
+def _clock_checks(columns: Columns) -> list[Check]:
+    backward = int(np.count_nonzero((columns["done_ns"] < columns["started_ns"]) & (columns["status"] == Status.OK)))
+    if not backward:
+        return []
+    words = f"{backward} of {columns['status'].size} calls ended before they began: the clock went back"
+    return [Check("clock", Outcome.INCONCLUSIVE, words)]
 
 
 def _load_checks(seen: Sequence[_Launch], columns: Columns, streams: Sequence[Stream], is_open: bool) -> list[Check]:
@@ -430,35 +442,28 @@ def _decided(checks: Sequence[Check], budget_ns: int | None, profile: Profile, m
     board, harness or clock leaves the row open. Then FAIL before INCONCLUSIVE before PASS. A profile that is indicative
     says MEASURED where its samples are too few to decide.
     """
-    by_name = {check.name: check for check in checks if check.name in OWN_CHECKS}
-    notes = "; ".join(by_name[name].reason for name in ("throttling", "target") if name in by_name)
-    notes = f"; {notes}" if notes else ""
+    notes = "".join(f"; {check.reason}" for check in checks if check.name in ("throttling", "target"))
     indicative = "" if profile.decides else "indicative: "
-    calls = by_name.get("calls")
-    if calls is not None and calls.outcome is Outcome.FAIL:
-        return Outcome.FAIL, calls.reason
-    p95 = by_name.get("p95")
-    failing = next((check for check in checks if check.outcome is Outcome.FAIL), None)
-    blocking = [
-        check
-        for check in checks
-        if check.outcome is Outcome.INCONCLUSIVE
-        and (check.name not in OWN_CHECKS or (check.name == "harness on time" and budget_ns is not None))
-    ] + [
-        check for check in checks if check.name == "clock" or (check.name == "launches" and "one kind" in check.reason)
-    ]
-    if blocking:
-        otherwise = f" (otherwise: {(failing or p95).reason})" if failing is not None or p95 is not None else ""  # type: ignore[union-attr]
-        return Outcome.INCONCLUSIVE, f"{blocking[0].reason}{otherwise}"
-    if failing is not None:
-        return Outcome.FAIL, f"{indicative}{failing.reason}{notes}"
-    lacking = [check for check in checks if check.outcome is Outcome.INCONCLUSIVE and check.name != "harness on time"]
-    hard = [check for check in lacking if check.name != "p95"]
-    if hard or (lacking and profile.decides):
+    p95 = next((check for check in checks if check.name == "p95"), None)
+    failing = [check for check in checks if check.outcome is Outcome.FAIL]
+    for check in failing:
+        if check.name == "calls":
+            return Outcome.FAIL, check.reason
+    lacking = [check for check in checks if check.outcome is Outcome.INCONCLUSIVE]
+    if budget_ns is None:
+        lacking = [check for check in lacking if check.name != "harness on time"]
+    decided = failing[0] if failing else p95
+    for check in lacking:
+        if check.name not in OWN_CHECKS or check.name in _OF_THE_HARNESS:
+            otherwise = f" (but for that: {decided.reason})" if decided is not None else ""
+            return Outcome.INCONCLUSIVE, f"{check.reason}{otherwise}"
+    if failing:
+        return Outcome.FAIL, f"{indicative}{failing[0].reason}{notes}"
+    if any(check.name != "p95" for check in lacking) or (lacking and profile.decides):
         reason = "; ".join(check.reason for check in lacking)
         if p95 is not None and p95.outcome is Outcome.PASS:
-            reason += f"; by then {p95.reason}"
-        return Outcome.INCONCLUSIVE, f"{reason}{notes}"
+            reason += f"; what was measured: {p95.reason}"
+        return Outcome.INCONCLUSIVE, f"{indicative}{reason}{notes}"
     if lacking:
         return Outcome.MEASURED, f"{indicative}{lacking[0].reason}{notes}"
     if p95 is not None:
