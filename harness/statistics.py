@@ -98,13 +98,37 @@ def design_effect(exceedances: Sequence[bool] | Array) -> float:
     power = float(np.dot(series, series))
     if power == 0.0:
         return 1.0
-    length = next_fast_len(2 * series.size, real=True)
-    spectrum = rfft(series, length)
-    correlation = irfft(spectrum.real**2 + spectrum.imag**2, length)[: series.size] / power
-    times = 2.0 * np.cumsum(correlation) - 1.0
-    ends = np.flatnonzero(np.arange(series.size) >= 5.0 * times)
-    window = float(max(1.0, times[ends[0]] if len(ends) else times.max()))
+    window = _window(series, power)
     return max(window, *(slow for slow, excess in _by_batches(series, power) if slow > window * excess), 1.0)
+
+
+_FIRST_LAGS = 1024
+
+
+def _window(centred: Array, power: float) -> float:
+    """Sokal's sum; more lags are looked at where the window does not close within the first ones."""
+    count, lags = centred.size, _FIRST_LAGS
+    while True:
+        if 4 * lags > count:
+            lags = next_fast_len(count, real=True)
+        times = 2.0 * np.cumsum(_products(centred, lags)[:count]) / power - 1.0
+        ends = np.flatnonzero(np.arange(times.size) >= 5.0 * times)
+        if ends.size or lags >= count:
+            return float(max(1.0, times[ends[0]] if ends.size else times.max()))
+        lags *= 16
+
+
+def _products(centred: Array, lags: int) -> Array:
+    """Sums of ``centred[i] * centred[i + lag]``, float64 [lags]: blocks of ``lags``, each against itself and the next.
+
+    A million samples whose memory is short cost a fraction of one transform of them all.
+    """
+    blocks = np.zeros((math.ceil(centred.size / lags) + 1, lags))
+    blocks.ravel()[: centred.size] = centred
+    here = rfft(blocks, 2 * lags, axis=1)
+    after = here[1:].copy()
+    after[:, 1::2] *= -1.0  # a block that comes ``lags`` later, in a transform of twice as many
+    return np.asarray(irfft((np.conj(here[:-1]) * (here[:-1] + after)).sum(axis=0), 2 * lags)[:lags])
 
 
 _BATCHES = tuple((number, float(chi2.ppf(0.999, number - 1)) / (number - 1)) for number in (16, 64, 256))
