@@ -52,6 +52,8 @@ _FALLING = (
 )
 """Marks whose worst is the smallest; of all others it is the largest."""
 
+_NO_GPU = "no engine computes on a GPU"
+
 _BLOCK_BYTES = 4 << 20
 """tegrastats counts the blocks of its ``lfb`` in this size: the largest order of the buddy allocator with 4 KiB pages."""
 
@@ -212,13 +214,15 @@ def footprint(
 
     ``before``: marks from before the process began (or opened anything), for sources that speak of the whole system.
     ``is_unified``: CPU and GPU share one memory; by default where there is NvMap. ``card_is_ours``: nobody else uses a
-    discrete card, so that the fall of its free memory is ours. ``on_gpu``: any engine computes there. The GPU's bytes are the first that is known of: the driver's
-    for this process, NvMap's growth, the growth of what the driver gave out; the runtime's ledger, which knows nothing of the
-    context and the libraries' own, is the least it can be, and is said to be.
+    discrete card, so that the fall of its free memory is ours. ``on_gpu``: any engine computes there.
+
+    The GPU's bytes are the first that is known of: the driver's for this process; NvMap's growth; the fall of the driver's
+    free memory, or on one memory what the system lost beside the process's own pages; and at last the runtime's ledger,
+    which knows nothing of the context and the libraries' own: it is the least it can be, and is said to be.
     """
     unified = find(now, "nvmap_bytes").value is not None if is_unified is None else is_unified
     host = replace(find(now, "process_bytes"), name="host_bytes")
-    gpu = Figure("gpu_bytes", None, "bytes", why="no engine computes on a GPU")
+    gpu = Figure("gpu_bytes", None, "bytes", why=_NO_GPU)
     if on_gpu:
         gpu = _gpu_bytes(before, now, unified=unified, card_is_ours=card_is_ours)
     taken = _growth(before, now, "system_available_bytes", falling=True)
@@ -463,10 +467,7 @@ def judge_memory(
         replace(mark, name=f"{mark.name}[{model}]") for model, marks in engines.items() for mark in marks
     ]
     figures += high_water(tuple(marks) for marks in resident)
-    checks = [
-        _budget_check("host memory", "host_bytes", resident, killed, board.host_memory_bytes if board else None),
-        _budget_check("GPU memory", "gpu_bytes", resident, killed, board.gpu_memory_bytes if board else None),
-    ]
+    checks = list(budget_checks(resident, killed, board))
     for what, after in cycles.items():
         figures.append(_leak_into(checks, what, *leak(after)))
     for what, after in (calls or {}).items():
@@ -496,6 +497,16 @@ def _leak_into(checks: list[Check], what: str, figure: Figure, check: Check) -> 
     return replace(figure, name=f"{figure.name}[{what}]")
 
 
+def budget_checks(
+    resident: Sequence[Sequence[Figure]], killed: Sequence[str], board: BoardConfig | None
+) -> tuple[Check, Check]:
+    """Host and GPU memory of launches with all engines resident, as maxima, against the board's budgets; see ``judge_memory``."""
+    return (
+        _budget_check("host memory", "host_bytes", resident, killed, board.host_memory_bytes if board else None),
+        _budget_check("GPU memory", "gpu_bytes", resident, killed, board.gpu_memory_bytes if board else None),
+    )
+
+
 def _budget_check(
     what: str, name: str, resident: Sequence[Sequence[Figure]], killed: Sequence[str], limit_bytes: int | None
 ) -> Check:
@@ -503,6 +514,8 @@ def _budget_check(
     known = [mark for mark in marks if mark.value is not None]
     largest = max(known, key=lambda mark: mark.value or 0.0, default=None)
     launches = len(resident) + len(killed)
+    if marks and all(mark.why == _NO_GPU for mark in marks):
+        return Check(what, Outcome.NOT_RUN, f"not applicable: {_NO_GPU}")
     if limit_bytes is None:
         if largest is None or largest.value is None:
             return Check(what, Outcome.NOT_RUN, f"not applicable: {what} is not known: {_silence(marks, killed)}")

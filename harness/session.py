@@ -64,6 +64,11 @@ class RowPlugin:
 
     def pytest_configure(self, config: pytest.Config) -> None:
         config.addinivalue_line("markers", "rows(tier, *kinds): the planned rows that this item stands for")
+        # pytest-benchmark makes its folder where the user stands, before anything is to be kept there
+        asked = config.option.__dict__
+        keeps = any(asked.get(f"benchmark_{what}") for what in ("save", "autosave", "save_data", "compare"))
+        if "benchmark_storage" in asked and not keeps:
+            asked["benchmark_storage"] = f"file://{config.rootpath}"
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         marker = metafunc.definition.get_closest_marker("rows")
