@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from harness.errors import UsageError
 from harness.heat import Soak, SoakState
-from harness.load import check_streams, latencies_ns, missed, schedule, select
+from harness.load import check_streams, latencies_ns, missed, schedule, select, utilisation
 from harness.measure import BOUNDARY
 from harness.profiles import Profile
 from harness.records import Measurement, to_json
@@ -38,7 +38,7 @@ INTERRUPTED = "interrupted"
 """How ``Seen.incomplete`` begins after Ctrl-C: the run ends as well."""
 
 HOPELESS_NS = 30_000_000_000
-"""A request that has waited this long ends the measuring: the load cannot be served, and more samples say it no better."""
+"""Where more is asked for than can be served, a request that has waited this long ends the measuring."""
 
 _SECOND_NS = 1_000_000_000
 _LOOK_LATER_NS = _SECOND_NS
@@ -399,6 +399,7 @@ class _OpenLoop(_Loop):
         self.done_ns = [-1] * count
         self.moved_ns = 0
         self.look_late_ns: int | None = None
+        self.next_doubt_ns = 0
 
     def run(self) -> None:
         launch, now, judged = self.launch, self.launch.now, self.launch.order.judged
@@ -415,14 +416,13 @@ class _OpenLoop(_Loop):
             self.keep_duties(due_ns)
             measuring_ns = self.measuring_ns
             phase = Phase.SOAK if measuring_ns is None or due_ns < measuring_ns else Phase.MEASURE
-            if measuring_ns is not None and due_ns >= measuring_ns:
-                if due_ns - measuring_ns >= most_ns and self.count:
-                    return
-                if now() - due_ns >= HOPELESS_NS:
-                    self.give_up([(at, planned_ns)], requests)
-                    return
+            if measuring_ns is not None and due_ns - measuring_ns >= most_ns and self.count:
+                return
             if self.is_dropped(at, due_ns, phase):
                 launch.log.add(at, due_ns, due_ns, due_ns, due_ns, phase, Status.DROPPED)
+            elif phase is Phase.MEASURE and now() - due_ns >= HOPELESS_NS and self.is_overloaded():
+                self.give_up([(at, planned_ns)], requests)
+                return
             else:
                 wait_until(origin_ns + due_ns)
                 self.done_ns[at] = launch.call(at, due_ns, now(), phase)
@@ -453,6 +453,15 @@ class _OpenLoop(_Loop):
             self.moved_ns += max(0, self.launch.now() - due_ns)
         self.look_late_ns = None
         return self.begun_ns + self.moved_ns + planned_ns
+
+    def is_overloaded(self) -> bool:
+        """Whether more is asked for than there is time: a single stall, however long, is caught up with. Once a second."""
+        now_ns = self.launch.now()
+        if now_ns < self.next_doubt_ns:
+            return False
+        self.next_doubt_ns = now_ns + _SECOND_NS
+        shares = utilisation(select(self.launch.log.columns()), self.launch.order.streams)
+        return sum(share or 0.0 for share in shares) >= 1.0
 
     def give_up(self, *requests: Iterable[tuple[int, int]]) -> None:
         """What is due by now can never be served in time: each gets its row, as dropped."""
