@@ -31,7 +31,7 @@ from harness.records import (
     Summary,
     Verdict,
 )
-from harness.sequential import Evidence
+from harness.sequential import BOUNDARY, Evidence
 from harness.soak import Soak, SoakState, temperatures
 from harness.statistics import latency_figures, quantile
 from harness.steadiness import SoakRule
@@ -43,6 +43,7 @@ __all__ = ["Cause", "Soak", "SoakState", "blocks", "cause", "cool_down", "episod
 
 _MINUTE_NS = 60_000_000_000
 _HOT_C = 2.0  # so near to the hottest minute, a minute is as hot
+_HOT_CALLS = 600  # the next hottest minutes come in where fewer could not decide
 _GAP_S = 15.0  # without a temperature, what was hottest is not known
 _WHOLE = 0.9  # of the sustained time; less is a run that ended early
 _AFTER_S = 5.0  # a cap that comes down this near to an alert was lowered by what raised it
@@ -72,6 +73,8 @@ def judge_heat(
     A board in another state than declared decides nothing, whatever else was seen.
     """
     own = select(columns, phase=None, stream=stream)
+    order = np.argsort(own["scheduled_ns"], kind="stable")
+    own = {name: values[order] for name, values in own.items()}
     rows = select(own)
     if not temperatures(trace)[0].size:
         return Verdict(Summary(measurement), Outcome.NOT_RUN, NOT_APPLICABLE)
@@ -82,26 +85,26 @@ def judge_heat(
     checks = [*state_checks, *_cap_kept(trace, run)]
     gravest = [check for check in checks if check.outcome is Outcome.INCONCLUSIVE]
     checks += [_warmed(profile, run, trace, soak), _seen_all_along(run), _long_enough(measurement, profile, run)]
-    latency, shown = run.latency(), figures(own, trace, is_open)
+    latency, shown = run.latency(), figures(own, trace, is_open, aligned=run.aligned)
     if budget_ns is None:
-        open_ = [check.reason for check in checks if check.outcome is Outcome.INCONCLUSIVE]
-        reason = "; ".join([f"{run.words(latency)}; no budget applies to this board", *open_])
+        caveats = [check.reason for check in checks if check.outcome is Outcome.INCONCLUSIVE]
+        reason = "; ".join([f"{run.words(latency)}; no budget applies to this board", *caveats])
         outcome = Outcome.MEASURED if latency is not None else Outcome.FAIL
         return Verdict(Summary(measurement, latency=latency, figures=shown), outcome, reason, tuple(checks))
     judged = _Judged.of(run, budget_ns, profile, floor)
-    checks += judged.checks(budget_ns)
+    checks += judged.checks(run, budget_ns)
     why = cause(own, trace, budget_ns, is_open, aligned=run.aligned)
-    deciding = gravest[0] if gravest else worst(checks)
+    deciding = gravest[0] if gravest else worst([check for check in checks if check.outcome is not Outcome.NOT_RUN])
     reason = deciding.reason
     if deciding.outcome is Outcome.PASS:
         reason = f"{run.words(latency)}; {judged.hot_words(run)}"
-    elif judged.fails:
+    elif judged.is_over:
         reason = f"{reason}; {why.words}"
     summary = Summary(
         measurement,
         latency=latency,
-        figures=(*shown, *judged.figures, *(why.figures if judged.fails else ())),
-        judgement=judged.judgement(run, budget_ns, why),
+        figures=(*shown, *judged.figures, *(why.figures if judged.is_over else ())),
+        judgement=judged.judgement(run, latency, budget_ns, why),
     )
     remedy = _REMEDY.get(why.name, "") if deciding.outcome is Outcome.FAIL else ""
     return Verdict(summary, deciding.outcome, reason, tuple(checks), remedy=remedy)
@@ -117,7 +120,11 @@ _REMEDY = {
 
 @dataclass(frozen=True)
 class _Sustained:
-    """The judged rows of one launch beside its temperatures. ``hot``: bool [n], in the hottest minutes."""
+    """The judged rows of one launch beside its temperatures. ``hot``: bool [n], in the hottest minutes.
+
+    A board that throttles is as hot as it gets, however its temperature reads: where it did for whole minutes, these are the
+    hottest. Minutes in which it throttled now and then say nothing else than the others: all their calls count.
+    """
 
     rows: Mapping[str, Array]
     begin_ns: int
@@ -126,38 +133,39 @@ class _Sustained:
     latency_ns: Array
     missed: Array
     hot: Array
-    hot_c: float
-    minutes: int
+    hot_words: str
     gap_s: float
     sensor: str
     aligned: Alignment
 
     @classmethod
     def of(cls, own: Mapping[str, Array], rows: dict[str, Array], trace: Trace, is_open: bool) -> _Sustained:
-        order = np.argsort(rows["scheduled_ns"], kind="stable")
-        rows = {name: values[order] for name, values in rows.items()}
         begin_ns, start_ns, end_ns = (
             int(own["scheduled_ns"].min()),
             int(rows["scheduled_ns"][0]),
             int(rows["done_ns"].max()),
         )
+        aligned = align(rows, trace)
         count = max(1, round((end_ns - start_ns) / _MINUTE_NS))
         edges = np.linspace(start_ns, end_ns + 1, count + 1)
+        of_call = np.clip(np.searchsorted(edges, rows["scheduled_ns"], side="right") - 1, 0, count - 1)
         times, temps, sensor = temperatures(trace)
         warm = means(times, temps, edges)
         ranked = np.argsort(-np.nan_to_num(warm, nan=-np.inf), kind="stable")
-        hottest = warm[ranked[0]]
-        kept = np.zeros(count, bool)
-        kept[ranked[: math.ceil(count / 4)]] = True
-        kept |= warm >= hottest - _HOT_C
-        of_call = np.clip(np.searchsorted(edges, rows["scheduled_ns"], side="right") - 1, 0, count - 1)
+        kept = _wholly(of_call, aligned.throttled, count)
+        throttled = bool(kept.any())
+        if not throttled:
+            kept = np.asarray(warm >= warm[ranked[0]] - _HOT_C)
+            kept[ranked[: math.ceil(_HOT_CALLS * count / of_call.size)]] = True
         inside = times[(times >= start_ns) & (times <= end_ns)]
         gap_ns = int(np.diff(np.concatenate([[start_ns], inside, [end_ns]])).max())
         usual_ns = float(np.median(np.diff(inside))) if inside.size > 1 else 0.0
         gap_s = gap_ns / 1e9 if gap_ns > max(_GAP_S * 1e9, 3.0 * usual_ns) else 0.0
         return cls(
-            rows, begin_ns, start_ns, end_ns, latencies_ns(rows, is_open), missed(rows), kept[of_call], float(hottest),
-            int(kept.sum()), gap_s, sensor, align(rows, trace),
+            rows, begin_ns, start_ns, end_ns, latencies_ns(rows, is_open), missed(rows), kept[of_call],
+            f"the {int(kept.sum())} min that {'it throttled throughout' if throttled else 'were hottest'}, "
+            f"at up to {np.nanmax(warm[kept], initial=-np.inf):.1f} °C",
+            gap_s, sensor, aligned,
         )  # fmt: skip
 
     @property
@@ -174,7 +182,9 @@ class _Sustained:
         if latency is None:
             return f"every one of {self.missed.size} calls failed"
         share = self.aligned.share
-        throttled = "" if share is None else f", {100 * share:.0f} % of the calls while throttled"
+        throttled = (
+            "" if share is None else f", held while throttled {100 * share:.0f} %" if share else ", never throttled"
+        )
         return f"p95 {_ms(latency.p95)} over {self.seconds:.0f} s{throttled}"
 
 
@@ -193,7 +203,7 @@ class _Judged:
         rate_hz = count / max(run.seconds, 1e-9)
         rule = BudgetRule(budget_ns, rate_hz, profile.alpha / 2.0, count, count, floor, profile.needs_floor)
         hot_latency, hot_missed = run.latency_ns[run.hot], run.missed[run.hot]
-        source = f"the {run.minutes} hottest min, at {run.hot_c:.1f} °C ({run.sensor})"
+        source = f"{run.hot_words} ({run.sensor})"
         good = hot_latency[~hot_missed]
         if good.size:
             p95 = quantile(good, 0.95, failed=int(hot_missed.sum()))
@@ -201,9 +211,10 @@ class _Judged:
             shown = Figure("hottest_p95_ns", float(p95.value_ns), "ns", source, low, high)
         else:
             shown = absent("hottest_p95_ns", "ns", "no call succeeded in the hottest minutes")
-        whole, hottest = rule.judge(run.latency_ns, run.missed), rule.judge(hot_latency, hot_missed)
-        if not run.hot.all():  # minutes that lie apart have no drift
-            seen = hottest.evidence
+        whole = hottest = rule.judge(run.latency_ns, run.missed)
+        if not run.hot.all():
+            hottest = rule.judge(hot_latency, hot_missed)
+            seen = hottest.evidence  # minutes that lie apart have no drift
             outcome = seen.outcome(alpha_pass=rule.alpha, alpha_fail=rule.alpha)
             more = "" if outcome is not Outcome.INCONCLUSIVE else f": {rule.wanted_words(hottest.needed)}"
             hottest = replace(
@@ -212,31 +223,31 @@ class _Judged:
         return cls(rule, whole, hottest, (shown,))
 
     @property
-    def fails(self) -> bool:
-        return Outcome.FAIL in (self.whole.outcome, self.hottest.outcome)
+    def is_over(self) -> bool:
+        """Whether more calls than may be exceeded, decided or not: then there is a cause to name."""
+        return any(one.evidence.exceedances > BOUNDARY * one.evidence.count for one in (self.whole, self.hottest))
 
-    def checks(self, budget_ns: int) -> list[Check]:
+    def checks(self, run: _Sustained, budget_ns: int) -> list[Check]:
         limit = f"p95 <= {budget_ns / 1e6:g} ms"
         return [
             Check("sustained", self.whole.outcome, f"{limit} over the sustained time: {self.whole.reason}"),
-            Check("hottest", self.hottest.outcome, f"{limit} in the hottest minutes: {self.hottest.reason}"),
+            Check("hottest", self.hottest.outcome, f"{limit} in {run.hot_words}: {self.hottest.reason}"),
         ]
 
     def hot_words(self, run: _Sustained) -> str:
         p95 = self.figures[0]
         value = "" if p95.value is None else f", p95 {p95.value / 1e6:.3g} ms"
-        return f"held in the hottest {run.minutes} min too, at {run.hot_c:.1f} °C{value}"
+        return f"held too in {run.hot_words}{value}"
 
-    def judgement(self, run: _Sustained, budget_ns: int, why: Cause) -> Judgement:
+    def judgement(self, run: _Sustained, latency: LatencyFigures | None, budget_ns: int, why: Cause) -> Judgement:
         seen: Evidence = self.whole.evidence
-        good = run.latency_ns[~run.missed]
         known = run.aligned.known.any()
         one = LaunchFigures(
             launch=int(run.rows["launch"][0]),
             count=seen.count,
             failed=int(run.missed.sum()),
-            p50_ns=quantile(good, 0.5, failed=int(run.missed.sum())).value_ns if good.size else None,
-            p95_ns=quantile(good, 0.95, failed=int(run.missed.sum())).value_ns if good.size else None,
+            p50_ns=None if latency is None else latency.p50.value_ns,
+            p95_ns=None if latency is None else latency.p95.value_ns,
             exceedances=seen.exceedances,
             throttled=int(run.aligned.throttled.sum()) if known else None,
             effect=seen.effect,
@@ -258,7 +269,7 @@ class _Judged:
             needed=max((n for n in (self.whole.needed, self.hottest.needed) if n is not None), default=None),
             blind_spot=self.rule.blind_spot(seen.count),
             launches=(one,),
-            cause=f"{why.name}: {why.words}" if self.fails else "",
+            cause=f"{why.name}: {why.words}" if self.is_over else "",
         )
 
 
@@ -271,7 +282,10 @@ def _warmed(profile: Profile, run: _Sustained, trace: Trace, soak: Mapping[str, 
         steady, words = soak.get("is_steady"), str(soak.get("words", ""))
     else:
         state = _seen_soak(profile.soak, run, trace)
-        steady, words = state.is_steady, state.words
+        steady, words = (
+            state.is_steady,
+            state.words if state.is_over else f"measured before it was steady: {state.words}",
+        )
     return Check("soak", Outcome.PASS if steady else Outcome.INCONCLUSIVE, words or "nothing is known of the soak")
 
 
@@ -316,6 +330,12 @@ def _cap_kept(trace: Trace, run: _Sustained) -> list[Check]:
                 )
             ]  # fmt: skip
     return []
+
+
+def _wholly(of_block: Array, throttled: Array, n: int) -> Array:
+    """Which of n blocks had nearly all of their calls while throttled: bool [n]."""
+    calls, hits = np.bincount(of_block, minlength=n), np.bincount(of_block[throttled], minlength=n)
+    return np.asarray((calls > 0) & (hits >= 0.95 * calls))
 
 
 def _until(trace: Trace, ns: int) -> Trace:

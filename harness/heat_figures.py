@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from harness.align import Episode, align, throttling
+from harness.align import Alignment, Episode, align, throttling
 from harness.load import latencies_ns, missed, select
 from harness.records import Figure
 from harness.samples import Phase
@@ -57,7 +57,9 @@ def blocks(columns: Mapping[str, Array], trace: Trace, n: int = 60, *, is_open: 
     NaN where a span has no call or no reading.
     """
     rows = select(columns, phase=None)
-    rows = {name: values[rows["phase"] != Phase.WARMUP] for name, values in rows.items()}
+    kept = np.flatnonzero(rows["phase"] != Phase.WARMUP)
+    kept = kept[np.argsort(rows["scheduled_ns"][kept], kind="stable")]
+    rows = {name: values[kept] for name, values in rows.items()}
     names = ("t_s", "p50_ms", "p95_ms", "clock_mhz", "temp_c", "throttled", "calls", "measured")
     if not rows["done_ns"].size:
         return {name: np.zeros(0) for name in names}
@@ -69,7 +71,7 @@ def blocks(columns: Mapping[str, Array], trace: Trace, n: int = 60, *, is_open: 
     times, temps, _ = temperatures(trace)
     clock_times, clocks = trace.series("gpu_clock_mhz")
     calls = np.bincount(of_call, minlength=n).astype(np.float64)
-    of_block = [latency[of_call == at] for at in range(n)]
+    of_block = np.split(latency, np.searchsorted(of_call, np.arange(1, n)))
     quantiles = [
         [float(np.quantile(one, p, method="inverted_cdf")) if one.size else math.nan for one in of_block]
         for p in (0.5, 0.95)
@@ -86,13 +88,18 @@ def blocks(columns: Mapping[str, Array], trace: Trace, n: int = 60, *, is_open: 
     }
 
 
-def figures(columns: Mapping[str, Array], trace: Trace, is_open: bool) -> tuple[Figure, ...]:
-    """What heat did, budget or not: throttling, cold against hot, clocks, temperatures. ``columns``: as for ``judge_heat``."""
+def figures(
+    columns: Mapping[str, Array], trace: Trace, is_open: bool, *, aligned: Alignment | None = None
+) -> tuple[Figure, ...]:
+    """What heat did, budget or not: throttling, cold against hot, clocks, temperatures.
+
+    ``columns``: one launch, soak and all, with one judged call at least; ``aligned``: of the judged ones, where somebody has it.
+    """
     rows = select(columns)
-    found = align(rows, trace)
+    found = align(rows, trace) if aligned is None else aligned
     begin_ns = int(columns["scheduled_ns"].min())
     start_ns, end_ns = int(rows["scheduled_ns"].min()), int(rows["done_ns"].max())
-    spells = [one for one in found.throttling.episodes if one.end_ns >= begin_ns]
+    spells = [one for one in found.throttling.episodes if one.end_ns >= begin_ns and one.start_ns <= end_ns]
     first_s = (max(0, spells[0].start_ns - begin_ns) / 1e9) if spells else None
     quiet = found.why or f"the board did not throttle in {(end_ns - begin_ns) / 1e9:.0f} s"
     detector = "the flight's throttle detector"
@@ -116,7 +123,7 @@ def figures(columns: Mapping[str, Array], trace: Trace, is_open: bool) -> tuple[
             for p in (5, 50, 95)
         ),
         *(
-            Figure(f"temp_{name}_c", value, "°C", sensor)
+            Figure(f"temp_{name}_c", float(value), "°C", sensor)
             if value is not None
             else absent(f"temp_{name}_c", "°C", "no temperature was read meanwhile")
             for name, value in zip(
