@@ -17,6 +17,8 @@ RATIOS = (
     ("Polygraphy's OnnxrtRunner.infer / session.run", "infer_polygraphy", "infer_session_run", None),
     ("TensorrtRuntime.infer / allocating on each call (fake)", "trt_infer_ours", "trt_infer_allocating", 1.0),
     ("reading and hashing an engine / hashing alone", "hash_and_keep", "hash_alone", 1 / 0.85),
+    ("a verdict on 1e6 samples / scipy's quantile_test", "judge_million", "quantile_test_million", None),
+    ("figures of 1e6 samples / sorting them", "figures_million", "sort_million", None),
     ("trigate run (warm) / polygraphy run", "run_trigate", "run_polygraphy", None),
 )
 
@@ -47,6 +49,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"{'OnnxTrtEpRuntime.infer adds':<48} {added_us:6.2f} us  limit 3 us")
     if "help" in seconds:
         terminalreporter.write_line(f"{'trigate --help':<48} {seconds['help'] * 1e3:6.0f} ms  limit 250 ms")
+    if "judge_million" in seconds:
+        terminalreporter.write_line(f"{'judging 1e6 samples':<48} {seconds['judge_million']:6.2f} s   limit 2 s")
     if {"run_trigate", "run_polygraphy"} <= set(seconds):
         limit_s = 2 * seconds["run_polygraphy"] + 2
         terminalreporter.write_line(
