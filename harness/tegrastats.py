@@ -21,7 +21,7 @@ __all__ = ["looks_like", "parse", "wall_ns"]
 
 _DATE = re.compile(r"\s*(\d\d)-(\d\d)-(\d{4}) (\d\d):(\d\d):(\d\d)(?=\s|$)")
 _NUMBER = r"-?\d{1,9}(?:\.\d{1,6})?"
-_RAM = re.compile(r"(RAM|SWAP|IRAM) (\d{1,9})/(\d{1,9})([kKM])B(?: \((lfb|cached) ([^)]*)\))?")
+_RAM = re.compile(r"(RAM|SWAP|IRAM) (\d{1,9})/(\d{1,9})([kKM])B(?: ?\((lfb|cached) ([^)]*)\))?")
 _CPU = re.compile(r"CPU \[([^\]]*)\]")
 _CORE = re.compile(rf"({_NUMBER})%(?:@(\d{{1,6}}))?")
 _GPU = re.compile(rf"GR3D_FREQ(?: ({_NUMBER})%)?(?: ?@(?:\[([0-9, ]*)\]|(\d{{1,6}})))?")
