@@ -60,9 +60,12 @@ _NEARLY = 0.98  # a closed loop ends a call before its seconds are full
 
 @dataclass(frozen=True)
 class _Launch:
-    """``throttled``: bool [n]; False too where ``known`` (bool [n]) says that nothing is known."""
+    """``every``: the judged phase of all streams; ``rows``: of the judged ones, n of them. ``throttled``: bool [n]; False too
+    where ``known`` (bool [n]) says that nothing is known.
+    """
 
     number: int
+    every: Columns
     rows: Columns
     latencies_ns: Array
     missed: Array
@@ -144,7 +147,7 @@ def judge(
         *outer,
         *_clock_checks(columns),
         *([late] if (late := load.harness_late(columns)) is not None else ()),
-        *_load_checks(seen, columns, streams, is_open),
+        *_load_checks(seen, streams, is_open),
         *_call_checks(seen),
         *([] if budget_ns is None else [_p95_check(seen, profile)]),
         *_energy_checks(budget, found),
@@ -208,7 +211,8 @@ def _launch(  # noqa: PLR0917 # one launch, with all that decides it
     profile: Profile,
     floor: Floor | None,
 ) -> _Launch:
-    rows = load.select(columns, stream=judged, launch=number)
+    every = load.select(columns, launch=number)
+    rows = every if judged is None else load.select(every, stream=judged)
     latencies, lost = load.latencies_ns(rows, is_open), load.missed(rows)
     own = trace.get(number) if isinstance(trace, Mapping) else trace
     aligned = align(rows, own) if own is not None and len(own) else None
@@ -229,7 +233,7 @@ def _launch(  # noqa: PLR0917 # one launch, with all that decides it
     if outcome is Outcome.PASS and lost.size < _NEARLY * least:
         outcome, reason = Outcome.INCONCLUSIVE, f"{reason}, but {lost.size} samples are too few: {least} are the least"
         ruling = replace(ruling, needed=least - lost.size)
-    return _Launch(number, rows, latencies, lost, throttled, known, own, aligned, ruling, rule, outcome, reason)
+    return _Launch(number, every, rows, latencies, lost, throttled, known, own, aligned, ruling, rule, outcome, reason)
 
 
 def _throttled(rows: Columns, aligned: Alignment | None) -> tuple[Array, Array]:
@@ -270,18 +274,19 @@ def _clock_checks(columns: Columns) -> list[Check]:
     return [Check("clock", Outcome.INCONCLUSIVE, words)]
 
 
-def _load_checks(seen: Sequence[_Launch], columns: Columns, streams: Sequence[Stream], is_open: bool) -> list[Check]:
+def _load_checks(seen: Sequence[_Launch], streams: Sequence[Stream], is_open: bool) -> list[Check]:
     if not is_open or not seen:
         return []
     for one in seen:
-        if words := load.overload(load.select(columns, launch=one.number), streams):
+        if words := load.overload(one.every, streams):
             where = f"launch {one.number}: " if len(seen) > 1 else ""
             return [Check("load", Outcome.FAIL, f"overload: {where}{words}")]
-    return [Check("load", Outcome.PASS, f"utilisation {_utilisation(columns, streams):.2f}")]
+    return [Check("load", Outcome.PASS, f"utilisation {_utilisation(seen, streams):.2f}")]
 
 
-def _utilisation(columns: Columns, streams: Sequence[Stream]) -> float:
-    return sum(share or 0.0 for share in load.utilisation(load.select(columns), streams))
+def _utilisation(seen: Sequence[_Launch], streams: Sequence[Stream]) -> float:
+    """Of the launch that asked for most."""
+    return max(sum(share or 0.0 for share in load.utilisation(one.every, streams)) for one in seen)
 
 
 def _call_checks(seen: Sequence[_Launch]) -> list[Check]:
@@ -494,7 +499,7 @@ def _found(  # noqa: PLR0917 # the row, taken apart
     if is_open:
         queued = load.waits_ns(rows)[rows["status"] != Status.DROPPED]
         figures.append(_p50("queue_wait_p50_ns", queued, "the schedule", "every request was dropped"))
-        figures.append(Figure("utilisation", _utilisation(columns, streams), "ratio", "mean service time times rate"))
+        figures.append(Figure("utilisation", _utilisation(seen, streams), "ratio", "mean service time times rate"))
         dropped = int(np.count_nonzero(rows["status"] == Status.DROPPED))
         figures.append(Figure("dropped", float(dropped), "count", "the schedule"))
         figures += _deadlines(rows, streams)
