@@ -23,6 +23,7 @@ VERSIONS = (
     "print(json.dumps({n: found[n] for n in names if n in found}))"
 )
 AT_ONCE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")  # a file stays together: its fixtures are dear
+BENCHES = ("infer", "trt", "commands", "files", "measure", "judge")
 EXTRAS = "jetson,report" if ON_JETSON else "ort,torch,models,rtx,report,sim"
 
 
@@ -123,8 +124,15 @@ def selftest(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """What speed costs, as ratios against a peer in the same run."""
     _install(session, "-e", ".[dev]")
-    files = [f"tests/benchmarks/bench_{name}.py" for name in ("infer", "trt", "commands", "files")]
+    files = [f"tests/benchmarks/bench_{name}.py" for name in BENCHES]
     session.run("python", "-m", "pytest", "-q", *files, *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def truth(session: nox.Session) -> None:
+    """How often do the latency gates lie? Series of known truth; `-- --generator module:function` judges yours too."""
+    _install(session, ".")
+    session.run("python", "-m", "harness.truth", *session.posargs)
 
 
 @nox.session(python="3.11", reuse_venv=True)

@@ -220,6 +220,8 @@ def learn(
     run: str,
     rows: Sequence[tuple[Verdict, Mapping[str, Array]]],
     versions: Mapping[str, str] | None = None,
+    *,
+    is_simulated: bool = False,
 ) -> list[str]:
     """Feed the floors with the latency rows of a run by the profile ``floor``; returns what was learned, in words.
 
@@ -231,8 +233,8 @@ def learn(
         measurement = verdict.summary.measurement
         key = key_of(verdict, versions=versions)
         judgement = verdict.summary.judgement
-        if measurement.simulated or measurement.incomplete:
-            why = "simulated" if measurement.simulated else f"incomplete ({measurement.incomplete})"
+        if measurement.simulated is not is_simulated or measurement.incomplete:
+            why = f"incomplete ({measurement.incomplete})" if measurement.incomplete else "simulated"
             words.append(f"{measurement.case.id}: teaches no floor: {why}")
             continue
         budget_ns = judgement.budget_ns if judgement is not None else None

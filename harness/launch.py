@@ -24,7 +24,7 @@ from harness.heat import Soak, SoakState
 from harness.load import check_streams, latencies_ns, missed, schedule, select, utilisation
 from harness.measure import BOUNDARY
 from harness.profiles import Profile
-from harness.records import Measurement, to_json
+from harness.records import INTERRUPTED, Measurement, to_json
 from harness.samples import Phase, SampleLog, Status
 from harness.station import Engine, Order, Seen, Station
 from harness.stopping import rule_of
@@ -32,10 +32,7 @@ from harness.trace import Frame, Trace
 from runtime.errors import DeviceLostError, RuntimeCoreError
 from runtime.protocol import Array
 
-__all__ = ["HOPELESS_NS", "INTERRUPTED", "FrameKeeper", "counted", "run_launch"]
-
-INTERRUPTED = "interrupted"
-"""How ``Seen.incomplete`` begins after Ctrl-C: the run ends as well."""
+__all__ = ["HOPELESS_NS", "FrameKeeper", "counted", "run_launch"]
 
 HOPELESS_NS = 30_000_000_000
 """Where more is asked for than can be served, a request that has waited this long ends the measuring."""

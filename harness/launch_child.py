@@ -26,8 +26,8 @@ from typing import IO, Any, TextIO
 import runtime.errors
 from harness.child_job import ChildJob, bench_of
 from harness.errors import UsageError
-from harness.launch import HOPELESS_NS, INTERRUPTED, FrameKeeper, counted, run_launch
-from harness.records import BoardState, Figure, Measurement, from_json, to_json
+from harness.launch import HOPELESS_NS, FrameKeeper, counted, run_launch
+from harness.records import INTERRUPTED, BoardState, Figure, Measurement, from_json, to_json
 from harness.samples import SampleLog, open_journal, read_journal
 from harness.station import Order, Seen
 from harness.trace import Frame, Trace

@@ -54,7 +54,7 @@ _COVERS: Mapping[str, tuple[str, ...]] = {
 class Ask:
     """What was asked for. ``unavailable``: runtime to the reason why it cannot run here (``tensorrt: not installed``).
 
-    ``scenario``: the name of a simulated board that all rows run on; empty: this host.
+    ``scenario``: the name of a simulated board that all rows run on; empty: this host. ``only``: these kinds of rows; empty: all.
     ``about_runtimes``: the kinds of rows about runtimes that there is a suite for. ``simulates``: rows on the
     simulated device are wanted. ``unsimulated``: why the simulated device
     cannot run here; empty if it can. ``builder``: the TensorRT that builds here (``tensorrt`` or ``tensorrt_rtx``), empty if
@@ -73,6 +73,7 @@ class Ask:
     unsimulated: str = ""
     builder: str = ""
     scenario: str = ""
+    only: tuple[str, ...] = ()
 
 
 def lane_name(runtime: str, precision: str) -> str:
@@ -93,7 +94,7 @@ def plan(ask: Ask) -> tuple[Case, ...]:
                 cases += [_ready(replace(case, tier=tier, size=ask.size), model, ask) for case in rows]
     if 2 in ask.tiers:
         cases += _about_a_flight(ask)
-    return tuple(cases)
+    return tuple(case for case in cases if not ask.only or case.kind in ask.only)
 
 
 def _about_a_flight(ask: Ask) -> list[Case]:

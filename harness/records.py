@@ -31,6 +31,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 __all__ = [
     "ABOUT_A_FLIGHT",
     "ABOUT_RUNTIMES",
+    "INTERRUPTED",
     "SCHEMA_VERSION",
     "BoardState",
     "Case",
@@ -63,6 +64,10 @@ ABOUT_RUNTIMES = ("conformance", "faults")
 
 ABOUT_A_FLIGHT = ("flight", "memory", "takeoff", "heat", "harness")
 """The kinds of Tier-2 rows that are about all models of a runtime together; ``Case.model`` is the kind."""
+
+
+INTERRUPTED = "interrupted"
+"""How ``Measurement.incomplete`` begins after Ctrl-C: the row is kept, and the run ends."""
 
 
 class RecordError(ValueError):

@@ -41,7 +41,7 @@ class RunFolder:
             raise UsageError(f"{path} is a file; --out takes a folder.")
         if path.is_dir() and not resume and any(entry.name != ".lock" for entry in path.iterdir()):
             raise UsageError(f"{path} is not empty and holds no run. Give another --out.")
-        with self._explained():
+        with self.explained():
             path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
         try:
@@ -74,14 +74,14 @@ class RunFolder:
 
     def open_log(self) -> TextIO:
         """``logs/run.log``, to append to: what the runtimes report while rows run, a JSON line each."""
-        with self._explained():
+        with self.explained():
             (self.path / "logs").mkdir(exist_ok=True)
             return (self.path / "logs" / "run.log").open("a", encoding="utf-8")
 
     def write(self, name: str, data: bytes) -> str:
         """Write one file atomically; returns ``name``, which is relative to the folder."""
         target = self.path / name
-        with self._explained():
+        with self.explained():
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(target, data)
         return name
@@ -102,7 +102,7 @@ class RunFolder:
         return self.write(name, buffer.getvalue())
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

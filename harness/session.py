@@ -16,7 +16,7 @@ import pytest
 from harness import gates
 from harness.errors import UsageError
 from harness.gates import not_run
-from harness.records import Case, Outcome, Verdict
+from harness.records import INTERRUPTED, Case, Outcome, Verdict
 from harness.rounds import Rounds
 from harness.run_folder import FolderError
 
@@ -43,6 +43,8 @@ class Row:
         with self._rounds.by(_benchmark_of(item)):
             verdict = self._settle(self.case)
         self._heard(verdict)
+        if verdict.summary.measurement.incomplete.startswith(INTERRUPTED):
+            raise KeyboardInterrupt
         if verdict.outcome is Outcome.FAIL:
             pytest.fail(verdict.reason, pytrace=False)
         if verdict.outcome is Outcome.NOT_RUN:

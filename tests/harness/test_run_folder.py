@@ -65,7 +65,7 @@ def test_two_runs_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
     ("number", "says"), [(28, "disk is full"), (30, "read-only"), (13, "permission is denied"), (122, "quota")]
 )
 def test_a_disk_that_refuses_is_explained(tmp_path: Path, number: Any, says: Any) -> None:
-    with RunFolder(tmp_path) as folder, pytest.raises(UsageError, match=says), folder._explained():
+    with RunFolder(tmp_path) as folder, pytest.raises(UsageError, match=says), folder.explained():
         raise OSError(number, os.strerror(number))
 
 

@@ -1,0 +1,422 @@
+"""How the rows of Tier-2 are settled, on any station: measured by one launch or several, aligned, judged, written down."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from harness import heat, latency_gate
+from harness.align import align
+from harness.board import check_state
+from harness.child_job import ChildJob
+from harness.config import BoardConfig, Budget, ModelConfig
+from harness.floors import Floor, FloorKey, Floors, learn
+from harness.gates import worst
+from harness.heat_figures import NOT_APPLICABLE
+from harness.launch import run_launch
+from harness.load import select
+from harness.load_row import judge_load, measure_load
+from harness.null_runtime import harness_cost
+from harness.plan import flight_models
+from harness.profiles import Profile
+from harness.recording import trace_table
+from harness.records import BoardState, Case, Check, Figure, Measurement, Outcome, Summary, Verdict
+from harness.rounds import Rounds
+from harness.run_folder import RunFolder
+from harness.samples import SampleLog, open_journal
+from harness.soak import SENSORS
+from harness.station import Order, Seen, Station, Stream
+from harness.trace import Frame, Trace
+from runtime.protocol import Array
+
+__all__ = ["Tier2"]
+
+_ORT_TARGET = 1.5
+"""ONNX Runtime is warned of from this much over TensorRT's own p95 on (OR-07)."""
+_COLD_ROUNDS = 1
+_UNKNOWN_THROTTLE = -1
+
+
+@dataclass
+class Tier2:
+    """What the rows of one run share. ``board``: whose budgets apply; ``None``: nothing is judged, all is measured.
+
+    ``job``, ``environ``: for fresh processes; a simulated station has its own. ``versions``: of what a floor depends on.
+    ``state_checks``: more of them for a case, as from a file of probed assumptions. Filled while rows run: ``p95_ns`` by model of
+    TensorRT's rows, where a runtime's rows were placed, whether the board is warm.
+    """
+
+    station: Station
+    profile: Profile
+    models: Mapping[str, ModelConfig]
+    board: BoardConfig | None = None
+    floors: Floors | None = None
+    rounds: Rounds = field(default_factory=Rounds)
+    job: ChildJob | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    say: Callable[[str], None] = lambda words: None
+    state_checks: Callable[[Case], Sequence[Check]] = lambda case: ()
+    learned: list[str] = field(default_factory=list)
+    _p95_ns: dict[str, int] = field(default_factory=dict)
+    _placed: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    _is_warm: bool = False
+    _before: BoardState | None = None
+
+    def settle(self, case: Case, folder: RunFolder) -> Verdict:
+        """Measure and judge one row. Raises the core's errors, and ``FolderError`` where its samples cannot be written."""
+        if self._before is None:
+            self._before = self.station.board_state()
+        settle: Callable[[Case, RunFolder], Verdict] = getattr(self, f"_{case.kind}")
+        return settle(case, folder)
+
+    # Rows of one model
+
+    def _load(self, case: Case, folder: RunFolder) -> Verdict:
+        del folder
+        assert self.job is not None
+        seen = measure_load(
+            case,
+            self.job,
+            rounds=self.profile.load_rounds,
+            environ=self.environ,
+            runner=self.rounds,
+            cold_rounds=0 if case.runtime == "pytorch_fp16" else _COLD_ROUNDS,
+        )
+        self._place(seen.measurement)
+        measurement = replace(seen.measurement, profile=self.profile.name)
+        return judge_load(measurement, seen.rounds, budget=self._budget(case.model))
+
+    def _latency(self, case: Case, folder: RunFolder) -> Verdict:
+        rule = self.models[case.model].load
+        stream = Stream(case)
+        if rule is not None:
+            stream = Stream(case, rule.rate_hz, deadline_ns=_ns(rule.deadline_ms), late=rule.late)
+        budget = self._budget(case.model)
+        floor = self._floor(case, stream.rate_hz)
+        order = Order(
+            self.profile,
+            (stream,),
+            budget_ns=latency_gate.budget_ns_of(budget),
+            floor=floor.effect if floor else None,
+        )
+        launches = self._launches(case, order, folder)
+        measurement = self._written(case, launches, folder)
+        verdict = latency_gate.judge(
+            measurement,
+            _pooled(launches),
+            _traces(launches),
+            budget=budget,
+            profile=self.profile,
+            floor=floor,
+            state_checks=self._state(case, launches),
+            target_p95_ns=self._target_ns(case),
+            streams=order.streams,
+            launches=[seen.measurement for seen in launches],
+            lost_ns=sum(seen.lost_ns for seen in launches),
+        )
+        latency = verdict.summary.latency
+        if case.runtime == "tensorrt" and latency is not None:
+            self._p95_ns[case.model] = latency.p95.value_ns
+        extra = _soak_figures(launches) + _memory_figures(launches)
+        return replace(verdict, summary=replace(verdict.summary, figures=(*verdict.summary.figures, *extra)))
+
+    # Rows of all models of a runtime
+
+    def _flight(self, case: Case, folder: RunFolder) -> Verdict:
+        streams = self._mix(case)
+        order = Order(self.profile, streams, judged=_busiest(streams), budget_ns=streams[_busiest(streams)].deadline_ns)
+        launches = self._launches(case, order, folder)
+        measurement = self._written(case, launches, folder)
+        columns, traces = _pooled(launches), _traces(launches)
+        checks: list[Check] = list(self._state(case, launches))
+        figures: list[Figure] = []
+        latency = judgement = None
+        for at, stream in enumerate(streams):
+            one = latency_gate.judge(
+                replace(measurement, rate_hz=stream.rate_hz or None, deadline_ns=stream.deadline_ns),
+                columns,
+                traces,
+                budget=self._within_deadline(stream),
+                profile=self.profile,
+                floor=self._floor(stream.case, stream.rate_hz),
+                streams=streams,
+                judged=at,
+                lost_ns=sum(seen.lost_ns for seen in launches),
+            )
+            name = stream.case.model
+            self._learn(replace(one, summary=replace(one.summary, measurement=_of(one, stream))), columns, at, folder)
+            figures += [
+                replace(figure, name=f"{figure.name}[{name}]")
+                for figure in one.summary.figures
+                if not _is_shared(figure)
+            ]
+            if at == 0:
+                figures += [figure for figure in one.summary.figures if _is_shared(figure)]
+            checks += [replace(check, name=f"{name}: {check.name}") for check in one.checks]
+            checks.append(Check(name, one.outcome, one.reason))
+            if at == order.judged:
+                latency, judgement = one.summary.latency, one.summary.judgement
+        own = [check for check in checks if check.name in {stream.case.model for stream in streams}]
+        deciding = worst([*self._state(case, launches), *own])
+        summary = Summary(
+            measurement,
+            latency=latency,
+            judgement=judgement,
+            figures=(*figures, *_soak_figures(launches), *_memory_figures(launches)),
+        )
+        named = deciding.name if deciding in own else ""
+        reason = f"{named}: {deciding.reason}" if named else deciding.reason
+        if deciding.outcome in (Outcome.PASS, Outcome.MEASURED):
+            reason = "; ".join(f"{check.name}: {check.reason}" for check in own)
+        return Verdict(summary, deciding.outcome, reason, tuple(checks))
+
+    def _heat(self, case: Case, folder: RunFolder) -> Verdict:
+        frame = self.station.read(self.station.now_ns())
+        if _temperature_c(frame) is None:
+            return Verdict(Summary(Measurement(case=case)), Outcome.NOT_RUN, NOT_APPLICABLE)
+        streams = self._mix(case)
+        seconds = self.profile.sustained_s
+        profile = replace(self.profile, least_s=seconds, most_s=seconds, launches=1, precision=0.0)
+        judged = _busiest(streams)
+        order = Order(profile, streams, judged=judged, is_first=not self._is_warm)
+        origin_ns = self.station.now_ns()
+        (seen,) = launches = self._launches(case, order, folder, profile)
+        if not seen.incomplete:
+            self._cool_down(seen.trace, origin_ns, seconds / 3)
+        measurement = self._written(case, launches, folder)
+        stream = streams[judged]
+        budget = self._within_deadline(stream)
+        verdict = heat.judge_heat(
+            measurement,
+            seen.log.columns(),
+            seen.trace,
+            budget_ns=latency_gate.budget_ns_of(budget),
+            profile=profile,
+            is_open=stream.rate_hz > 0,
+            state_checks=self._state(case, launches, hot_start_c=math.inf),
+            soak=seen.soak,
+            stream=judged,
+        )
+        self._is_warm = True
+        return verdict
+
+    def _cool_down(self, trace: Trace, origin_ns: int, most_s: float) -> None:
+        """Watch the board cool, a frame a second, until it is half as warm above where it began, or for ``most_s``."""
+        seen = [celsius for frame in trace if (celsius := _temperature_c(frame)) is not None]
+        if not seen:
+            return
+        self.say("cooling down")
+        until_ns = self.station.now_ns() + round(most_s * 1e9)
+        while self.station.now_ns() < until_ns:
+            self.station.wait_until(self.station.now_ns() + 1_000_000_000)
+            frame = self.station.read(origin_ns)
+            trace.add(frame)
+            celsius = _temperature_c(frame)
+            if celsius is not None and celsius <= (max(seen) + seen[0]) / 2:
+                return
+
+    def _harness(self, case: Case, folder: RunFolder) -> Verdict:
+        del folder
+        figures = harness_cost(self.station)
+        by_name = {figure.name: figure.value for figure in figures}
+        cost, late = by_name.get("sample_cost_ns"), by_name.get("wake_p95_ns")
+        words = "nothing, in virtual time" if cost is None else f"{cost:.0f} ns a sample"
+        if late is not None:
+            words += f", woken {late / 1e3:.0f} us late at p95"
+        measurement = Measurement(case=case, placement="null", lane_name="harness", provider="none", profile="quick")
+        return Verdict(Summary(measurement, figures=figures), Outcome.MEASURED, f"the harness itself costs {words}")
+
+    # What rows have in common
+
+    def _budget(self, model: str) -> Budget | None:
+        return self.models[model].budget.get(self.board.name) if self.board is not None else None
+
+    def _within_deadline(self, stream: Stream) -> Budget | None:
+        """In the mix requests queue, and what they must keep is their deadline; judged where the board has budgets."""
+        budget = self._budget(stream.case.model)
+        if budget is None or budget.p95_ms is None:
+            return None
+        limit_ms = stream.deadline_ns / 1e6 if stream.deadline_ns is not None else budget.p95_ms
+        return Budget(p95_ms=limit_ms)
+
+    def _mix(self, case: Case) -> tuple[Stream, ...]:
+        """The streams of the flight: each model at its rate, its bursts as one; without any rate all in a closed loop."""
+        models = flight_models(list(self.models.values()), case.runtime)
+        rated = [model for model in models if model.load is not None]
+        streams = []
+        for model in rated or models:
+            own = replace(
+                case, id=f"{case.id}-{model.name}", model=model.name, kind="latency", precision=model.precision[0]
+            )
+            rule = model.load
+            if rule is None:
+                streams.append(Stream(own))
+            else:
+                streams.append(Stream(own, rule.rate_hz, rule.burst, _ns(rule.deadline_ms), rule.late))
+        return tuple(streams)
+
+    def _launches(self, case: Case, order: Order, folder: RunFolder, profile: Profile | None = None) -> list[Seen]:
+        """Each launch of a row; more than one are processes of their own. The soak is whole once in a run."""
+        count = (profile or self.profile).launches
+        path = folder.path / "samples" / f"{case.id}.journal"
+        seen: list[Seen] = []
+        with folder.explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+        for launch in range(count):
+            one = replace(order, launch=launch, is_first=not self._is_warm)
+            if count > 1:
+                seen.append(self.station.fresh(one, path))
+            else:
+                with folder.explained():
+                    journal = open_journal(path)
+                with contextlib.closing(journal):
+                    seen.append(run_launch(self.station, one, journal=journal, say=self.say))
+            self._place(seen[-1].measurement)
+            self._is_warm = self._is_warm or bool(self.profile.soak and seen[-1].soak.get("is_over"))
+            if seen[-1].incomplete:
+                break
+        return seen
+
+    def _written(self, case: Case, launches: Sequence[Seen], folder: RunFolder) -> Measurement:
+        """Write samples and traces of all launches; the row's measurement, which names them. The journal goes last."""
+        columns: dict[str, Any] = dict(_pooled(launches))
+        throttled = np.full(len(columns["launch"]), _UNKNOWN_THROTTLE, np.int8)
+        clock_mhz = np.full(len(columns["launch"]), np.nan)
+        for seen in launches:
+            own = columns["launch"] == seen.log.launch
+            if len(seen.trace) and own.any():
+                aligned = align({name: column[own] for name, column in columns.items()}, seen.trace)
+                throttled[own] = np.where(aligned.known, aligned.throttled, _UNKNOWN_THROTTLE)
+                clock_mhz[own] = aligned.clock_mhz
+        streams = launches[0].log.streams
+        columns |= {"throttled": throttled, "clock_mhz": clock_mhz}
+        columns["model"] = np.array(streams, dtype=object)[columns["stream"]]
+        samples_file = folder.write_samples(f"samples/{case.id}.parquet", columns)
+        trace_file = ""
+        if any(len(seen.trace) for seen in launches):
+            trace_file = folder.write_samples(f"traces/{case.id}.parquet", trace_table(_traces(launches)))
+        (folder.path / "samples" / f"{case.id}.journal").unlink(missing_ok=True)
+        return replace(
+            launches[0].measurement,
+            case=case,
+            samples_file=samples_file,
+            trace_file=trace_file,
+            launches=len(launches),
+            board_end=launches[-1].measurement.board_end,
+            duration_ns=sum(seen.measurement.duration_ns for seen in launches),
+            notes=_notes(launches),
+            incomplete=next((seen.incomplete for seen in launches if seen.incomplete), ""),
+        )
+
+    def _state(self, case: Case, launches: Sequence[Seen], *, hot_start_c: float | None = None) -> tuple[Check, ...]:
+        start, end = launches[0].measurement.board_start, launches[-1].measurement.board_end
+        found = check_state(
+            self.board,
+            start,
+            end,
+            before=self._before,
+            hot_start_c=math.inf if self._is_warm and self.profile.soak else hot_start_c,
+            needs_pinned=self.profile.decides and self.board is not None,
+            elapsed_ns=None,
+        )
+        return (*found, *self.state_checks(case))
+
+    def _target_ns(self, case: Case) -> int | None:
+        theirs = self._p95_ns.get(case.model)
+        return round(_ORT_TARGET * theirs) if case.runtime == "onnx_trt_ep" and theirs else None
+
+    def _learn(self, verdict: Verdict, columns: Mapping[str, Array], stream: int, folder: RunFolder) -> None:
+        """Under the profile ``floor`` each hour of each stream of the mix is a session of its floor."""
+        if self.profile.name == "floor" and self.floors is not None:
+            rows = [(verdict, select(columns, stream=stream, phase=None))]
+            is_simulated = bool(self.station.simulated)
+            self.learned += learn(self.floors, folder.path.name, rows, self.versions, is_simulated=is_simulated)
+
+    def _place(self, measurement: Measurement) -> None:
+        case = measurement.case
+        if measurement.placement:
+            self._placed[case.runtime, case.precision] = measurement.placement, measurement.precision_ran
+
+    def _floor(self, case: Case, rate_hz: float) -> Floor | None:
+        """What history says of a row that is about to be measured; its placement is known from the row that loaded it."""
+        if self.floors is None or (case.runtime, case.precision) not in self._placed:
+            return None
+        placement, precision = self._placed[case.runtime, case.precision]
+        state = self.station.board_state()
+        key = FloorKey(
+            module=state.module or "",
+            model=case.model,
+            runtime=placement,
+            precision=precision or case.precision,
+            caps=dict(state.caps),
+            rate_hz=rate_hz,
+            versions=dict(self.versions),
+        )
+        return self.floors.get(key)
+
+
+def _ns(ms: float | None) -> int | None:
+    return None if ms is None else round(ms * 1e6)
+
+
+def _busiest(streams: Sequence[Stream]) -> int:
+    return max(range(len(streams)), key=lambda at: streams[at].rate_hz)
+
+
+def _pooled(launches: Sequence[Seen]) -> dict[str, Array]:
+    """The columns of all launches, one after the other."""
+    log = SampleLog(launches[0].log.streams)
+    for seen in launches:
+        log.extend(seen.log.columns())
+    return log.columns()
+
+
+def _traces(launches: Sequence[Seen]) -> dict[int, Trace]:
+    return {seen.log.launch: seen.trace for seen in launches}
+
+
+def _notes(launches: Sequence[Seen]) -> tuple[str, ...]:
+    said = [note for seen in launches for note in (*seen.measurement.notes, *seen.notes)]
+    return tuple(dict.fromkeys(said))
+
+
+def _of(verdict: Verdict, stream: Stream) -> Measurement:
+    """A row of the mix as one of the stream's own model."""
+    return replace(verdict.summary.measurement, case=stream.case)
+
+
+def _temperature_c(frame: Frame) -> float | None:
+    """The one that decides: the first of ``SENSORS`` that reads."""
+    return next((frame.values[name] for name in SENSORS if name in frame.values), None)
+
+
+def _is_shared(figure: Figure) -> bool:
+    """Of the board, and so the same for every stream of a mix."""
+    words = ("power", "temp", "clock", "energy", "oc_events", "throttled", "wake", "harness")
+    return any(word in figure.name for word in words)
+
+
+def _soak_figures(launches: Sequence[Seen]) -> tuple[Figure, ...]:
+    soak = launches[0].soak
+    if not soak:
+        return ()
+    waited, slope = soak.get("waited_s"), soak.get("slope_c_per_min")
+    words = str(soak.get("words", ""))
+    return (
+        Figure("soak_s", waited, "s", words),
+        Figure(
+            "soak_slope_c_per_min", slope, "°C/min", words, why="" if slope is not None else "no temperature was read"
+        ),
+    )
+
+
+def _memory_figures(launches: Sequence[Seen]) -> tuple[Figure, ...]:
+    """The marks at the end of the last launch."""
+    return launches[-1].memory
