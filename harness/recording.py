@@ -57,6 +57,7 @@ _FLIGHT_NAMES = {
     "load_percent": "gpu_load_percent", "over_current_events": "oc_events",
 }  # fmt: skip
 _MOST_HZ = 1000.0
+_START_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -156,13 +157,14 @@ def follow(
 
 
 def _lines(pipe: IO[bytes], silence_s: float, goes_on: Callable[[], bool]) -> Iterator[str]:
-    """Whole lines, as they come; ``TimeoutError`` after ``silence_s`` without a byte."""
-    rest = b""
+    """Whole lines, as they come; ``TimeoutError`` after ``silence_s`` without a byte, of which the first may take longer."""
+    rest, patience_s = b"", max(silence_s, _START_S)
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         while goes_on():
-            if not selector.select(silence_s):
+            if not selector.select(patience_s):
                 raise TimeoutError
+            patience_s = silence_s
             data = os.read(pipe.fileno(), 65536)
             if not data:
                 return
@@ -205,9 +207,9 @@ def _writing(path: Path, origin: str) -> Iterator[_Writer]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             yield _Writer(file, origin)
-    except FileExistsError as error:
-        raise UsageError(f"{path} exists; name a file that does not, so that no trace is lost.") from error
     except OSError as error:
+        if isinstance(error, FileExistsError) and path.exists():
+            raise UsageError(f"{path} exists; name a file that does not, so that no trace is lost.") from error
         raise UsageError(f"{path} cannot be written: {error.strerror}. What was written by then is kept.") from error
 
 
