@@ -252,12 +252,12 @@ def _gpu(files: SystemFiles, known: dict[str, Any], caps: dict[str, float]) -> N
     known["clock_mhz"] = files.scaled(gpu / "cur_freq", 1e6)
     known["governor"] = files.text(gpu / "governor") or None
     lowest, highest = files.number(gpu / "min_freq"), files.number(gpu / "max_freq")
-    if highest:
+    if highest is not None and highest > 0:
         caps["gpu_mhz"] = highest / 1e6
     if lowest is not None and highest is not None:
         known["is_pinned"] = lowest == highest
     emc = files.number("sys/kernel/nvpmodel_clk_cap/emc")
-    if emc:
+    if emc is not None and emc > 0:
         caps["emc_mhz"] = emc / 1e6
     missed = SystemFiles(files.root)
     for place in (gpu / "device/load", "sys/devices/platform/gpu.0/load", "sys/devices/gpu.0/load"):
@@ -270,8 +270,9 @@ def _gpu(files: SystemFiles, known: dict[str, Any], caps: dict[str, float]) -> N
 
 def _cpu(files: SystemFiles, caps: dict[str, float]) -> None:
     highest = [files.number(path) for path in files.match("sys/devices/system/cpu/cpufreq/policy*/scaling_max_freq")]
-    if any(highest):
-        caps["cpu_mhz"] = max(number for number in highest if number) / 1e3
+    known = [number for number in highest if number is not None and number > 0]
+    if known:
+        caps["cpu_mhz"] = max(known) / 1e3
     elif not highest:
         files.notes.append("CPU clock: no policy below /sys/devices/system/cpu/cpufreq")
     online = files.text("sys/devices/system/cpu/online")
@@ -501,7 +502,8 @@ def check_state(
     found = [
         *_same_boot(start, end, elapsed_ns),
         *_as_declared(declared, start, end),
-        *_caps(start, end),
+        *_caps_of_mode(declared, start),
+        *_caps_kept(start, end),
         *_alone(start, end, own_pids),
         *_cold(start, hot_start_c),
         *_unpinned(start, end, needs_pinned),
@@ -609,8 +611,13 @@ def _why(state: BoardState, *words: str) -> str:
     )
 
 
-def _caps(start: BoardState, end: BoardState) -> Iterator[Check]:
-    set_again = f"`sudo nvpmodel -m {start.power_mode_id}` sets it again (a reboot, where nvpmodel asks for one)"
+def _set_again(state: BoardState) -> str:
+    return f"`sudo nvpmodel -m {state.power_mode_id}` sets it again (a reboot, where nvpmodel asks for one)"
+
+
+def _caps_of_mode(declared: BoardConfig | None, start: BoardState) -> Iterator[Check]:
+    if declared and declared.power_mode and not _is_named(declared.power_mode, start.power_mode):
+        return  # another mode is to be set anyway
     for name, unit in (("gpu_mhz", "MHz"), ("emc_mhz", "MHz"), ("online_cpus", "processors")):
         stated, real = start.caps.get(f"mode_{name}"), start.caps.get(name)
         if stated is None or real is None or _is_near(stated, real):
@@ -618,8 +625,11 @@ def _caps(start: BoardState, end: BoardState) -> Iterator[Check]:
         if not (start.throttled and real < stated):
             yield _check(
                 "caps",
-                f"power mode {_mode(start)} says {name} {stated:g} {unit}, and the kernel says {real:g}: {set_again}.",
+                f"power mode {_mode(start)} says {name} {stated:g} {unit}, and the kernel says {real:g}: {_set_again(start)}.",
             )
+
+
+def _caps_kept(start: BoardState, end: BoardState) -> Iterator[Check]:
     for name in sorted(set(start.caps) | set(end.caps)):
         if name.startswith("mode_") or name == "passive_c":
             continue
@@ -629,7 +639,7 @@ def _caps(start: BoardState, end: BoardState) -> Iterator[Check]:
         cooler, hotter = (start, end) if then > now else (end, start)
         if name in ("gpu_mhz", "cpu_mhz") and hotter.throttled and not cooler.throttled:
             continue
-        how = set_again if start.power_mode_id is not None else "find what sets it, and run again"
+        how = _set_again(start) if start.power_mode_id is not None else "find what sets it, and run again"
         yield _check("caps", f"the cap {name} was {then:g} and became {now:g} in mid-run: {how}.")
 
 

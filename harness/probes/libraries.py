@@ -18,6 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,9 @@ ONE_NODE = bytes.fromhex(
 )
 """An ONNX model of IR 8 and opset 13: y = x + x, float32 [1]."""
 
+_ANY_SM = "89"
+"""A GPU to build for where there is none and the library needs none."""
+
 _X = {"x": np.ones(1, np.float32)}
 
 
@@ -51,11 +56,12 @@ def tensorrt(
     *,
     library: Any,
     trt: str,
-    compile_engine: Callable[[InferenceRuntime, Path], EngineCacheEntry] | None = None,
+    has_gpu: bool = True,
 ) -> Iterator[Named]:
     """What one engine of one node tells, built and run through the runtime.
 
-    ``library``: as ``load_library`` gives it. ``trt``: the version that the files of this host name.
+    ``library``: as ``load_library`` gives it. ``trt``: the version that the files of this host name. Without a GPU an engine
+    is built at most (``make`` then gives a runtime that builds for a GPU by name).
     """
     able = library.capabilities
     listed, real = _numbers(trt), _numbers(able.version)
@@ -67,10 +73,13 @@ def tensorrt(
     model = folder / "one.onnx"
     model.write_bytes(ONE_NODE)
     begun = time.monotonic()
-    entry = compile_engine(runtime, model) if compile_engine else runtime.compile_engine(model, BuildConfig("fp32"))
+    entry = runtime.compile_engine(model, BuildConfig("fp32"))
     took = f"built in {time.monotonic() - begun:.1f} s"
     yield "plan-header", _header(entry, able.trt, took)
     yield "timing-cache", _timing(folder, able.has_timing_cache)
+    if not has_gpu:
+        yield from ((name, unknown("there is no GPU here")) for name in _ON_A_GPU)
+        return
     try:
         handle = runtime.deserialize_engine(entry)
     except RuntimeCoreError as error:
@@ -87,6 +96,9 @@ def tensorrt(
     finally:
         runtime.release_engine(handle)
     yield "budget-refuses", _refusal(make, folder, entry)
+
+
+_ON_A_GPU = ("engine-runs", "event-timing", "precision-inspectable", "budget-refuses")
 
 
 def _numbers(version: str) -> list[str]:
@@ -383,10 +395,15 @@ def main(arguments: list[str], *, say: Callable[[str], object] = print, root: Pa
 def _found(name: str, folder: Path, root: Path) -> Iterator[Named]:
     if name == "tensorrt":
         from runtime.factory import build_inference_runtime
+        from runtime.strategies.trt import TensorrtRuntime
         from runtime.strategies.trt_library import load_library
 
-        library = load_library()
-        yield from tensorrt(build_inference_runtime, folder, library=library, trt=detect_host(root).trt)
+        library, host = load_library(), detect_host(root)
+        has_gpu = host.sm != "none"
+        make: Callable[[RuntimeConfig], InferenceRuntime] = build_inference_runtime
+        if not has_gpu and library.capabilities.can_build_for_named_gpu:
+            make = partial(TensorrtRuntime, host=replace(host, sm=_ANY_SM))
+        yield from tensorrt(make, folder, library=library, trt=host.trt, has_gpu=has_gpu)
     elif name == "onnxruntime":
         import onnxruntime as ort
 

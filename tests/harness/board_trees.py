@@ -25,6 +25,7 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._writers: dict[Path, int] = {}
+        self._folders: set[Path] = set()
         weakref.finalize(self, _close, self._writers)
 
     def __enter__(self) -> Tree:
@@ -36,8 +37,11 @@ class Tree:
     def write(self, name: str, text: str | bytes | int) -> None:
         """A file below the root; ``GATED`` makes it answer EAGAIN. Text gets the kernel's newline."""
         path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.remove(name)
+        if path.parent not in self._folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(path.parent)
+        if text == GATED or path in self._writers:
+            self.remove(name)
         if text == GATED:
             os.mkfifo(path)
             self._writers[path] = os.open(path, os.O_RDWR | os.O_NONBLOCK)
