@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,12 +45,28 @@ class Board:
     lost: tuple[tuple[float, float], ...] = ()
     lacks: tuple[str, ...] = ()
     seed: int = 7
-    extra: dict[str, float] = field(default_factory=dict)
 
 
 def run(board: Board) -> tuple[dict[str, Array], Trace]:
     """Columns and trace of one launch: calls one after the other, each as long as its cycles at the clock when it began."""
-    times = np.arange(0.0, board.soak_s + board.measure_s + board.after_s, 1.0)
+    due_s = np.arange(0.0, board.soak_s + board.measure_s, 1.0 / board.rate_hz)
+    chance = np.random.default_rng(board.seed)
+    cycles = board.work(due_s) * np.exp(board.noise * chance.standard_normal(due_s.size))
+    failed = board.fails(due_s) > chance.random(due_s.size)
+    clock = board.clock_mhz(np.arange(0.0, 8.0 * (board.soak_s + board.measure_s))).tolist()
+    rows, free = SampleLog(["mix"]), 0
+    for at, (due, million) in enumerate(zip((due_s * 1e9).astype(np.int64).tolist(), cycles.tolist(), strict=True)):
+        begun = max(free, due)
+        free = begun + int(1e9 * million / clock[begun // 10**9])
+        rows.add(
+            0, due, begun, begun, free,
+            Phase.SOAK if due < board.soak_s * 1e9 else Phase.MEASURE, Status.FAILED if failed[at] else Status.OK,
+        )  # fmt: skip
+    return rows.columns(), _trace(board, max(board.soak_s + board.measure_s, free / 1e9) + board.after_s)
+
+
+def _trace(board: Board, seconds: float) -> Trace:
+    times = np.arange(0.0, seconds, 1.0)
     said = {
         name: of(times)
         for name, of in (
@@ -60,27 +76,14 @@ def run(board: Board) -> tuple[dict[str, Array], Trace]:
         if name not in board.lacks
     }  # fmt: skip
     alerts = board.is_alert(times) > 0
-    frames = [
-        Frame(
-            int(t * 1e9),
-            {**{name: float(values[at]) for name, values in said.items()}, **board.extra},
-            ("gpu-throttle-alert",) if alerts[at] else (),
-        )
-        for at, t in enumerate(times)
-        if not any(first <= t < last for first, last in board.lost)
-    ]
-    due_s = np.arange(0.0, board.soak_s + board.measure_s, 1.0 / board.rate_hz)
-    chance = np.random.default_rng(board.seed)
-    cycles = board.work(due_s) * np.exp(board.noise * chance.standard_normal(due_s.size)) * 1e6
-    failed = board.fails(due_s) > chance.random(due_s.size)
-    due_ns = (due_s * 1e9).astype(np.int64)
-    took_ns = (cycles / board.clock_mhz(np.floor(due_s)) * 1e3).astype(np.int64)
-    rows, free = SampleLog(["mix"]), 0
-    for at in range(due_s.size):
-        begun = max(free, int(due_ns[at]))
-        free = begun + int(took_ns[at])
-        rows.add(
-            0, int(due_ns[at]), begun, begun, free,
-            Phase.SOAK if due_s[at] < board.soak_s else Phase.MEASURE, Status.FAILED if failed[at] else Status.OK,
-        )  # fmt: skip
-    return rows.columns(), Trace(frames)
+    return Trace(
+        [
+            Frame(
+                int(t * 1e9),
+                {name: float(values[at]) for name, values in said.items()},
+                ("gpu-throttle-alert",) if alerts[at] else (),
+            )
+            for at, t in enumerate(times)
+            if not any(first <= t < last for first, last in board.lost)
+        ]
+    )
