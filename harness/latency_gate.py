@@ -32,6 +32,7 @@ from harness.records import (
     Verdict,
 )
 from harness.samples import UNKNOWN, Phase, Status
+from harness.sequential import evidence
 from harness.station import Stream
 from harness.statistics import latency_figures, quantile
 from harness.stopping import BudgetRule, Ruling
@@ -152,7 +153,7 @@ def judge(
         *([] if budget_ns is None else [_p95_check(seen, profile)]),
         *_energy_checks(budget, found),
         *_complete_checks(seen, measurement, profile),
-        *_throttle_checks(seen),
+        *_throttle_checks(seen, holds=bool(seen) and all(one.outcome is Outcome.PASS for one in seen)),
         *_target_checks(seen, pooled, target_ns),
     ]
     why = _cause(seen, budget_ns, is_open)
@@ -166,7 +167,7 @@ def judge(
         judgement=judgement,
     )
     outcome, reason = _decided(checks, budget_ns, profile, _measured_words(pooled, seen))
-    if outcome is Outcome.FAIL and why is not None:
+    if outcome is Outcome.FAIL and why is not None and all(check.name != "calls" for check in checks):
         reason += f"; cause: {why.words}"
     return Verdict(summary, outcome, reason, tuple(checks))
 
@@ -300,8 +301,8 @@ def _call_checks(seen: Sequence[_Launch]) -> list[Check]:
         return []
     words = f"{lost} of {count} calls failed or were dropped"
     for one in seen:
-        bare = replace(one.rule, budget_ns=_ANY_TIME).judge(np.zeros_like(one.latencies_ns), one.missed)
-        if bare.outcome is Outcome.FAIL:
+        lost_of_it = evidence(one.missed.astype(np.int64), one.missed, floor=one.rule.floor)
+        if lost_of_it.outcome(alpha_pass=one.rule.alpha, alpha_fail=one.rule.alpha) is Outcome.FAIL:
             return [Check("calls", Outcome.FAIL, f"{words}: no p95 exists")]
     return [Check("calls", Outcome.MEASURED, words)]
 
@@ -354,12 +355,14 @@ def _complete_checks(seen: Sequence[_Launch], measurement: Measurement, profile:
     return checks
 
 
-def _throttle_checks(seen: Sequence[_Launch]) -> list[Check]:
+def _throttle_checks(seen: Sequence[_Launch], *, holds: bool) -> list[Check]:
     if not any(one.known.any() for one in seen):
         return []
     known, total = sum(int(one.known.sum()) for one in seen), sum(one.count for one in seen)
     share = 100.0 * sum(int(one.throttled.sum()) for one in seen) / known
-    words = f"held while throttled {share:.0f} %" if share else "no request met a throttled board"
+    words = f"held while throttled {share:.0f} %" if holds else f"{share:.0f} % of the requests met a throttled board"
+    if not share:
+        words = "no request met a throttled board"
     if known < total:
         words += f"; the board's state is not known for {100.0 * (total - known) / total:.0f} % of the requests"
     return [Check("throttling", Outcome.MEASURED, words)]

@@ -77,6 +77,7 @@ def drift(latencies_ns: Array, *, blocks: int = 20, alpha: float = 0.01, least_c
     at = np.arange(blocks)
     p = float(kendalltau(at, medians).pvalue)
     slope = float(theilslopes(medians, at).slope)
-    change = slope * (blocks - 1) / float(np.median(medians))
+    middle = float(np.median(medians))
+    change = slope * (blocks - 1) / middle if middle else 0.0  # calls that take no time, in virtual time
     # medians that are all alike have no rank correlation: p is NaN, and there is no trend
     return Drift(change, 1.0 if np.isnan(p) else p, bool(p < alpha and abs(change) > least_change))
