@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness import plan as planning
+from harness.board import read_board
 from harness.build_check import builder_for
-from harness.config import Configuration, ModelConfig, load_configuration, parse_requirement
+from harness.child_job import import_plugin, job_of
+from harness.config import BoardConfig, Configuration, ModelConfig, load_configuration, parse_requirement
 from harness.errors import UsageError, did_you_mean
-from harness.host import availability, board_state, environment, is_there
-from harness.measure import Bench, Stopping
+from harness.floors import Floors
+from harness.host import availability, environment, is_there
+from harness.host_station import HostStation
+from harness.launch_child import LaunchJob
+from harness.measure import Bench
+from harness.memory import MemoryMeter
 from harness.pack import Maker, ModelPack, Pack, Source, load_pack
 from harness.plan import Ask
+from harness.probe import checks_for, load_assumptions
+from harness.profiles import PROFILES, Profile
 from harness.records import Case, Divergence
 from harness.run import Job, RuntimeSuite
+from harness.telemetry import choose_instruments
+from harness.tier2 import Tier2
 from harness.watchdog import Hangs, call_within
 from runtime.architectures import ArchitectureRegistry
 from runtime.config import RuntimeConfig
@@ -30,16 +39,12 @@ from runtime.thermal import ThermalStatePublisher
 from runtime.thermal_sources import choose_source
 from runtime.threads import reported_threads, usable_cores
 
-__all__ = ["PROFILES", "House", "Request", "assemble", "make_pack"]
+if TYPE_CHECKING:
+    from harness.scenario import Scenario
 
-PROFILES: Mapping[str, Stopping] = {
-    "quick": Stopping(warmup_calls=10, calls=400, max_s=6.0),
-    "pr": Stopping(warmup_calls=50, calls=20_000, max_s=120.0),
-    "signoff": Stopping(warmup_calls=50, calls=100_000, max_s=600.0),
-}
-"""How long a latency row is measured; the longer two are the durations of methods A5."""
+__all__ = ["House", "Request", "assemble", "make_pack"]
 
-
+_SIMULATED_KINDS = ("latency", "flight", "memory", "heat")
 _A_RUNTIME = "Give package.module:Class, where Class(config) makes a runtime.InferenceRuntime from a RuntimeConfig."
 
 
@@ -63,6 +68,9 @@ class Request:
     pack: Path | None = None
     threads: int | None = None
     is_tier_named: bool = False
+    simulated: str = ""
+    history: Path | None = None
+    assumptions: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,9 @@ class House:
 
     ``sources``: the built-in models by kind. ``default_config``: the flight models. ``suites``: the installed tiers.
     ``prepare``: fills the cache with several models' packs at once. ``runtime_suites``: what settles rows about runtimes,
-    by kind. ``making_limit_s``: for importing a third party's class and making one, heavy libraries and all.
+    by kind. ``hooks``: ``module:function`` that a fresh process calls with its registry of architectures. ``scenarios``: the
+    folder of the simulated boards. ``making_limit_s``: for importing a third party's class and making one, heavy libraries
+    and all.
     """
 
     sources: Mapping[str, Source]
@@ -85,29 +95,42 @@ class House:
     say: Callable[[str], None]
     runtime_suites: Mapping[str, RuntimeSuite] = field(default_factory=dict)
     making_limit_s: float = 120.0
+    hooks: tuple[str, ...] = ()
+    scenarios: Path = Path()
 
 
 def assemble(request: Request, house: House, command: Sequence[str], *, dry_run: bool = False) -> Job:
     """A job. With ``dry_run`` no pack is made, and the job can be printed but not run. Raises ``UsageError``."""
     host = detect_host()
     configuration, models = _models(request, house)
-    board = planning.board_for(configuration.boards, host.module, request.board)
+    scenario = _scenario(request, house)
+    module = scenario.board.module if scenario else host.module
+    board = planning.board_for(configuration.boards, module, request.board)
     if request.board and board is None:
         hint = did_you_mean(request.board, configuration.boards)
         raise UsageError(f"--board: {configuration.path} has no board {request.board!r}. {hint}")
-    runtimes = tuple(dict.fromkeys(_runtime(word) for word in request.runtimes)) or LABELS
+    runtimes = tuple(dict.fromkeys(_runtime(word) for word in request.runtimes)) or (
+        ("tensorrt",) if scenario else LABELS
+    )
     require = planning.requirements(
         [*request.runtimes, *(parse_requirement(word, "--require") for word in request.require)],
         # the built-in configuration's rules are for its own models
-        board if request.config or not request.models else None,
-        host.jetpack != "none",
+        board if (request.config or not request.models) and not scenario else None,
+        host.jetpack != "none" and not scenario,
         configuration.require,
     )
-    if request.profile != "quick" and not require:
+    if PROFILES[request.profile].decides and not require and not scenario:
         raise UsageError(f"--profile {request.profile} decides something, so it needs --require. Name what must pass.")
     broken: dict[str, str] = {}
     size = request.size or ("flight" if host.sm != "none" else "small")
-    if request.pack is not None:
+    if scenario is not None:
+        models = [model for model in models if model.name in scenario.models]
+        if not models:
+            raise UsageError(
+                f"--simulated {scenario.name}: none of the models is among its own ({', '.join(scenario.models)})."
+            )
+        pack = Pack({}, "", request.seed, "flight")
+    elif request.pack is not None:
         pack = load_pack(request.pack)
         models = _packed(pack, models, request, broken)
     elif dry_run:
@@ -122,13 +145,17 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         pack = maker.make(models, broken if len(models) > 1 else None)
     found = availability(house.environ)
     builder = builder_for(host)
+    profile = PROFILES[request.profile]
     ask = Ask(
-        tiers=tuple(sorted(set(request.tiers))),
+        tiers=(2,) if scenario or profile.name == "floor" else tuple(sorted(set(request.tiers))),
         runtimes=runtimes,
         models=tuple(models),
         size=pack.size,
         # a model that is named must be shown by a parity row, where the tier that has them is asked for
-        require=(*require, *(f"model[{model.name}]" for model in models if request.models and 1 in request.tiers)),
+        require=(
+            *require,
+            *(f"model[{model.name}]" for model in models if request.models and 1 in request.tiers and not scenario),
+        ),
         board=board,
         unavailable={label: state.reason for label, state in found.items() if not state.can_try},
         about_runtimes=tuple(house.runtime_suites),
@@ -136,6 +163,9 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         simulates=request.is_tier_named or not (request.config or request.models or request.pack),
         unsimulated=_unsimulated(),
         builder=builder.label if builder else "",
+        scenario=scenario.name if scenario else "",
+        # floors are learned in the flight mix; a simulated board computes nothing, and starts no processes of this host
+        only=("flight",) if profile.name == "floor" else _SIMULATED_KINDS if scenario else (),
     )
     bench = _bench(request, house, pack, host)
     for runtime in runtimes:
@@ -150,7 +180,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         models={model.name: model for model in models},
         bench=bench,
         suites=house.suites,
-        environment=environment(host),
+        environment={**environment(host), **({"simulated": scenario.name} if scenario else {})},
         settings=_settings(request, pack.size, configuration),
         command=command,
         version=house.version,
@@ -161,6 +191,74 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         remedies={label: state.remedy for label, state in found.items()},
         runtime_suites=house.runtime_suites,
         builder=builder,
+        tier2=_tier2(request, house, bench, configuration, models, board, profile, scenario),
+        row_s=profile.launches * profile.most_s + (profile.soak.most_s if profile.soak else 0.0),
+    )
+
+
+def _scenario(request: Request, house: House) -> Scenario | None:
+    """The simulated board that was asked for, by its file or by the name of one of ours."""
+    if not request.simulated:
+        return None
+    from harness.scenario import load_scenario
+
+    path = Path(request.simulated)
+    return load_scenario(path if path.suffix == ".toml" else house.scenarios / f"{request.simulated}.toml")
+
+
+def _tier2(  # noqa: PLR0917 # all that a run was put together from
+    request: Request,
+    house: House,
+    bench: Bench,
+    configuration: Configuration,
+    models: Sequence[ModelConfig],
+    board: BoardConfig | None,
+    profile: Profile,
+    scenario: Scenario | None,
+) -> Tier2:
+    """What settles the rows of Tier-2: on this host, or on a simulated board that begins anew with each row."""
+    history = (request.history or request.cache).expanduser()
+    common: dict[str, Any] = {
+        "profile": profile,
+        "models": {model.name: model for model in models},
+        "board": board,
+        "environ": house.environ,
+    }
+    if scenario is not None:
+        from harness.fakes.orin import SimulatedOrin
+
+        def begin() -> SimulatedOrin:
+            return SimulatedOrin(scenario, seed=request.seed)
+
+        versions = {"jetpack": scenario.board.jetpack}
+        floors = Floors(history / "floors-simulated")
+        return Tier2(begin(), begin=begin, floors=floors, versions=versions, **common)
+    instruments = choose_instruments()
+    meter = MemoryMeter()
+    job = job_of(
+        bench,
+        hooks=house.hooks,
+        plugins=configuration.plugins,
+        architectures=request.architectures,
+        folders=(configuration.folder, Path.cwd()) if request.config else (Path.cwd(),),
+    )
+    bench.board_state = lambda: read_board(frame=instruments.read(0))
+    station = HostStation(
+        bench,
+        instruments=instruments,
+        memory=meter.marks,
+        job=LaunchJob(job),
+    )
+    found = environment(detect_host())
+    versions = {name: found[name] for name in ("jetpack", "tensorrt_host", "onnxruntime-gpu", "torch") if name in found}
+    assumptions = load_assumptions(request.assumptions) if request.assumptions else None
+    return Tier2(
+        station,
+        floors=Floors(history / "floors"),
+        versions=versions,
+        job=job,
+        state_checks=(lambda case: checks_for(case, assumptions)) if assumptions else (lambda case: ()),
+        **common,
     )
 
 
@@ -215,8 +313,6 @@ def _bench(request: Request, house: House, pack: Pack, host: HostTuple) -> Bench
         packs=pack.models,
         config=config,
         build=_builder(house, (Path.cwd(),), telemetry),
-        stopping=PROFILES[request.profile],
-        board_state=lambda: board_state(telemetry),
         threads={"intra_op": threads, **reported_threads(house.environ)},
         seed=request.seed,
     )
@@ -289,6 +385,7 @@ def _settings(request: Request, size: str, configuration: Configuration) -> dict
         "board": request.board,
         "seed": str(request.seed),
         "threads": str(request.threads or ""),
+        "simulated": request.simulated,
     }
     return {
         **{key: value for key, value in asked.items() if value},
@@ -307,7 +404,7 @@ def _models(request: Request, house: House) -> tuple[Configuration, list[ModelCo
     """The configuration, and the models that were asked for (all of its own where none was named)."""
     configuration = load_configuration(request.config or house.default_config)
     for plugin in configuration.plugins:
-        _import_plugin(plugin)
+        import_plugin(plugin)
     for word in request.architectures:
         _register(word, house.registry)
     models = [_named(word, request, house, configuration) for word in request.models]
@@ -372,23 +469,6 @@ def _as_packed(packed: ModelPack) -> ModelConfig:
         architecture=packed.architecture,
         precision=packed.precision,
     )
-
-
-def _import_plugin(path: Path) -> None:
-    """Import a plugin file once, under its own name, so that its registrations take place."""
-    name = path.stem
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path):
-        return
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise UsageError(f"the plugin {path} does not exist, or is no Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise UsageError(f"the plugin {path} cannot be imported: {type(error).__name__}: {error}.") from error
 
 
 def _register(word: str, registry: ArchitectureRegistry) -> None:

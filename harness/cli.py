@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from harness.assemble import House, Request
+    from harness.estimate import Cost
     from harness.measure import Build
     from harness.pack import SourceModel
     from harness.records import Case, Run, Verdict
@@ -34,7 +35,8 @@ examples:
   trigate run --model matcher.onnx               any ONNX file, with inputs made up from its signature
   trigate run --model light_squeezenet --tier 1  a model of the onnx package, with its expected outputs
   trigate run my.toml --require tensorrt         fails with exit code 3 where TensorRT shows nothing
-  trigate run my.toml --dry-run                  which rows there would be, and why some cannot run
+  trigate run my.toml --dry-run                  which rows there would be, why some cannot run, hours and disk
+  trigate run --simulated throttles_after_400s   an hour on a simulated Orin that gets too hot, in seconds
   trigate run -- -k disk                         what comes after -- goes to pytest: -k, -m, -p, ...
 """
 
@@ -175,9 +177,23 @@ def _add_run(commands: Any) -> None:
         "--board", default="", metavar="NAME", help="use this board's budgets; default: the one found here"
     )
     parser.add_argument(
-        "--profile", choices=("quick", "pr", "signoff"), default="quick",
-        help="how long to measure; pr and signoff want --require (quick)",
+        "--profile", choices=("quick", "pr", "signoff", "floor"), default="quick",
+        help="quick: at most a minute a row, indicative (default); pr: decides on a change; signoff: on a release, in five "
+        "launches, with floors; floor: learns them overnight. pr and signoff want --require",
     )  # fmt: skip
+    parser.add_argument(
+        "--simulated", default="", metavar="NAME or FILE.toml",
+        help="Tier-2 on a simulated Orin in virtual time, by the name of a scenario of ours or your own file",
+    )  # fmt: skip
+    parser.add_argument(
+        "--history", type=Path, metavar="DIR", help="where floors are kept and learned; default: the cache"
+    )
+    parser.add_argument(
+        "--assumptions",
+        type=Path,
+        metavar="FILE",
+        help="of `trigate doctor --probe`: rows that lean on a WRONG one stay open",
+    )
     parser.add_argument(
         "--pack", type=Path, metavar="DIR", help="run the models of a pack; needs neither torch nor onnx"
     )
@@ -375,6 +391,9 @@ def _request(arguments: argparse.Namespace) -> Request:
         profile=asked.get("profile", "quick"),
         pack=asked.get("pack"),
         threads=asked.get("threads"),
+        simulated=asked.get("simulated", ""),
+        history=asked.get("history"),
+        assumptions=asked.get("assumptions"),
     )
 
 
@@ -398,6 +417,8 @@ def _house(*, quiet: bool) -> House:
         prepare=_prepare,
         say=(lambda words: None) if quiet else (lambda words: print(words, file=sys.stderr)),
         runtime_suites={"conformance": _conformance, "faults": _faults},
+        hooks=("fixtures.flight:register", "fixtures.conformance:register"),
+        scenarios=Path(fixtures.__file__).parent / "scenarios",
     )
 
 
@@ -508,17 +529,20 @@ def _print_plan(job: Job, arguments: argparse.Namespace) -> int:
     from harness.records import to_json
 
     if arguments.json:
-        print(json.dumps({"rows": to_json(job.cases)}, indent=1))
+        print(json.dumps({"rows": to_json(job.cases), "cost": to_json(_cost(job))}, indent=1))
         return 0
     for case in job.cases:
         print(f"tier {case.tier}  {case.id}" + (f"  NOT RUN: {case.not_run}" if case.not_run else ""))
     runnable = [case for case in job.cases if not case.not_run]
-    latency = sum(case.kind == "latency" for case in runnable)
-    most_s = latency * job.bench.stopping.max_s
-    print(
-        f"{len(job.cases)} rows, {len(runnable)} of them can run here; latency rows take up to {most_s:.0f} s together."
-    )
+    print(f"{len(job.cases)} rows, {len(runnable)} of them can run here: {_cost(job).to_text()}.")
     return 0
+
+
+def _cost(job: Job) -> Cost:
+    from harness.estimate import cost_of
+    from harness.profiles import PROFILES
+
+    return cost_of(job.cases, PROFILES[job.settings["profile"]], job.models)
 
 
 def _print_end(finished: Run, out: Path, written: Sequence[Path], arguments: argparse.Namespace) -> None:

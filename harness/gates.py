@@ -10,16 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.config import Budget
 from harness.pack import ModelPack
 from harness.parity import check_parity, compare
 from harness.records import Case, Check, Measurement, Outcome, Summary, Verdict
-from harness.statistics import latency_figures
 from runtime.protocol import Array
 
 __all__ = [
     "exit_code",
-    "judge_latency",
     "judge_pair",
     "judge_parity",
     "judge_runtime",
@@ -97,25 +94,6 @@ def judge_pair(
     return Verdict(
         Summary(measurement, parity=figures), Outcome.MEASURED, f"against {measurement.case.against}: {words}"
     )
-
-
-def judge_latency(measurement: Measurement, samples: Mapping[str, Sequence[object]], budget: Budget | None) -> Verdict:
-    """The first form: figures with their intervals, as MEASURED. A budget is judged by the statistics of Tier-2."""
-    kept = [at for at, phase in enumerate(samples["phase"]) if phase == "measure"]
-    good = [at for at in kept if samples["ok"][at]]
-    if not good:
-        reason = f"every one of {len(kept)} calls failed"
-        return Verdict(Summary(measurement), Outcome.FAIL, reason, (Check("calls", Outcome.FAIL, reason),))
-    started, done = np.asarray(samples["started_ns"]), np.asarray(samples["done_ns"])
-    wall_ns = int(done[kept[-1]] - started[kept[0]])
-    figures = latency_figures((done - started)[good], len(kept) - len(good), wall_ns)
-    reason = f"p95 {_quantile_ms(figures.p95.value_ns, figures.p95.low_ns, figures.p95.high_ns)}, {figures.count} calls"
-    checks: tuple[Check, ...] = ()
-    if len(good) < len(kept):
-        failed = Check("calls", Outcome.FAIL, f"{len(kept) - len(good)} of {len(kept)} calls failed")
-        return Verdict(Summary(measurement, latency=figures), Outcome.FAIL, failed.reason, (failed,))
-    reason += "; no budget applies to this board" if budget is None else "; this release judges no budget yet"
-    return Verdict(Summary(measurement, latency=figures), Outcome.MEASURED, reason, checks)
 
 
 def judge_runtime(measurement: Measurement, checks: Sequence[Check], *, unit: str = "clause") -> Verdict:
@@ -272,8 +250,3 @@ def _as_authors_expect(expected: Sequence[Mapping[str, Array]], outputs: Sequenc
     return Check(
         "expected", Outcome.PASS, "agrees with the outputs that the model's authors ship (rtol 2e-3, atol 1e-7)"
     )
-
-
-def _quantile_ms(value_ns: int, low_ns: int | None, high_ns: int | None) -> str:
-    low, high = (("–" if bound is None else f"{bound / 1e6:.3g}") for bound in (low_ns, high_ns))
-    return f"{value_ns / 1e6:.3g} ms [{low}, {high}]"

@@ -8,9 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from harness.inputs import Feed, digest
 from harness.pack import ModelPack
@@ -23,12 +20,11 @@ from runtime import (
     EngineHandle,
     InferenceRuntime,
     RuntimeConfig,
-    RuntimeCoreError,
     RuntimeNotAvailableError,
 )
 from runtime.protocol import LABELS, Array
 
-__all__ = ["BOUNDARY", "Bench", "Observed", "Stopping"]
+__all__ = ["BOUNDARY", "Bench", "Observed", "Opened"]
 
 BOUNDARY = "host clock around infer(): inputs and outputs on the host"
 """What a latency sample spans. Rows of unlike boundaries are never compared."""
@@ -37,24 +33,11 @@ Build = Callable[[str, RuntimeConfig], InferenceRuntime]
 
 
 @dataclass(frozen=True)
-class Stopping:
-    """When a latency row has enough: ``calls`` measured, or ``max_s`` seconds gone, whichever is first.
-
-    Warm-up: ``warmup_calls``, or a quarter of ``max_s``; its calls are stored and marked, not judged.
-    """
-
-    warmup_calls: int = 10
-    calls: int = 400
-    max_s: float = 6.0
-
-
-@dataclass(frozen=True)
 class Observed:
     """A measurement with the raw arrays that do not go into the record."""
 
     measurement: Measurement
     outputs: tuple[Mapping[str, Array], ...] = ()
-    samples: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -67,7 +50,6 @@ class Bench:
     packs: Mapping[str, ModelPack]
     config: RuntimeConfig
     build: Build
-    stopping: Stopping = Stopping()
     clock: Callable[[], int] = time.perf_counter_ns
     board_state: Callable[[], BoardState] = BoardState
     threads: Mapping[str, int] = field(default_factory=dict)
@@ -148,50 +130,6 @@ class Bench:
         if not name:
             raise RuntimeNotAvailableError(f"{runtime or case.runtime}: {missing}")
         return pack.path(name)
-
-    def latency(self, case: Case) -> Observed:
-        """Closed loop, one call after the other, feeds in turn; every call is a sample, a failed one too."""
-        pack = self.packs[case.model]
-        feeds = pack.feeds()
-        with _Resident(self, case) as engine:
-            first = self.clock()
-            engine.infer(feeds[0])
-            first_call_ns = self.clock() - first
-            calls: list[tuple[int, int, bool, bool]] = []
-            origin = self.clock()
-            measured, deadline = 0, None
-            while measured < self.stopping.calls and (deadline is None or self.clock() < deadline):
-                started, ok = self.clock(), True
-                warm = len(calls) < self.stopping.warmup_calls and started - origin < self.stopping.max_s * 1e9 / 4
-                if not warm and deadline is None:
-                    deadline = started + int(self.stopping.max_s * 1e9)
-                try:
-                    engine.infer(feeds[len(calls) % len(feeds)])
-                except RuntimeCoreError:
-                    ok = False
-                calls.append((started - origin, self.clock() - origin, ok, warm))
-                measured += not warm
-            measurement = engine.measurement(first_call_ns=first_call_ns)
-        kept = [call for call in calls if not call[3]]
-        measurement = replace(
-            measurement,
-            timing_boundary=BOUNDARY,
-            sample_count=len(kept),
-            failed_count=sum(not ok for _, _, ok, _ in kept),
-        )
-        started_ns = np.array([call[0] for call in calls], np.int64)
-        return Observed(
-            measurement,
-            samples={
-                "call": np.arange(len(calls), dtype=np.int64),
-                "scheduled_ns": started_ns,
-                "woke_ns": started_ns,
-                "started_ns": started_ns,
-                "done_ns": np.array([call[1] for call in calls], np.int64),
-                "phase": ["warmup" if call[3] else "measure" for call in calls],
-                "ok": [call[2] for call in calls],
-            },
-        )
 
     def _run(self, case: Case) -> Observed:
         feeds = self.packs[case.model].feeds()

@@ -49,7 +49,11 @@ class ConsoleProgress(Progress):
             yield
 
     def begun(self, case: Case) -> None:
+        self._row = case.id
         self._bar.update(self._task, description=case.id)
+
+    def said(self, words: str) -> None:
+        self._bar.update(self._task, description=f"{self._row}: {words}")
 
     def done(self, verdict: Verdict) -> None:
         self._done += 1

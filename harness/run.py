@@ -19,9 +19,10 @@ from harness.measure import Bench, Build, Observed
 from harness.pack import Pack
 from harness.parity import error_samples
 from harness.plan import Ask
-from harness.records import ABOUT_RUNTIMES, Case, Divergence, Measurement, Outcome, Run, Verdict
+from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Divergence, Measurement, Outcome, Run, Verdict
 from harness.run_folder import FolderError, RunFolder
 from harness.session import exit_of, run_rows, timed
+from harness.tier2 import Tier2
 from harness.watchdog import Hangs, call_within
 from runtime.config import RuntimeConfig
 from runtime.errors import RuntimeCoreError, RuntimeNotAvailableError
@@ -48,6 +49,9 @@ class Progress:
     def begun(self, case: Case) -> None:
         """A row starts."""
 
+    def said(self, words: str) -> None:
+        """What the row that runs now is at."""
+
     def done(self, verdict: Verdict) -> None:
         """A row has its verdict."""
 
@@ -60,6 +64,7 @@ class Job:
     ``diagnose``: after a FAIL of a parity row, what T1-02 asks for. ``runtime_suites``: what settles the rows about
     runtimes, by kind. ``foreign_limit_s``: of a row of a third party's class, beside what is measured.
     ``hung``: the classes that were seen to hang; filled while rows run. ``builder``: what builds engines here, if anything.
+    ``tier2``: settles the rows of Tier-2. ``row_s``: what a latency row measures at most.
     """
 
     ask: Ask
@@ -83,6 +88,8 @@ class Job:
     foreign_limit_s: float = 600.0
     hung: set[str] = field(default_factory=set)
     builder: Builder | None = None
+    tier2: Tier2 | None = None
+    row_s: float = 6.0
 
 
 def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str] = ()) -> Run:
@@ -92,6 +99,8 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
     """
     state = _State(job, folder)
     folder.write_run(state.record)
+    if job.tier2 is not None:
+        job.tier2.say = progress.said
     left = [case for case in job.cases if case.id not in state.verdicts]
 
     def settle(case: Case) -> Verdict:
@@ -103,7 +112,8 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
         progress.done(verdict)
 
     with progress.rows(left), folder.open_log() as log, contextlib.redirect_stderr(log):
-        interrupted, internal = run_rows(left, job.suites, timed(settle), heard, arguments)
+        rounds = job.tier2.rounds if job.tier2 is not None else None
+        interrupted, internal = run_rows(left, job.suites, timed(settle), heard, arguments, rounds=rounds)
     return state.finish(interrupted, internal)
 
 
@@ -117,8 +127,12 @@ class _State:
         if earlier is not None:
             _same_run(earlier, job)
         done = earlier.verdicts if earlier else ()
-        # what could not run may run now: it is tried again
-        self.verdicts = {verdict.case.id: verdict for verdict in done if verdict.outcome is not Outcome.NOT_RUN}
+        # what could not run may run now, and what was cut off may come to its end: both are tried again
+        self.verdicts = {
+            verdict.case.id: verdict
+            for verdict in done
+            if verdict.outcome is not Outcome.NOT_RUN and not verdict.summary.measurement.incomplete
+        }
         self.record = replace(earlier, planned=job.cases, complete=False, interrupted=False) if earlier else _fresh(job)
 
     def add(self, verdict: Verdict) -> None:
@@ -142,7 +156,7 @@ class _State:
                 interrupted=interrupted,
                 exit_code=code,
                 last_line=line,
-                notes=(*self.record.notes, *internal),
+                notes=(*self.record.notes, *(self.job.tier2.learned if self.job.tier2 else ()), *internal),
             )
         )
         return self.record
@@ -235,7 +249,7 @@ def _within_limits(case: Case, job: Job, settle: Callable[[], Verdict]) -> Verdi
         return settle()
     patience_s = job.foreign_limit_s / (_ONCE_HUNG if {case.runtime, case.against} & job.hung else 1)
     try:
-        return call_within(patience_s + 2 * job.bench.stopping.max_s, settle)
+        return call_within(patience_s + 2 * job.row_s, settle)
     except Hangs:
         job.hung.update({case.runtime, case.against})
         raise
@@ -281,12 +295,9 @@ def _settle_pair(case: Case, job: Job, folder: RunFolder) -> Verdict:
     return gates.judge_pair(seen.measurement, seen.outputs, other.outputs)
 
 
-def _settle_latency(case: Case, job: Job, folder: RunFolder) -> Verdict:
-    seen = job.bench.latency(case)
-    name = folder.write_samples(f"samples/{case.id}.parquet", seen.samples)
-    model = job.models[case.model]
-    budget = model.budget.get(job.board_name)
-    return gates.judge_latency(replace(seen.measurement, samples_file=name), seen.samples, budget)
+def _settle_tier_2(case: Case, job: Job, folder: RunFolder) -> Verdict:
+    assert job.tier2 is not None
+    return job.tier2.settle(case, folder)
 
 
 def _settle_build(case: Case, job: Job, folder: RunFolder) -> Verdict:
@@ -303,7 +314,7 @@ _KINDS: Mapping[str, Callable[[Case, Job, RunFolder], Verdict]] = {
     "semantic": _settle_semantic,
     "parity": _settle_parity,
     "pair": _settle_pair,
-    "latency": _settle_latency,
+    **dict.fromkeys(("load", "latency", *ABOUT_A_FLIGHT), _settle_tier_2),
     **dict.fromkeys(ABOUT_RUNTIMES, _settle_runtime),
 }
 

@@ -44,16 +44,18 @@ _UNKNOWN_THROTTLE = -1
 
 @dataclass
 class Tier2:
-    """What the rows of one run share. ``board``: whose budgets apply; ``None``: nothing is judged, all is measured.
+    """What the rows of one run share.
 
-    ``job``, ``environ``: for fresh processes; a simulated station has its own. ``versions``: of what a floor depends on.
-    ``state_checks``: more of them for a case, as from a file of probed assumptions. Filled while rows run: ``p95_ns`` by model of
-    TensorRT's rows, where a runtime's rows were placed, whether the board is warm.
+    ``begin``: makes a simulated board, anew for each row. ``board``: whose budgets apply; ``None``: nothing is judged, all
+    is measured. ``job``, ``environ``: for fresh processes, which a simulated station does not start. ``versions``: of what
+    a floor depends on. ``state_checks``: more of them for a case, as from a file of probed assumptions. ``learned``: what
+    the profile ``floor`` taught, in words.
     """
 
     station: Station
     profile: Profile
     models: Mapping[str, ModelConfig]
+    begin: Callable[[], Station] | None = None
     board: BoardConfig | None = None
     floors: Floors | None = None
     rounds: Rounds = field(default_factory=Rounds)
@@ -70,6 +72,8 @@ class Tier2:
 
     def settle(self, case: Case, folder: RunFolder) -> Verdict:
         """Measure and judge one row. Raises the core's errors, and ``FolderError`` where its samples cannot be written."""
+        if self.begin is not None:
+            self.station, self._is_warm, self._before = self.begin(), False, None
         if self._before is None:
             self._before = self.station.board_state()
         settle: Callable[[Case, RunFolder], Verdict] = getattr(self, f"_{case.kind}")
