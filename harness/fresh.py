@@ -272,7 +272,7 @@ class _Watch:
 
     def _hear(self, line: bytes) -> None:
         try:
-            told = json.loads(line)
+            told = dict(json.loads(line))
             if "step" in told:
                 self.step = str(told["step"])
             if "ready_ns" in told:
