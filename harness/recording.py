@@ -27,7 +27,6 @@ from harness.align import STALE_PERIODS, energy, throttling
 from harness.errors import UsageError, did_you_mean
 from harness.telemetry import Instruments, next_tick
 from harness.trace import Frame, Trace
-from runtime.protocol import Array
 from runtime.thermal import SourceReading
 from runtime.thermal_sources.nvml import LIMIT_BITS
 from runtime.thermal_sources.trace import TRACE_VERSION as FLIGHT_VERSION
@@ -475,13 +474,13 @@ def trace_table(traces: Trace | Mapping[int, Trace]) -> dict[str, Any]:
 def traces_from_table(table: Mapping[str, Any]) -> dict[int, Trace]:
     """The inverse of ``trace_table``, by launch. Raises ``ValueError`` for time that goes back, ``KeyError`` for a column."""
     kept = {"launch", "at_ns", "alerts", "missing"}
-    values: dict[str, Array] = {name: np.asarray(table[name], np.float64) for name in table if name not in kept}
+    values = {name: np.asarray(table[name], np.float64).tolist() for name in table if name not in kept}
     traces: dict[int, Trace] = {}
     for at, (launch, at_ns) in enumerate(zip(table["launch"], table["at_ns"], strict=True)):
         alerts, missing = str(table["alerts"][at]), str(table["missing"][at])
         frame = Frame(
             int(at_ns),
-            {name: float(column[at]) for name, column in values.items() if not math.isnan(column[at])},
+            {name: column[at] for name, column in values.items() if not math.isnan(column[at])},
             tuple(json.loads(alerts)) if alerts else (),
             json.loads(missing) if missing else {},
         )

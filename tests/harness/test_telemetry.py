@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +76,20 @@ def test_a_source_that_breaks_costs_its_own_figures_and_says_why() -> None:
     both.close()
     assert (broken.closed, well.closed) == (1, 1)
     assert both.about() == {"governor": "a", "a": "here", "b": "here"}
+
+
+def test_frames_are_kept_small_since_they_lie_in_the_process_that_is_measured(tmp_path: Path) -> None:
+    with orin_nx(tmp_path):
+        found = choose_instruments(tmp_path, nvml=no_library)
+        first = found.read(0)
+        tracemalloc.start()
+        frames = [found.read(at) for at in range(60)]
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        found.close()
+    assert held / len(frames) < 1500
+    assert frames[7] == Frame(7, dict(first.values), (), first.missing)
+    assert pickle.loads(pickle.dumps(frames[7])) == frames[7]
 
 
 def test_the_first_source_that_gives_a_figure_gives_it() -> None:
@@ -177,6 +194,15 @@ def test_a_ticker_calls_at_once_and_again_on_one_thread_of_its_own() -> None:
     ticks = len(seen)
     time.sleep(0.01)
     assert len(seen) == ticks
+
+
+@pytest.mark.skipif(not hasattr(os, "setpriority"), reason="setpriority: not on this system")
+def test_the_thread_is_of_lower_priority_than_its_process() -> None:
+    seen: list[int] = []
+    with Ticker(60.0, lambda: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))) as ticker:
+        wait_for(lambda: ticker.ticks == 1)
+    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert seen == [max(mine, 10)]
 
 
 def test_a_slow_call_is_never_made_twice_at_a_time() -> None:
