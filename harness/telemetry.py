@@ -60,8 +60,11 @@ class _Values(Mapping[str, float]):
 class Instruments:
     """Several sources as one frame. Where two give a figure, the first does; ``close`` lets go of all.
 
-    ``notes``: why a source was left out. Used by one thread at a time.
+    ``notes``: why a source was left out. Threads may share it: they wait for each other, and not for one that hangs in a
+    source (``PATIENCE_S``).
     """
+
+    PATIENCE_S = 2.0
 
     def __init__(self, sources: Sequence[Instrument], *, notes: Sequence[str] = ()) -> None:
         self.sources = tuple(sources)
@@ -69,6 +72,7 @@ class Instruments:
         self._given: dict[str, set[str]] = {source.label: set() for source in sources}
         self._places: dict[tuple[str, ...], dict[str, int]] = {}
         self._missing: dict[str, str] = {}
+        self._use = threading.Lock()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,6 +86,14 @@ class Instruments:
 
     def read(self, at_ns: int) -> Frame:
         """All sources, once. Never raises."""
+        if not self._use.acquire(timeout=self.PATIENCE_S):
+            return Frame(at_ns, missing={"instruments": f"another reading hangs, for over {self.PATIENCE_S:g} s"})
+        try:
+            return self._read(at_ns)
+        finally:
+            self._use.release()
+
+    def _read(self, at_ns: int) -> Frame:
         whole = Reading()
         for source in self.sources:
             try:
@@ -108,9 +120,15 @@ class Instruments:
         return told
 
     def close(self) -> None:
-        for source in self.sources:
-            with suppress(Exception):
-                source.close()
+        """Lets go of all, unless a reading hangs in them: what it holds is then left to it."""
+        if not self._use.acquire(timeout=self.PATIENCE_S):
+            return
+        try:
+            for source in self.sources:
+                with suppress(Exception):
+                    source.close()
+        finally:
+            self._use.release()
 
 
 _WITH = {"energy_j": "power_w", "gpu_cap_mhz": "gpu_clock_mhz"}

@@ -92,6 +92,32 @@ def test_frames_are_kept_small_since_they_lie_in_the_process_that_is_measured(tm
     assert pickle.loads(pickle.dumps(frames[7])) == frames[7]
 
 
+def test_a_reading_that_hangs_keeps_no_other_thread_waiting() -> None:
+    hanging, go_on = threading.Event(), threading.Event()
+
+    class Hanging(Source):
+        def read(self) -> Reading:
+            hanging.set()
+            assert go_on.wait(30.0)
+            return Reading({"gpu_temp_c": 50.0})
+
+    source = Hanging("nvml")
+    shared = Instruments([source])
+    shared.PATIENCE_S = 0.01
+    frames: list[Frame] = []
+    thread = threading.Thread(target=lambda: frames.append(shared.read(1)))
+    thread.start()
+    assert hanging.wait(20.0)
+    assert "another reading hangs" in shared.read(2).missing["instruments"]
+    shared.close()
+    assert source.closed == 0
+    go_on.set()
+    thread.join(20.0)
+    assert frames == [Frame(1, {"gpu_temp_c": 50.0})]
+    shared.close()
+    assert source.closed == 1
+
+
 def test_the_first_source_that_gives_a_figure_gives_it() -> None:
     first = Source("sysfs", Reading({"gpu_temp_c": 50.0}, ["alert"], {"power_w": "no rail"}))
     second = Source("nvml", Reading({"gpu_temp_c": 40.0, "power_w": 9.0, "energy_j": 5.0}, ["alert", "other"]))
