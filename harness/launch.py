@@ -158,7 +158,8 @@ class _Launch:
                 self.first_calls()
                 measurement = judged.measurement(first_call_ns=self.first_call_ns.get(self.judged_model))
                 self.warm_up()
-                around.enter_context(_undisturbed())
+                if not self.station.simulated:
+                    around.enter_context(_undisturbed())
                 if self.is_open:
                     _OpenLoop(self).run()
                 else:
