@@ -67,7 +67,7 @@ def load_baselines(path: Path) -> Baselines:
             for case_id, one in rows.items():
                 if not (0 < one.p50_ns <= one.p95_ns and math.isfinite(one.calls_per_s) and one.calls_per_s > 0):
                     raise RecordError(f"{case_id} on {machine} has p50 {one.p50_ns}, p95 {one.p95_ns} ns")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Baselines()
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} holds no baselines: {error}. Restore it, or delete it and write it anew.") from error

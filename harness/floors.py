@@ -164,7 +164,7 @@ class Floors:
                     raise RecordError(f"session {session.run!r} has the design effects {session.effects}")
                 if not session.minutes >= LEAST_MINUTES * _SHORT_BY:
                     raise RecordError(f"session {session.run!r} lasted {session.minutes} minutes")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UsageError(

@@ -153,7 +153,7 @@ def judge(
         *([] if budget_ns is None else [_p95_check(seen, profile)]),
         *_energy_checks(budget, found),
         *_complete_checks(seen, measurement, profile),
-        *_throttle_checks(seen, holds=bool(seen) and all(one.outcome is Outcome.PASS for one in seen)),
+        *_throttle_checks(seen, holds=budget_ns is not None and all(one.outcome is Outcome.PASS for one in seen)),
         *_target_checks(seen, pooled, target_ns),
     ]
     why = _cause(seen, budget_ns, is_open)
@@ -167,7 +167,11 @@ def judge(
         judgement=judgement,
     )
     outcome, reason = _decided(checks, budget_ns, profile, _measured_words(pooled, seen))
-    if outcome is Outcome.FAIL and why is not None and all(check.name != "calls" for check in checks):
+    if (
+        outcome is Outcome.FAIL
+        and why is not None
+        and not any(check.name == "calls" and check.outcome is Outcome.FAIL for check in checks)
+    ):
         reason += f"; cause: {why.words}"
     return Verdict(summary, outcome, reason, tuple(checks))
 
