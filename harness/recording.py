@@ -597,8 +597,11 @@ def run_record(
         found = record(instruments, out, seconds, hz, clock=clock, sleep=sleep, say=say)
     if not len(found.trace):
         raise UsageError(f"no frame was taken in {seconds:g} s.")
-    summary = {"file": str(out), **replay_summary(found)}
-    return f"{summary_text(summary)}\nwritten to {out}", summary
+    summary = {"file": str(out), **replay_summary(found), "reading_ms": None if following else instruments.reading_ms}
+    lines = [summary_text(summary), f"written to {out}"]
+    if summary["reading_ms"] is not None:
+        lines.insert(1, f"a reading took {summary['reading_ms']:.2f} ms on average")
+    return "\n".join(lines), summary
 
 
 def run_replay(path: Path, *, interval_s: float | None = None) -> tuple[str, dict[str, Any]]:

@@ -66,7 +66,15 @@ class Instruments:
 
     PATIENCE_S = 2.0
 
-    def __init__(self, sources: Sequence[Instrument], *, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Instrument],
+        *,
+        notes: Sequence[str] = (),
+        clock: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._clock = clock
+        self._spent_ns, self._readings = 0, 0
         self.sources = tuple(sources)
         self.notes = tuple(notes)
         self._given: dict[str, set[str]] = {source.label: set() for source in sources}
@@ -84,13 +92,20 @@ class Instruments:
         """Which sources are asked."""
         return tuple(source.label for source in self.sources)
 
+    @property
+    def reading_ms(self) -> float | None:
+        """How long a reading took, on average; ``None`` before the first."""
+        return self._spent_ns / self._readings / 1e6 if self._readings else None
+
     def read(self, at_ns: int) -> Frame:
         """All sources, once. Never raises."""
         if not self._use.acquire(timeout=self.PATIENCE_S):
             return Frame(at_ns, missing={"instruments": f"another reading hangs, for over {self.PATIENCE_S:g} s"})
+        begun_ns = self._clock()
         try:
             return self._read(at_ns)
         finally:
+            self._spent_ns, self._readings = self._spent_ns + self._clock() - begun_ns, self._readings + 1
             self._use.release()
 
     def _read(self, at_ns: int) -> Frame:

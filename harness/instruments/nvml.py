@@ -63,6 +63,8 @@ class NvmlInstrument:
             held = reasons & ~_HARDWARE if reasons & _SAYS_WHY else reasons  # it comes with those two, which say why
             reading.alerts.extend(text for bit, text in ALERT_BITS.items() if held & bit)
             reading.values.update({f"limit.{text}": float(bool(reasons & bit)) for bit, text in LIMIT_BITS.items()})
+        if not reading.values:
+            self.close()  # a GPU that was lost answers only to who opens the library again
         return reading
 
     def about(self) -> dict[str, str]:

@@ -92,6 +92,21 @@ def test_frames_are_kept_small_since_they_lie_in_the_process_that_is_measured(tm
     assert pickle.loads(pickle.dumps(frames[7])) == frames[7]
 
 
+def test_what_a_reading_costs_is_told() -> None:
+    clock = VirtualClock()
+
+    class Slow(Source):
+        def read(self) -> Reading:
+            clock.advance(3_000_000)
+            return super().read()
+
+    timed = Instruments([Slow("a", Reading(), OSError("gone")), Source("b", Reading(), Reading())], clock=clock)
+    assert timed.reading_ms is None
+    timed.read(0)
+    timed.read(1)
+    assert timed.reading_ms == 3.0
+
+
 def test_a_reading_that_hangs_keeps_no_other_thread_waiting() -> None:
     hanging, go_on = threading.Event(), threading.Event()
 

@@ -51,6 +51,33 @@ def test_a_call_that_fails_costs_its_own_figure_only() -> None:
     assert "gpu_temp_c" in reading.values
 
 
+def test_a_gpu_that_was_lost_is_opened_again() -> None:
+    module = make_nvml(SimulatedDevice(sm="89", is_integrated=False))
+    initialise, opened = module.nvmlInit, []
+
+    def opening() -> None:
+        opened.append(1)
+        initialise()
+
+    module.nvmlInit = opening  # type: ignore[attr-defined]
+    instrument = NvmlInstrument(load=lambda: module)
+    assert instrument.read().values
+    lost = dict(vars(module))
+
+    def gone(*_: object) -> None:
+        raise module.NVMLError(15)
+
+    for name in lost:
+        if name.startswith("nvmlDeviceGet") and name != "nvmlDeviceGetHandleByIndex":
+            setattr(module, name, gone)
+    reading = instrument.read()
+    assert not reading.values
+    assert "GPU is lost" in reading.missing["gpu_temp_c"]
+    vars(module).update(lost)
+    assert instrument.read().values
+    assert len(opened) == 2
+
+
 def test_a_host_without_the_library_says_so() -> None:
     def load() -> Any:
         raise TelemetryUnavailableError("pynvml cannot be imported.")
