@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from harness.child_job import ChildJob
 from harness.errors import UsageError
-from harness.memory import HighWater, Marks, MemoryMeter, footprint
+from harness.memory import HighWater, Marks, MemoryMeter, footprint, nvml_memory
 from harness.records import Case, Figure, Measurement, RecordError, from_json, to_json
 from runtime.threads import thread_environment
 
@@ -167,7 +167,7 @@ def run_child(
     """
     if not timeout_s > 0 or (poll_s is not None and not poll_s > 0):
         raise UsageError(f"a fresh process got timeout {timeout_s} s and poll {poll_s} s; expected seconds above 0.")
-    before = MemoryMeter(Path(job.root)).marks()
+    before = _meter(job, None).marks()
     threads = job.job.config.get("intra_op_threads")
     counts = thread_environment(threads) if isinstance(threads, int) else {}
     with tempfile.TemporaryFile() as stderr:
@@ -181,7 +181,7 @@ def run_child(
             env={**environ, **counts},
             start_new_session=True,
         )
-        watch = _Watch(process, MemoryMeter(Path(job.root), process.pid) if poll_s else None)
+        watch = _Watch(process, _meter(job, process.pid) if poll_s else None)
         try:
             watch.tell({**to_json(job), "spawned_ns": spawned_ns})
             watch.follow(time.monotonic() + timeout_s, timeout_s, poll_s, kill_when_ready_after_s)
@@ -211,6 +211,14 @@ def run_child(
         marks=watch.high.figures(),
         notes=tuple(watch.notes),
     )
+
+
+def _meter(job: ProcessJob, pid: int | None) -> MemoryMeter:
+    """Of the system and, from outside, of one process: this side knows nothing of CUDA, and asks NVML where it may."""
+    index = job.gpu_index
+    if index is None:
+        return MemoryMeter(Path(job.root), pid)
+    return MemoryMeter(Path(job.root), pid, lambda: nvml_memory(os.getpid() if pid is None else pid, index))
 
 
 class _Watch:

@@ -198,7 +198,11 @@ def _limit(what: str, times_ns: Sequence[int], limit_s: float, alpha: float) -> 
     if binom.cdf(over, count, 0.05) <= alpha:
         return Check(what, Outcome.PASS, f"{said}: p95 is under it with {100 * (1 - alpha):g} % confidence")
     more = rounds_for(over, alpha=alpha) - count
-    holds = f"at least {math.floor(100 * supported_share(count))} % of loads are under it at 95 %; " if not over else ""
+    holds = (
+        f"at least {math.floor(1000 * supported_share(count)) / 10:g} % of loads are under it at 95 %; "
+        if not over
+        else ""
+    )
     return Check(what, Outcome.INCONCLUSIVE, f"{said}: {holds}{more} more rounds without one over would decide")
 
 

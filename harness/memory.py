@@ -253,6 +253,10 @@ def _gpu_bytes(before: Marks, now: Marks, *, unified: bool, card_is_ours: bool) 
         return Figure(
             "gpu_bytes", given, "bytes", f"fall of the driver's free memory ({find(now, 'driver_free_bytes').source})"
         )
+    taken, host = _growth(before, now, "system_available_bytes", falling=True), find(now, "process_bytes").value
+    if unified and taken is not None and host is not None:
+        source = "fall of MemAvailable since the baseline less the process's own pages (approximate)"
+        return Figure("gpu_bytes", max(0.0, taken - host), "bytes", source)
     if counted.value is not None:
         return replace(
             counted, name="gpu_bytes", source=f"{counted.source}: at least, without the context and libraries"
@@ -343,7 +347,7 @@ def leak(
         source = f"slope of {len(after)} looks, one each {unit}"
     kept = np.asarray(after, np.float64)[len(after) // 2 :]
     if len(kept) < _LEAST_CYCLES:
-        why = f"{len(after)} looks say nothing of a leak; at least {2 * _LEAST_CYCLES} are needed"
+        why = f"{len(after)} looks say nothing of a leak; at least {2 * _LEAST_CYCLES - 1} are needed"
         return Figure(name, None, "bytes", source, why=why), Check("leak", Outcome.INCONCLUSIVE, why)
     points = _thinned(np.arange(len(kept), dtype=np.float64), kept)
     slope, low, high = (value / calls for value in _theil_sen(*points, confidence=confidence))
@@ -539,11 +543,11 @@ def _budget_check(
         )
     if "at least" in largest.source:
         return Check(what, Outcome.INCONCLUSIVE, f"{said}: a lower bound cannot show that a budget is kept")
-    share = 100 * supported_share(launches)
+    share = math.floor(1000 * supported_share(launches)) / 10
     under = (
         "the launch is under, which supports" if launches == 1 else f"all {launches} launches are under, which support"
     )
-    return Check(what, Outcome.PASS, f"{said}: {under} at least {math.floor(share)} % of launches at 95 %")
+    return Check(what, Outcome.PASS, f"{said}: {under} at least {share:g} % of launches at 95 %")
 
 
 def _silence(marks: Sequence[Figure], killed: Sequence[str]) -> str:
