@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.align import Alignment, Episode, align
-from harness.load import latencies_ns, missed, select
+from harness.align import Episode, align
+from harness.load import latencies_ns, missed, select, waits_ns
 from harness.records import Figure
 from harness.samples import Status
 from harness.trace import Trace
@@ -24,6 +24,7 @@ __all__ = ["Cause", "cause", "cause_of_episode", "full_clock_mhz"]
 _GRAVITY = ("thermal", "over-current", "cap", "governor")
 _SLOW = ThrottleDetector.SLOW_BELOW
 _LIKELIER = 2.0
+_WAITED_NS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,23 @@ def cause(
     budget_ns: int,
     is_open: bool,
     *,
+    stream: int | None = None,
     declared_mhz: float | None = None,
-    aligned: Alignment | None = None,
 ) -> Cause:
     """What explains most of the judged calls that exceeded.
 
-    ``columns``: as ``SampleLog.columns``; ``declared_mhz``: the cap that the board should have, where it is known;
-    ``aligned``: of the judged rows (``load.select``) and the trace, where somebody has it. Host time does not scale with the
+    ``columns``: as ``SampleLog.columns``, of all streams, since they queue for one device; ``stream``: the one that is judged
+    (``None``: all); ``declared_mhz``: the cap that the board should have, where it is known. Host time does not scale with the
     GPU's clock, so that "slowed by the clock" is told a little too gladly of calls that mostly wait for the host.
     """
     rows = select(columns)
-    exceeds = missed(rows) | (latencies_ns(rows, is_open) > budget_ns)
+    order = np.argsort(rows["scheduled_ns"], kind="stable")
+    rows = {name: values[order] for name, values in rows.items()}
+    judged = np.ones(order.size, bool) if stream is None else rows["stream"] == stream
+    exceeds = judged & (missed(rows) | (latencies_ns(rows, is_open) > budget_ns))
     if not exceeds.any():
         return Cause("none", "nothing exceeded the budget")
-    found = align(rows, trace) if aligned is None else aligned
-    look = _Look(rows, exceeds, trace, found, full_clock_mhz(trace, declared_mhz))
+    look = _Look(rows, judged, exceeds, trace, full_clock_mhz(trace, declared_mhz))
     names, counts = np.unique(look.kinds(budget_ns), return_counts=True)
     name = str(names[np.argmax(counts)])
     share = f"{100 * counts.max() / counts.sum():.0f} % of {counts.sum()} exceedances"
@@ -76,13 +79,14 @@ def full_clock_mhz(trace: Trace, declared_mhz: float | None = None) -> float | N
 
 
 class _Look:
-    """One comparison of the calls that exceeded with the others; every array is over all [n] judged calls."""
+    """One comparison of the judged calls that exceeded with the others; every array is over all [n] calls of all streams."""
 
     def __init__(
-        self, rows: Mapping[str, Array], exceeds: Array, trace: Trace, found: Alignment, full_mhz: float | None
+        self, rows: Mapping[str, Array], judged: Array, exceeds: Array, trace: Trace, full_mhz: float | None
     ) -> None:
-        self.exceeds, self.found, self.status = exceeds, found, rows["status"]
-        self.full_mhz = full_mhz
+        self.judged, self.exceeds, self.status = judged, exceeds, rows["status"]
+        self.full_mhz, self.found = full_mhz, align(rows, trace)
+        found = self.found
         self.service_ns = rows["done_ns"] - rows["started_ns"]
         self.clock_mhz = np.where(self.status == Status.DROPPED, np.nan, found.clock_mhz)
         self.cycles = self.service_ns * self.clock_mhz * 1e-3
@@ -92,29 +96,40 @@ class _Look:
         self.hindrance = np.select(
             [found.throttled, is_capped, self.is_slow], [of_episode[found.episode], "cap", "governor"], ""
         )
+        self.behind = self._behind(waits_ns(rows) > _WAITED_NS)
 
     def kinds(self, budget_ns: int) -> Array:
         """A name for each call that exceeded."""
         hindered, in_time = self.hindrance != "", self.service_ns <= budget_ns
         at_full_ns = self.service_ns * np.where(self.is_slow, self.clock_mhz / (self.full_mhz or 1.0), 1.0)
-        # a clock that skips pulses reads as full, and a queue outlives what filled it: there only how often can tell
-        by_count = self._is_likelier(hindered) & hindered & (in_time | ~self.is_slow)
         by_clock = self.is_slow & ~in_time & (at_full_ns <= budget_ns)
+        # a clock that skips pulses reads as full: there only how often calls are late can tell
+        by_count = self._is_likelier(hindered) & hindered & ~self.is_slow & ~in_time
+        filled = self.behind != ""
+        by_queue = self._is_likelier(filled) & filled & in_time
         kinds = np.select(
             [
                 self.status == Status.FAILED,
                 by_clock | by_count,
+                by_queue,
                 in_time,
                 np.isnan(self.clock_mhz),
             ],
-            ["failed calls", self.hindrance, "queueing", "unknown"],
+            ["failed calls", self.hindrance, self.behind, "queueing", "unknown"],
             "more work",
         )
         return kinds[self.exceeds]
 
+    def _behind(self, waited: Array) -> Array:
+        """What held down this call or, of those that it waited for, the last one: a queue outlives what filled it."""
+        at = np.arange(waited.size)
+        queue_began = np.maximum.accumulate(np.where(waited, 0, at))
+        last = np.maximum.accumulate(np.where(self.hindrance != "", at, -1))
+        return np.where((last >= queue_began) & (last >= 0), self.hindrance[np.maximum(last, 0)], "")
+
     def _is_likelier(self, hindered: Array) -> bool:
-        """Whether calls exceed at least twice as often while the board is held down."""
-        inside, outside = self.exceeds[hindered], self.exceeds[~hindered]
+        """Whether judged calls exceed at least twice as often where the board is held down."""
+        inside, outside = self.exceeds[hindered & self.judged], self.exceeds[~hindered & self.judged]
         return bool(inside.size) and (not outside.size or float(inside.mean()) >= _LIKELIER * float(outside.mean()))
 
     def words(self, name: str, share: str) -> str:
@@ -141,7 +156,7 @@ class _Look:
         return f" ({seen})" if seen else ""
 
     def _work(self) -> str:
-        known = self.cycles[np.isfinite(self.cycles)]
+        known = self.cycles[self.judged & np.isfinite(self.cycles)]
         if known.size < 100:
             return ""
         first, last = (float(np.median(part)) for part in (known[: known.size // 10], known[-(known.size // 10) :]))
@@ -149,7 +164,7 @@ class _Look:
         return f" (p50 {middle:.1f} million cycles, {100 * (last / first - 1):+.0f} % from the first tenth to the last)"
 
     def figures(self) -> tuple[Figure, ...]:
-        late = {"exceeding": self.exceeds, "other": ~self.exceeds}
+        late = {"exceeding": self.exceeds, "other": self.judged & ~self.exceeds}
         unread = "" if np.isfinite(self.clock_mhz).any() else "the GPU's clock was not read"
         figures = []
         for name, unit, values, source in (

@@ -93,7 +93,7 @@ def judge_heat(
         return Verdict(Summary(measurement, latency=latency, figures=shown), outcome, reason, tuple(checks))
     judged = _Judged.of(run, budget_ns, profile, floor)
     checks += judged.checks(run, budget_ns)
-    why = cause(own, trace, budget_ns, is_open, aligned=run.aligned)
+    why = cause(columns, trace, budget_ns, is_open, stream=stream)
     deciding = gravest[0] if gravest else worst([check for check in checks if check.outcome is not Outcome.NOT_RUN])
     reason = deciding.reason
     if deciding.outcome is Outcome.PASS:
@@ -163,8 +163,7 @@ class _Sustained:
         gap_s = gap_ns / 1e9 if gap_ns > max(_GAP_S * 1e9, 3.0 * usual_ns) else 0.0
         return cls(
             rows, begin_ns, start_ns, end_ns, latencies_ns(rows, is_open), missed(rows), kept[of_call],
-            f"the {int(kept.sum())} min that {'it throttled throughout' if throttled else 'were hottest'}, "
-            f"at up to {np.nanmax(warm[kept], initial=-np.inf):.1f} °C",
+            _which(kept, warm, throttled),
             gap_s, sensor, aligned,
         )  # fmt: skip
 
@@ -237,7 +236,7 @@ class _Judged:
     def hot_words(self, run: _Sustained) -> str:
         p95 = self.figures[0]
         value = "" if p95.value is None else f", p95 {p95.value / 1e6:.3g} ms"
-        return f"held too in {run.hot_words}{value}"
+        return f"held {'' if run.hot.all() else 'too '}in {run.hot_words}{value}"
 
     def judgement(self, run: _Sustained, latency: LatencyFigures | None, budget_ns: int, why: Cause) -> Judgement:
         seen: Evidence = self.whole.evidence
@@ -314,7 +313,7 @@ def _long_enough(measurement: Measurement, profile: Profile, run: _Sustained) ->
 def _cap_kept(trace: Trace, run: _Sustained) -> list[Check]:
     """A cap that moves with no alert near is somebody's doing: two power modes were measured, and none of them long enough."""
     times, caps = trace.series("gpu_cap_mhz")
-    inside = (times >= run.start_ns) & (times <= run.end_ns)
+    inside = (times >= run.begin_ns) & (times <= run.end_ns)
     times, caps = times[inside], caps[inside]
     moved = np.flatnonzero(np.abs(np.diff(caps)) > 0.02 * caps[:-1]) + 1
     near_ns = int(_AFTER_S * 1e9)
@@ -325,11 +324,19 @@ def _cap_kept(trace: Trace, run: _Sustained) -> list[Check]:
                 Check(
                     "state", Outcome.INCONCLUSIVE,
                     f"the GPU's cap went from {caps[at - 1]:.0f} to {caps[at]:.0f} MHz after "
-                    f"{(times[at] - run.start_ns) / 1e9:.0f} s with no alert: the power mode was changed while it was measured. "
+                    f"{(times[at] - run.begin_ns) / 1e9:.0f} s under load, with no alert: the power mode was changed meanwhile. "
                     "Leave it alone, and run again",
                 )
             ]  # fmt: skip
     return []
+
+
+def _which(kept: Array, warm: Array, throttled: bool) -> str:
+    """The hottest minutes in words."""
+    why = "in which it throttled throughout" if throttled else "that were hottest"
+    alike = "all of its minutes" if kept.all() else f"the {int(kept.sum())} min {why}"
+    known = warm[kept & np.isfinite(warm)]
+    return f"{alike}, at up to {known.max():.1f} °C" if known.size else f"{alike}, at an unknown temperature"
 
 
 def _wholly(of_block: Array, throttled: Array, n: int) -> Array:

@@ -81,6 +81,32 @@ def test_a_queue_that_a_throttled_clock_filled_is_heat() -> None:
     assert why(board, is_open=True).name == "thermal"
 
 
+def test_a_queue_outlives_what_filled_it_and_is_put_down_to_that() -> None:
+    """Two seconds at a third of the clock, each half minute: the queue they leave lasts three times as long."""
+
+    def is_low(t: Array) -> Array:
+        return np.asarray(t % 30.0 < 2.0)
+
+    board = Board(
+        rate_hz=18.0, work=always(41.0), clock_mhz=lambda t: np.where(is_low(t), 300.0, 1000.0),
+        oc_events=lambda t: np.cumsum(is_low(t)).astype(float),
+    )  # fmt: skip
+    found = why(board, is_open=True)
+    assert found.name == "over-current"
+    share = {figure.name: figure.value for figure in found.figures}["exceeding_throttled_percent"]
+    assert share is not None
+    assert share < 80.0
+
+
+def test_the_streams_of_a_mix_queue_for_one_device() -> None:
+    """The judged stream is never slow itself: what it waits for is the other one, at a clock that heat has lowered."""
+    columns, trace = run(Board(rate_hz=18.0, work=always(41.0), clock_mhz=slow, is_alert=saw))
+    columns["stream"][::2] = 1
+    found = cause(columns, trace, BUDGET_NS, True, stream=1)
+    assert found.name == "thermal"
+    assert cause(columns, trace, 10**12, True, stream=0).name == "none"
+
+
 def test_the_figures_are_in_cycles_and_tell_the_two_kinds_apart() -> None:
     figures = {figure.name: figure.value for figure in why(Board(clock_mhz=slow, is_alert=saw)).figures}
     assert figures["exceeding_p50_cycles"] == pytest.approx(50e6, rel=0.03)
