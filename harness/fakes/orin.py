@@ -215,7 +215,6 @@ class _Process:
         self._killed_above = min((event.numbers["size"] for event in scenario.of("kill")), default=math.inf)
         machine.running.append(self)
         self.grow(scenario.board.process_bytes)
-        device.lost_to = None  # a sticky error ends with its process
         device.faults.faults.clear()
         for event in scenario.of("fault"):
             for model in [event.texts["model"]] if "model" in event.texts else scenario.models:
@@ -255,6 +254,8 @@ class _Process:
             self.machine.device.free(address)
 
     def end(self) -> None:
+        """A sticky error ends with its process, and so does all its memory."""
+        self.machine.device.lost_to = None
         for address in list(self.blocks):
             self.free(address)
         self.host_bytes = 0
