@@ -156,7 +156,7 @@ def judge(
         *_throttle_checks(seen, holds=budget_ns is not None and all(one.outcome is Outcome.PASS for one in seen)),
         *_target_checks(seen, pooled, target_ns),
     ]
-    why = _cause(seen, budget_ns, is_open)
+    why = _cause(seen, budget_ns, is_open, judged, measurement.board_start.caps.get("gpu_mhz"))
     judgement = _judgement(seen, budget_ns, profile, floor, why)
     warned = tuple(check.reason for check in checks if check.name in ("target", "calls"))
     measurement = replace(measurement, warnings=tuple(dict.fromkeys((*measurement.warnings, *warned))))
@@ -392,12 +392,18 @@ def _p95_ns(one: _Launch) -> int | None:
     return int(np.partition(good, at)[at])
 
 
-def _cause(seen: Sequence[_Launch], budget_ns: int | None, is_open: bool) -> Cause | None:
+def _cause(
+    seen: Sequence[_Launch],
+    budget_ns: int | None,
+    is_open: bool,  # as load and causes take it
+    judged: int | None,
+    declared_mhz: float | None,
+) -> Cause | None:
     """Of the first launch that failed."""
-    if budget_ns is None:
-        return None
     one = next((each for each in seen if each.outcome is Outcome.FAIL), None)
-    return None if one is None else cause(one.rows, one.trace or Trace(), budget_ns, is_open, aligned=one.aligned)
+    if budget_ns is None or one is None:
+        return None
+    return cause(one.every, one.trace or Trace(), budget_ns, is_open, stream=judged, declared_mhz=declared_mhz)
 
 
 def _judgement(

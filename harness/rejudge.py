@@ -29,7 +29,7 @@ from harness.station import Stream
 from harness.trace import Trace
 from runtime.protocol import Array
 
-__all__ = ["read_samples", "read_traces", "rejudge"]
+__all__ = ["read_run", "read_samples", "read_traces", "rejudge"]
 
 _DECLARED = ("board: module", "board: power mode")
 
@@ -50,7 +50,7 @@ def rejudge(
     no run or of another schema, samples that are missing or damaged, a model, board or profile that is not known, and an
     ``out`` that holds something.
     """
-    run = _read_run(run_folder)
+    run = read_run(run_folder)
     if board_name and board_name not in configuration.boards:
         raise UsageError(
             f"the configuration has no board {board_name!r}. {did_you_mean(board_name, configuration.boards)}"
@@ -60,8 +60,9 @@ def rejudge(
     again = _Again(run_folder, run, configuration, board_name, profile=profile, floors=floors)
     if not again.rows:
         raise UsageError(f"{run_folder} has no latency row with samples: there is nothing to judge again.")
+    files = sorted(again.files())
     with RunFolder(out) as folder:
-        for name in sorted(again.files()):
+        for name in files:
             folder.write(name, (run_folder / name).read_bytes())
         verdicts = tuple(again.settle(verdict) for verdict in again.verdicts)
         require = [word for word in run.settings.get("require", "").replace(",", " ").split() if word]
@@ -259,7 +260,7 @@ def _read_table(path: Path, what: str) -> dict[str, Any]:
     }
 
 
-def _read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
     path = folder / "run.json"
     try:
         return run_from_text(path.read_text(encoding="utf-8"))

@@ -1,0 +1,222 @@
+"""A stored run under other budgets: nothing measured, nothing lost, nothing believed that is not there."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.config import BoardConfig, Budget, Configuration, LoadRule, ModelConfig
+from harness.errors import UsageError
+from harness.floors import Floors, key_of
+from harness.latency_gate import judge
+from harness.profiles import PROFILES
+from harness.recording import trace_table
+from harness.records import Case, Check, Measurement, Outcome, Run, Summary, Verdict, run_from_text, to_json
+from harness.rejudge import read_samples, read_traces, rejudge
+from harness.run_folder import RunFolder
+from harness.samples import COLUMNS, UNKNOWN, Phase
+from harness.trace import Frame, Trace
+from runtime.protocol import Array
+
+CASE = Case("latency[m-tensorrt]", 2, "latency", "m", "tensorrt", "fp16", "fp16", "full", required=True)
+PARITY = Case("parity[m-tensorrt]", 1, "parity", "m", "tensorrt", "fp16", "fp16", "full")
+ROW = Measurement(CASE, rate_hz=39.0, profile="pr", samples_file="samples/a.parquet", trace_file="traces/a.parquet")
+COUNT = 4680
+
+
+def columns(count: int = COUNT) -> dict[str, Array]:
+    zero = np.zeros(count, np.int64)
+    due = np.round(np.arange(count) * 1e9 / 39).astype(np.int64)
+    took = (12e6 * np.random.default_rng(2).lognormal(0.0, 0.05, count)).astype(np.int64)
+    return {
+        "launch": zero, "stream": zero, "scheduled_ns": due, "woke_ns": due, "started_ns": due, "done_ns": due + took,
+        "phase": zero + Phase.MEASURE, "status": zero,
+        **dict.fromkeys(("h2d_ns", "compute_ns", "d2h_ns", "wait_ns"), zero + UNKNOWN),
+    }  # fmt: skip
+
+
+def configuration(p95_ms: float | None = 20.0, model: str = "m") -> Configuration:
+    budgets = {"orin": Budget(p95_ms=p95_ms)}
+    models = {model: ModelConfig(model, load=LoadRule(39.0), budget=budgets)}
+    boards = {"orin": BoardConfig("orin"), "thor": BoardConfig("thor")}
+    return Configuration("c.toml", Path(), "other-sha", models=models, boards=boards)
+
+
+def traced() -> Trace:
+    values = {"gpu_clock_mhz": 900.0, "gpu_cap_mhz": 900.0, "gpu_load_percent": 95.0, "power_w": 20.0}
+    return Trace([Frame(at * 500_000_000, values) for at in range(242)])
+
+
+def made(path: Path, *, row: Measurement = ROW, checks: tuple[Check, ...] = (), **changes: object) -> Run:
+    """A run folder of a parity row that passed and a latency row without a budget."""
+    parity = Verdict(Summary(Measurement(PARITY)), Outcome.PASS, "same")
+    latency = judge(row, columns(), {0: traced()}, budget=None, profile=PROFILES["pr"], floor=None, state_checks=checks)
+    run = Run(
+        id="r1", started_at="", finished_at="", complete=True, exit_code=3, last_line="", command="trigate run", seed=0,
+        settings={"profile": "pr", "require": "tensorrt"}, environment={}, configuration_sha256="sha", pack_sha256="",
+        planned=(PARITY, CASE), verdicts=(parity, latency), trigate_version="0",
+    )  # fmt: skip
+    run = replace(run, **changes)  # type: ignore[arg-type] # fields by name
+    with RunFolder(path) as folder:
+        folder.write_samples("samples/a.parquet", columns())
+        folder.write_samples("traces/a.parquet", trace_table({0: traced()}))
+        folder.write_run(run)
+    return run
+
+
+@pytest.mark.covers("T2-03")
+def test_a_run_is_judged_again_under_another_budget(tmp_path: Path) -> None:
+    made(tmp_path / "run")
+    for p95_ms, outcome, code in ((20.0, Outcome.PASS, 0), (11.0, Outcome.FAIL, 1), (None, Outcome.MEASURED, 3)):
+        out = tmp_path / f"out-{p95_ms}"
+        run = rejudge(tmp_path / "run", configuration(p95_ms), "orin", out)
+        assert [verdict.outcome for verdict in run.verdicts] == [Outcome.PASS, outcome]
+        assert run.exit_code == code
+        assert run_from_text((out / "run.json").read_text()) == run
+        assert run.configuration_sha256 == "other-sha"
+        assert run.settings["board"] == "orin"
+        assert "judged again from run r1 under board orin" in run.notes[-1]
+        assert (out / "samples/a.parquet").read_bytes() == (tmp_path / "run/samples/a.parquet").read_bytes()
+        assert any(figure.name == "mean_power_w" and figure.value for figure in run.verdicts[1].summary.figures)
+    assert rejudge(tmp_path / "run", configuration(11.0), "", tmp_path / "none").verdicts[1].outcome is Outcome.MEASURED
+    again = rejudge(tmp_path / "out-11.0", configuration(20.0), "orin", tmp_path / "back")
+    assert again.verdicts[1].outcome is Outcome.PASS
+
+
+def test_what_samples_do_not_show_is_carried_over(tmp_path: Path) -> None:
+    checks = (Check("board: alone", Outcome.INCONCLUSIVE, "PID 7 firefox is on the GPU: kill 7"),)
+    made(tmp_path / "run", checks=checks)
+    verdict = rejudge(tmp_path / "run", configuration(), "orin", tmp_path / "out").verdicts[1]
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.reason.startswith("PID 7 firefox is on the GPU: kill 7")
+    assert sum(check.name == "board: alone" for check in verdict.checks) == 1
+
+
+def test_another_profile_and_other_floors_can_be_asked_for(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    strict = rejudge(tmp_path / "run", configuration(), "orin", tmp_path / "a", profile="signoff").verdicts[1]
+    assert strict.outcome is Outcome.INCONCLUSIVE
+    assert "1 of 5 launches" in strict.reason
+    assert strict.summary.measurement.profile == "signoff"
+    floors = Floors(tmp_path / "floors")
+    for night in range(3):
+        floors.add_session(key_of(run.verdicts[1]), (400.0,), f"night-{night}", 60.0)
+    floored = rejudge(tmp_path / "run", configuration(), "orin", tmp_path / "b", floors=floors).verdicts[1]
+    assert floored.outcome is Outcome.INCONCLUSIVE
+    assert floored.summary.judgement is not None
+    assert floored.summary.judgement.floor == 400.0
+    kept = rejudge(tmp_path / "b", configuration(), "orin", tmp_path / "c").verdicts[1].summary.judgement
+    assert kept is not None
+    assert (kept.floor, kept.floor_source) == (400.0, "the largest of 3 sessions, 3.0 h in all")
+
+
+def test_a_killed_run_is_judged_as_far_as_it_got(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    path = tmp_path / "run"
+    (path / "run.json").write_text(json.dumps(to_json(replace(run, verdicts=run.verdicts[:1], complete=False))))
+    data = np.stack([columns()[name] for name in COLUMNS], axis=1).tobytes()
+    (path / f"samples/{CASE.id}.journal").write_bytes(data[: -7 * 96 - 5])
+    fails = rejudge(path, configuration(11.0), "orin", tmp_path / "a")
+    assert fails.verdicts[1].outcome is Outcome.FAIL
+    assert fails.verdicts[1].summary.measurement.sample_count == COUNT - 8
+    assert not fails.complete
+    passes = rejudge(path, configuration(20.0), "orin", tmp_path / "b").verdicts[1]
+    assert passes.outcome is Outcome.INCONCLUSIVE
+    assert passes.reason.startswith("incomplete: the run was killed while this row was measured")
+
+
+def test_samples_of_the_first_form_are_read(tmp_path: Path) -> None:
+    new = columns(100)
+    old = {
+        "call": np.arange(100), "scheduled_ns": new["scheduled_ns"], "woke_ns": new["woke_ns"],
+        "started_ns": new["started_ns"], "done_ns": new["done_ns"],
+        "phase": ["warmup"] * 5 + ["measure"] * 95, "ok": [True] * 99 + [False],
+    }  # fmt: skip
+    with RunFolder(tmp_path / "run") as folder:
+        folder.write_samples("old.parquet", old)
+        folder.write_samples("new.parquet", {**new, "throttled": [None] + [True] * 50 + [False] * 49})
+    read = read_samples(tmp_path / "run/old.parquet")
+    assert set(read) == set(COLUMNS)
+    assert read["phase"].tolist() == [Phase.WARMUP] * 5 + [Phase.MEASURE] * 95
+    assert read["status"].sum() == 1
+    assert read["compute_ns"].tolist() == [UNKNOWN] * 100
+    read = read_samples(tmp_path / "run/new.parquet")
+    assert read["throttled"].tolist() == [-1] + [1] * 50 + [0] * 49
+    assert all(np.array_equal(read[name], new[name]) for name in COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"board_name": "orln"}, "Did you mean 'orin'"),
+        ({"profile": "sign-off"}, "Did you mean 'signoff'"),
+        (
+            {"configuration": configuration(model="n")},
+            "the run measured model 'm', which the configuration does not have",
+        ),
+    ],
+)
+def test_what_is_not_known_is_refused(tmp_path: Path, wrong: dict[str, object], words: str) -> None:
+    made(tmp_path / "run")
+    asked = {"configuration": configuration(), "board_name": "orin", "out": tmp_path / "out", **wrong}
+    with pytest.raises(UsageError, match=words):
+        rejudge(tmp_path / "run", **asked)  # type: ignore[arg-type] # keywords by name
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_run_or_not_whole_is_refused(tmp_path: Path) -> None:
+    def again(words: str, folder: Path = tmp_path / "run") -> None:
+        with pytest.raises(UsageError, match=words):
+            rejudge(folder, configuration(), "orin", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    again("is no run folder: it has no run.json", tmp_path)
+    run = made(tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    path.write_text(json.dumps({**to_json(run), "schema": 99}))
+    again("cannot be judged: run.json has schema 99")
+    path.write_text("{")
+    again("cannot be judged: run.json is not JSON")
+    path.write_text(json.dumps(to_json(replace(run, verdicts=run.verdicts[:1]))))
+    again("no latency row with samples")
+    for outside in ("../secret", "/etc/hostname"):
+        measurement = replace(run.verdicts[1].summary.measurement, samples_file=outside)
+        verdict = replace(run.verdicts[1], summary=replace(run.verdicts[1].summary, measurement=measurement))
+        path.write_text(json.dumps(to_json(replace(run, verdicts=(verdict,)))))
+        again("is not inside the run folder")
+    path.write_text(json.dumps(to_json(run)))
+    (tmp_path / "run/samples/a.parquet").unlink()
+    again(r"a\.parquet, which latency\[m-tensorrt\] names, is missing")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    made(tmp_path / "whole")
+    with pytest.raises(UsageError, match="is not empty and holds no run"):
+        rejudge(tmp_path / "whole", configuration(), "orin", tmp_path / "full")
+    with pytest.raises(UsageError, match="holds a run already"):
+        rejudge(tmp_path / "whole", configuration(), "orin", tmp_path / "whole")
+
+
+def test_damaged_samples_and_traces_are_named(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run") as folder:
+        folder.write("bad.parquet", b"PAR1 and no more")
+        lacking = columns(5)
+        del lacking["status"]
+        folder.write_samples("lacking.parquet", lacking)
+        folder.write_samples("words.parquet", {**columns(2), "status": ["fine", "good"]})
+        backward = trace_table({0: traced()})
+        backward["at_ns"] = list(backward["at_ns"])[::-1]
+        folder.write_samples("backward.parquet", backward)
+    for name, words in (
+        ("bad", "cannot be read"),
+        ("lacking", "have no column 'status'"),
+        ("words", "are damaged"),
+        ("missing", "cannot be read"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            read_samples(tmp_path / f"run/{name}.parquet")
+    with pytest.raises(UsageError, match="is damaged: a frame at"):
+        read_traces(tmp_path / "run/backward.parquet")
+    with pytest.raises(UsageError, match="has no column"):
+        read_traces(tmp_path / "run/lacking.parquet")
