@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from harness.measure import Bench
 from harness.pack import read_model
 from runtime.architectures import ArchitectureRegistry
 from runtime.config import RuntimeConfig
+from runtime.errors import RuntimeCoreError
 from runtime.protocol import InferenceRuntime
 
 __all__ = ["ChildJob", "bench_of", "build_runtime", "job_of"]
@@ -82,7 +83,7 @@ def bench_of(job: ChildJob, environ: Mapping[str, str], registry: ArchitectureRe
     registry = default_registry if registry is None else registry
     folders = tuple(map(Path, job.folders))
     for hook in job.hooks:
-        resolve_hook(hook, folders)(registry)
+        _called(hook, folders, registry)
     for plugin in job.plugins:
         import_plugin(Path(plugin))
     for word in job.architectures:
@@ -109,11 +110,21 @@ def build_runtime(
         from runtime.factory import build_inference_runtime
 
         return build_inference_runtime(config, architecture_registry=registry, environ=environ)
-    make: Callable[[RuntimeConfig], Any] = resolve_hook(runtime, folders)
-    made = make(config)
+    made = _called(runtime, folders, config)
     if not isinstance(made, InferenceRuntime):
         raise UsageError(f"{runtime} makes a {type(made).__name__}; expected a runtime.InferenceRuntime.")
     return made
+
+
+def _called(hook: str, folders: Sequence[Path], argument: object) -> Any:
+    """What the hook gives. Whatever foreign code raises is a ``UsageError``; the core's errors stay what they are."""
+    call = resolve_hook(hook, folders)
+    try:
+        return call(argument)
+    except RuntimeCoreError:
+        raise
+    except (Exception, SystemExit) as error:  # whoever ends the process would end it in green
+        raise UsageError(f"{hook} broke: {type(error).__name__}: {error}.") from error
 
 
 def import_plugin(path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 import tiers
 from harness.records import Case, Measurement, Outcome, Summary, Verdict
+from harness.rounds import Rounds
 from harness.session import exit_of, run_rows, timed
 
 SUITES = Path(str(tiers.__file__)).parent
@@ -90,3 +91,24 @@ def test_the_exit_code_goes_by_what_weighs_most() -> None:
     assert exit_of([], [], False, []) == 3
     assert exit_of([passed, failed], [], False, ["ours"]) == 4
     assert exit_of([passed, failed], [], True, ["ours"]) == 130
+
+
+@pytest.mark.covers("T2-01")
+@pytest.mark.parametrize("arguments", [(), ("--benchmark-disable",), ("-p", "no:benchmark")])
+def test_rounds_of_a_load_row_are_run_whoever_is_there_to_run_them(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rounds = Rounds()
+    given: list[list[int]] = []
+
+    def settle(row: Case) -> Verdict:
+        given.append(rounds.run(lambda: len(given), 3))
+        return verdict(row, Outcome.PASS)
+
+    heard: list[str] = []
+    rows = [case(0, 2, "load"), case(1, 2, "load")]
+    run_rows(rows, SUITES, settle, lambda v: heard.append(v.case.id), arguments, rounds=rounds)
+    assert heard == [row.id for row in rows]
+    assert given == [[0, 0, 0], [1, 1, 1]]
+    assert list(tmp_path.iterdir()) == []
