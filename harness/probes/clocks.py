@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from harness.probes import Finding, Host, Probe, ok, unknown, wrong
 
-__all__ = ["PROBES"]
+__all__ = ["PROBES", "finest_step_ns"]
 
 _ELSEWHERE = "these files are of another machine"
+
+
+def finest_step_ns(clock: Callable[[], int] = time.perf_counter_ns) -> int:
+    """The smallest of 200 steps that a clock took."""
+    steps = []
+    for _ in range(200):
+        first = clock()
+        while (second := clock()) == first:
+            pass
+        steps.append(second - first)
+    return min(steps)
 
 
 def _resolution(host: Host) -> Finding:
     if not host.is_here:
         return unknown(_ELSEWHERE)
-    steps = []
-    for _ in range(200):
-        first = time.perf_counter_ns()
-        while (second := time.perf_counter_ns()) == first:
-            pass
-        steps.append(second - first)
-    finest = min(steps)
+    finest = finest_step_ns()
     words = f"the finest step is {finest} ns ({time.get_clock_info('perf_counter').implementation})"
     return ok(words) if finest <= 1_000 else wrong(words)
 

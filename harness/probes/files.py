@@ -108,7 +108,7 @@ def _trips(host: Host) -> Finding:
                 place[kind] = min(celsius, place.get(kind, celsius))
     if not passive and not critical:
         return unknown("no zone has trip points")
-    odd = [f"{kind} {value:g} °C" for kind, value in (passive | critical).items() if not 40 <= value <= 130]
+    odd = [f"{kind} {value:g} °C" for kind, value in (*passive.items(), *critical.items()) if not 40 <= value <= 130]
     if odd:
         return wrong(f"not in milli-degrees, or no trip point of silicon: {', '.join(odd)}")
     lowest = f"throttling begins at {min(passive.values()):g} °C" if passive else "no passive trip point"

@@ -34,7 +34,18 @@ from runtime.plan import read_plan_header
 from runtime.platform import detect_host, nvml_compute_capability
 from runtime.protocol import Describes, InferenceRuntime, Splits
 
-__all__ = ["PROBES", "asked", "cuda", "jtop", "main", "nvml", "onnxruntime", "tensorrt"]
+__all__ = [
+    "PROBES",
+    "asked",
+    "cuda",
+    "jtop",
+    "load_under_work",
+    "main",
+    "nvml",
+    "onnxruntime",
+    "tensorrt",
+    "trt_options",
+]
 
 Named = tuple[str, Finding]
 
@@ -169,7 +180,7 @@ def onnxruntime(library: Any, options: Mapping[str, str]) -> Iterator[Named]:
     if name not in compiled:
         yield "ort-trt-options", unknown(f"onnxruntime {version} was built without TensorRT: {', '.join(compiled)}")
     else:
-        yield "ort-trt-options", _trt_options(library, options)
+        yield "ort-trt-options", trt_options(library, options)
     yield "ort-no-silent-fallback", _fallback(library, compiled)
     yield "ort-placement", _placement(library)
 
@@ -180,7 +191,8 @@ def _session(library: Any, providers: list[Any], settings: Any = None) -> Any:
     return session
 
 
-def _trt_options(library: Any, options: Mapping[str, str]) -> Finding:
+def trt_options(library: Any, options: Mapping[str, str]) -> Finding:
+    """Whether a session of the TensorRT provider takes these options and has them in effect."""
     name = "TensorrtExecutionProvider"
     try:
         session = _session(library, [(name, dict(options))])
@@ -232,8 +244,10 @@ def _placement(library: Any) -> Finding:
     return ok(f"the profile names {', '.join(sorted(placed))}")
 
 
-def cuda(library: Any, root: Path, sm: str, folder: Path, *, is_tegra: bool) -> Iterator[Named]:
-    """What PyTorch's CUDA tells. ``sm``: by our table."""
+def cuda(
+    library: Any, root: Path, sm: str, folder: Path, *, is_tegra: bool, size_bytes: int = 256 << 20, readings: int = 30
+) -> Iterator[Named]:
+    """What PyTorch's CUDA tells. ``sm``: by our table. ``size_bytes``: of the file that is put into the page cache."""
     if not library.cuda.is_available():
         for name in ("sm-of-tegra", "cuda-free-includes-cache", "load-0-1000"):
             yield name, unknown("PyTorch finds no CUDA device")
@@ -241,16 +255,15 @@ def cuda(library: Any, root: Path, sm: str, folder: Path, *, is_tegra: bool) -> 
     major, minor = library.cuda.get_device_capability(0)
     words = f"the device is SM {major}{minor}, and our table says {sm}"
     yield "sm-of-tegra", (ok if f"{major}{minor}" == sm else wrong)(words, sm=f"{major}{minor}")
-    yield (
-        "cuda-free-includes-cache",
-        _free(lambda: int(library.cuda.mem_get_info(0)[0]), root, folder, is_tegra=is_tegra),
-    )
-    yield "load-0-1000", _load_under_work(library, root)
+
+    def free() -> int:
+        return int(library.cuda.mem_get_info(0)[0])
+
+    yield "cuda-free-includes-cache", _free(free, root, folder, size_bytes, is_tegra=is_tegra)
+    yield "load-0-1000", load_under_work(library, root, readings=readings)
 
 
-def _free(
-    free_bytes: Callable[[], int], root: Path, folder: Path, *, is_tegra: bool, size_bytes: int = 256 << 20
-) -> Finding:
+def _free(free_bytes: Callable[[], int], root: Path, folder: Path, size_bytes: int, *, is_tegra: bool) -> Finding:
     if not is_tegra:
         return unknown("memory is not shared with the processor here, so nothing is judged by MemAvailable")
     path = folder / "cached.bin"
@@ -276,8 +289,8 @@ def _meminfo_bytes(root: Path, name: str) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def _load_under_work(library: Any, root: Path) -> Finding:
-    """The highest load that is read while the GPU multiplies for a second and a half."""
+def load_under_work(library: Any, root: Path, *, readings: int = 30, every_s: float = 0.05) -> Finding:
+    """The highest load that is read while the GPU multiplies, by default for a second and a half."""
     files = SystemFiles(root)
     gpu = next((path for path in files.match("sys/class/devfreq/*") if path.name.endswith(GPU_FOLDERS)), None)
     places = [path for path in (gpu and gpu / "device/load", root / "sys/devices/platform/gpu.0/load") if path]
@@ -285,31 +298,39 @@ def _load_under_work(library: Any, root: Path) -> Finding:
     if place is None:
         return unknown("no load of a GPU can be read")
     over = threading.Event()
+    failed: list[str] = []
 
     def work() -> None:
-        square = library.ones((2048, 2048), device="cuda")
-        while not over.is_set():
-            library.matmul(square, square)
-            library.cuda.synchronize()
+        try:
+            square = library.ones((2048, 2048), device="cuda")
+            while not over.is_set():
+                library.matmul(square, square)
+                library.cuda.synchronize()
+        except Exception as error:  # whatever CUDA and its allocator raise
+            failed.append(f"{type(error).__name__}: {' '.join(str(error).split())[:120]}")
 
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
     seen = []
-    for _ in range(30):
-        time.sleep(0.05)
-        seen.append(files.number(place) or 0)
+    for _ in range(readings):
+        time.sleep(every_s)
+        seen.append(files.number(place))
     over.set()
     worker.join(5)
-    highest = max(seen)
-    if highest > 1000 or min(seen) < 0:
-        return wrong(f"under work the load goes from {min(seen)} to {highest}")
-    if highest > 100:
-        return ok(f"under work up to {highest}: per mille", unit="per mille")
-    return wrong(f"under work at most {highest}: per cent, or not this GPU's load")
+    known = [value for value in seen if value is not None]
+    if failed or not known:
+        return unknown(f"no load was read under work: {'; '.join(failed or files.notes[-1:])}")
+    if max(known) > 1000 or min(known) < 0:
+        return wrong(f"under work the load goes from {min(known)} to {max(known)}")
+    if max(known) > 100:
+        return ok(f"under work up to {max(known)}: per mille", unit="per mille")
+    return wrong(f"under work at most {max(known)}: per cent, or not this GPU's load")
 
 
-def nvml(library: Any, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[Named]:
-    """The energy counter against the power, over half a second."""
+def nvml(
+    library: Any, *, sleep: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.monotonic
+) -> Iterator[Named]:
+    """The energy counter against the power, over a second."""
     try:
         library.nvmlInit()
         device = library.nvmlDeviceGetHandleByIndex(0)
@@ -320,12 +341,12 @@ def nvml(library: Any, *, sleep: Callable[[float], None] = time.sleep) -> Iterat
     try:
         try:
             powers = [library.nvmlDeviceGetPowerUsage(device) / 1e3]
-            first, begun = library.nvmlDeviceGetTotalEnergyConsumption(device), time.monotonic()
+            first, begun = library.nvmlDeviceGetTotalEnergyConsumption(device), now()
             for _ in range(10):
                 sleep(0.1)
                 powers.append(library.nvmlDeviceGetPowerUsage(device) / 1e3)
             joules = (library.nvmlDeviceGetTotalEnergyConsumption(device) - first) / 1e3
-            yield "energy-counter", _energy(joules, time.monotonic() - begun, powers)
+            yield "energy-counter", _energy(joules, now() - begun, powers)
         except Exception as error:
             yield "energy-counter", unknown(f"this GPU does not tell: {error}")
         try:

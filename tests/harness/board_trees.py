@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -55,6 +56,23 @@ class Tree:
         if path in self._writers:
             os.close(self._writers.pop(path))
         path.unlink(missing_ok=True)
+
+    @contextmanager
+    def changed(self, files: Mapping[str, str | bytes | int]) -> Iterator[None]:
+        """The tree with these files written; what was there comes back."""
+        kept: dict[str, str | bytes | None] = {}
+        for name in files:
+            path = self.root / name
+            kept[name] = GATED if path in self._writers else path.read_bytes() if path.is_file() else None
+        try:
+            for name, text in files.items():
+                self.write(name, text)
+            yield
+        finally:
+            for name, was in kept.items():
+                self.remove(name)
+                if was is not None:
+                    self.write(name, was)
 
     def of_type(self, folder: str, kind: str, label: str = "type") -> str:
         """The folder below ``folder`` (``sys/class/thermal``, ``sys/class/hwmon``) whose ``label`` says ``kind``."""
