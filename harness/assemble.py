@@ -181,7 +181,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         bench=bench,
         suites=house.suites,
         environment={**environment(host), **({"simulated": scenario.name} if scenario else {})},
-        settings=_settings(request, pack.size, configuration),
+        settings=_settings(request, pack.size, configuration, board.name if board else ""),
         command=command,
         version=house.version,
         gpu_host=host.sm != "none",
@@ -225,14 +225,17 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
         "environ": house.environ,
     }
     if scenario is not None:
-        from harness.fakes.orin import SimulatedOrin
+        from harness.fakes.orin import SimulatedKill, SimulatedOrin
 
         def begin() -> SimulatedOrin:
             return SimulatedOrin(scenario, seed=request.seed)
 
         versions = {"jetpack": scenario.board.jetpack}
         floors = Floors(history / "floors-simulated")
-        return Tier2(begin(), begin=begin, floors=floors, versions=versions, **common)
+        unified = scenario.board.unified
+        return Tier2(
+            begin(), begin=begin, floors=floors, versions=versions, kills=(SimulatedKill,), is_unified=unified, **common
+        )
     instruments = choose_instruments()
     meter = MemoryMeter()
     job = job_of(
@@ -249,7 +252,8 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
         memory=meter.marks,
         job=LaunchJob(job),
     )
-    found = environment(detect_host())
+    host = detect_host()
+    found = environment(host)
     versions = {name: found[name] for name in ("jetpack", "tensorrt_host", "onnxruntime-gpu", "torch") if name in found}
     assumptions = load_assumptions(request.assumptions) if request.assumptions else None
     return Tier2(
@@ -257,9 +261,16 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
         floors=Floors(history / "floors"),
         versions=versions,
         job=job,
+        tolerances={name: pack.tolerances for name, pack in bench.packs.items()},
+        gpu_index=None if host.sm == "none" or host.jetpack != "none" else _ordinal(request.device),
+        is_unified=True if host.jetpack != "none" else None,
         state_checks=(lambda case: checks_for(case, assumptions)) if assumptions else (lambda case: ()),
         **common,
     )
+
+
+def _ordinal(device: str) -> int:
+    return int(device.partition(":")[2] or 0)
 
 
 def _unsimulated() -> str:
@@ -375,14 +386,14 @@ def _how_to_ask(model: ModelConfig, request: Request) -> tuple[str, ...]:
     return (*words, "--size", request.size or "small", "--seed", str(request.seed), "--device", request.device)
 
 
-def _settings(request: Request, size: str, configuration: Configuration) -> dict[str, str]:
+def _settings(request: Request, size: str, configuration: Configuration, board: str) -> dict[str, str]:
     asked = {
         "tier": " ".join(map(str, request.tiers)),
         "runtime": " ".join(request.runtimes),
         "require": " ".join(request.require),
         "device": request.device,
         "profile": request.profile,
-        "board": request.board,
+        "board": board,
         "seed": str(request.seed),
         "threads": str(request.threads or ""),
         "simulated": request.simulated,

@@ -52,6 +52,23 @@ exit codes: 0 built, or nothing to build; 1 the build failed; 2 the call or the 
 """
 
 
+JUDGE_EXAMPLES = """\
+examples:
+  trigate judge runs/jp62 tighter.toml --board orin-nx --out runs/jp62-tighter
+  trigate judge runs/quick --profile pr --out runs/quick-as-pr
+
+exit codes: as of `trigate run`
+"""
+
+TELEMETRY_EXAMPLES = """\
+examples:
+  trigate telemetry record --out board.jsonl --seconds 600
+  trigate telemetry record --out board.jsonl --hz 2 --follow tegrastats
+  trigate telemetry replay board.jsonl
+  trigate telemetry replay tegrastats.log --interval 1
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command ``trigate``: parse, do, and end with the exit code of RE-04."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -117,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_init(commands)
     _add_inspect(commands)
     _add_report(commands)
+    _add_judge(commands)
+    _add_telemetry(commands)
     return parser
 
 
@@ -241,6 +260,11 @@ def _add_compile(commands: Any) -> None:
 def _add_doctor(commands: Any) -> None:
     parser = _command(commands, "doctor", _doctor, "what this host is, what can run here, and what stands in the way")
     parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read another root file system")
+    parser.add_argument(
+        "--probe", action="store_true",
+        help="test every assumption that trigate makes of a platform, in two minutes at most; exit 1 where one is wrong",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="FILE", help="with --probe: where to write them (assumptions.json)")
 
 
 def _add_init(commands: Any) -> None:
@@ -265,6 +289,50 @@ def _add_inspect(commands: Any) -> None:
 def _add_report(commands: Any) -> None:
     parser = _command(commands, "report", _report, "draw a run's report again")
     parser.add_argument("run", type=Path, help="a run folder")
+
+
+def _add_judge(commands: Any) -> None:
+    parser = _command(
+        commands, "judge", _judge, "judge a run's latency rows again, under other budgets, with no device",
+        epilog=JUDGE_EXAMPLES,
+    )  # fmt: skip
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "config",
+        nargs="?",
+        type=Path,
+        metavar="CONFIG.toml",
+        help="whose budgets apply; default: the built-in flight's",
+    )
+    parser.add_argument("--board", default="", metavar="NAME", help="whose budgets; default: the run's own board")
+    parser.add_argument("--profile", choices=("quick", "pr", "signoff"), help="whose rules; default: the run's own")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new run folder")
+
+
+def _add_telemetry(commands: Any) -> None:
+    parser = commands.add_parser(
+        "telemetry", help="record a board's instruments, and replay what was recorded",
+        description="record a board's instruments, and replay what was recorded", epilog=TELEMETRY_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    below = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    record = _command(below, "record", _telemetry_record, "write what all instruments say, as JSON lines")
+    record.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file, as board.jsonl")
+    record.add_argument("--seconds", type=float, default=60.0, metavar="S", help="how long (60); Ctrl-C ends it too")
+    record.add_argument("--hz", type=float, default=10.0, metavar="HZ", help="readings a second (10)")
+    record.add_argument(
+        "--follow",
+        default="",
+        metavar="COMMAND",
+        help="read the lines of a program instead: tegrastats, or 'sudo tegrastats'",
+    )
+    record.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read another root file system")
+    record.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    replay = _command(below, "replay", _telemetry_replay, "what a trace says: ranges, gaps, throttling, energy")
+    replay.add_argument(
+        "file", type=Path, metavar="FILE", help="a recorded trace, a run's trace, or lines of tegrastats"
+    )
+    replay.add_argument("--interval", type=float, metavar="S", help="between lines of tegrastats that carry no time")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -330,7 +398,62 @@ def _compile(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _judge(arguments: argparse.Namespace) -> int:
+    import fixtures
+    from harness.config import load_configuration
+    from harness.rejudge import read_run, rejudge
+
+    configuration = load_configuration(arguments.config or Path(fixtures.__file__).parent / "flight.toml")
+    board = arguments.board or read_run(arguments.run).settings.get("board", "")
+    judged = rejudge(arguments.run, configuration, board, arguments.out, profile=arguments.profile)
+    _print_end(judged, arguments.out, _write_reports(arguments.out), arguments)
+    return 4 if judged.exit_code is None else judged.exit_code
+
+
+def _telemetry_record(arguments: argparse.Namespace) -> int:
+    import shlex
+
+    from harness.recording import run_record
+    from harness.telemetry import choose_instruments
+
+    say: Callable[[str], None] = (
+        (lambda words: None) if arguments.quiet else (lambda words: print(words, file=sys.stderr))
+    )
+    with contextlib.closing(choose_instruments(arguments.root)) as instruments:
+        text, told = run_record(
+            instruments,
+            arguments.out,
+            seconds=arguments.seconds,
+            hz=arguments.hz,
+            following=shlex.split(arguments.follow),
+            say=say,
+        )
+    print(json.dumps(told, indent=1) if arguments.json else text)
+    return 0
+
+
+def _telemetry_replay(arguments: argparse.Namespace) -> int:
+    from harness.recording import run_replay
+
+    text, told = run_replay(arguments.file, interval_s=arguments.interval)
+    print(json.dumps(told, indent=1) if arguments.json else text)
+    return 0
+
+
+def _probe(arguments: argparse.Namespace) -> int:
+    from harness.probe import probe
+    from harness.probes import State
+
+    found = probe(arguments.root, environ=os.environ, say=lambda words: print(words, file=sys.stderr))
+    out = arguments.out or Path("assumptions.json")
+    found.write(out)
+    print(json.dumps(found.to_json(), indent=1) if arguments.json else f"{found.to_text()}\nwritten: {out}")
+    return 1 if found.of_state(State.WRONG) else 0
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
+    if arguments.probe:
+        return _probe(arguments)
     from harness.doctor import examine
 
     examination = examine(arguments.root, os.environ)

@@ -16,21 +16,24 @@ from harness.board import check_state
 from harness.child_job import ChildJob
 from harness.config import BoardConfig, Budget, ModelConfig
 from harness.floors import Floor, FloorKey, Floors, learn
+from harness.fresh import ChildResult, ProcessJob, run_child
 from harness.gates import worst
 from harness.heat_figures import NOT_APPLICABLE
 from harness.launch import run_launch
 from harness.load import select
 from harness.load_row import judge_load, measure_load
+from harness.memory import find, footprint, judge_memory
 from harness.null_runtime import harness_cost
 from harness.plan import flight_models
 from harness.profiles import Profile
 from harness.recording import trace_table
-from harness.records import BoardState, Case, Check, Figure, Measurement, Outcome, Summary, Verdict
+from harness.records import BoardState, Case, Check, Figure, Measurement, Outcome, Summary, Tolerance, Verdict
 from harness.rounds import Rounds
 from harness.run_folder import RunFolder
 from harness.samples import SampleLog, open_journal
 from harness.soak import SENSORS
 from harness.station import Order, Seen, Station, Stream
+from harness.takeoff import judge_takeoff, takeoff
 from harness.trace import Frame, Trace
 from runtime.protocol import Array
 
@@ -40,6 +43,11 @@ _ORT_TARGET = 1.5
 """ONNX Runtime is warned of from this much over TensorRT's own p95 on (OR-07)."""
 _COLD_ROUNDS = 1
 _UNKNOWN_THROTTLE = -1
+_CYCLES, _LOOKS = 20, 20
+_CALLS, _QUICK_CALLS = 100, 10
+"""Calls between two looks at memory: what a leak is told from noise by."""
+_MEMORY_LAUNCHES = 5
+_PROCESS_S = 900.0
 
 
 @dataclass
@@ -48,8 +56,9 @@ class Tier2:
 
     ``begin``: makes a simulated board, anew for each row. ``board``: whose budgets apply; ``None``: nothing is judged, all
     is measured. ``job``, ``environ``: for fresh processes, which a simulated station does not start. ``versions``: of what
-    a floor depends on. ``state_checks``: more of them for a case, as from a file of probed assumptions. ``learned``: what
-    the profile ``floor`` taught, in words.
+    a floor depends on. ``state_checks``: more of them for a case, as from a file of probed assumptions. ``tolerances``: by
+    model and lane. ``gpu_index``: of the card that NVML is asked about a process. ``kills``: what a simulated kernel raises to
+    end a process. ``learned``: what the profile ``floor`` taught, in words.
     """
 
     station: Station
@@ -64,6 +73,10 @@ class Tier2:
     versions: Mapping[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = lambda words: None
     state_checks: Callable[[Case], Sequence[Check]] = lambda case: ()
+    tolerances: Mapping[str, Mapping[str, Mapping[str, Tolerance]]] = field(default_factory=dict)
+    gpu_index: int | None = None
+    is_unified: bool | None = None
+    kills: tuple[type[BaseException], ...] = ()
     learned: list[str] = field(default_factory=list)
     _p95_ns: dict[str, int] = field(default_factory=dict)
     _placed: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
@@ -167,7 +180,11 @@ class Tier2:
             if at == order.judged:
                 latency, judgement = one.summary.latency, one.summary.judgement
         own = [check for check in checks if check.name in {stream.case.model for stream in streams}]
+        judged = [check for check, stream in zip(own, streams, strict=True) if self._within_deadline(stream)]
+        undecided = [check for check in judged if check.outcome is Outcome.MEASURED]
         deciding = worst([*self._state(case, launches), *own])
+        if deciding.outcome is Outcome.PASS and undecided:
+            deciding = undecided[0]
         summary = Summary(
             measurement,
             latency=latency,
@@ -194,6 +211,8 @@ class Tier2:
         if not seen.incomplete:
             self._cool_down(seen.trace, origin_ns, seconds / 3)
         measurement = self._written(case, launches, folder)
+        if seen.incomplete and not len(seen.trace):
+            return Verdict(Summary(measurement), Outcome.INCONCLUSIVE, f"nothing is known of it: {seen.incomplete}")
         stream = streams[judged]
         budget = self._within_deadline(stream)
         verdict = heat.judge_heat(
@@ -208,7 +227,96 @@ class Tier2:
             stream=judged,
         )
         self._is_warm = True
-        return verdict
+        return verdict if profile.decides else _indicative(verdict)
+
+    def _takeoff(self, case: Case, folder: RunFolder) -> Verdict:
+        del folder
+        assert self.job is not None
+        cases = self._resident_cases(case)
+        seen = takeoff(case, cases, self.job, environ=self.environ, gpu_index=self.gpu_index)
+        budgets = {one.model: budget for one in cases if (budget := self._budget(one.model)) is not None}
+        verdict = judge_takeoff(
+            seen,
+            cases,
+            board=self.board,
+            budgets=budgets,
+            tolerances={one.model: self.tolerances.get(one.model, {}).get(one.lane, {}) for one in cases},
+            is_unified=self.is_unified,
+            card_is_ours=self.gpu_index is not None,
+        )
+        return self._with_profile(verdict)
+
+    def _memory(self, case: Case, folder: RunFolder) -> Verdict:
+        del folder
+        cases = self._resident_cases(case)
+        if self.job is None:
+            return self._with_profile(self._simulated_memory(case, cases))
+        rounds = _MemoryRounds(self.job, self.environ, self.gpu_index, self.is_unified, self.say)
+        quick = not self.profile.decides
+        for one in cases:
+            rounds.alone(one, calls_per_look=_QUICK_CALLS if quick else _CALLS)
+        for launch in range(1 if quick else max(_MEMORY_LAUNCHES, self.profile.launches)):
+            rounds.together(cases, launch)
+        measurement = replace(rounds.measurement, case=case, placement=rounds.measurement.placement)
+        if rounds.broken:
+            reason = rounds.broken[0]
+            return Verdict(Summary(measurement), Outcome.FAIL, reason, (Check("processes", Outcome.FAIL, reason),))
+        return self._with_profile(
+            judge_memory(
+                measurement,
+                rounds.engines,
+                rounds.resident,
+                rounds.cycles,
+                board=self.board,
+                killed=rounds.killed,
+                calls=rounds.calls,
+                calls_per_look=_QUICK_CALLS if quick else _CALLS,
+            )
+        )
+
+    def _simulated_memory(self, case: Case, cases: Sequence[Case]) -> Verdict:
+        """The same in the station's own process: each engine alone, all resident, cycles of loading, many calls."""
+        station = self.station
+        before = tuple(station.memory())
+        engines: dict[str, Sequence[Figure]] = {}
+        cycles: dict[str, Sequence[float]] = {}
+        calls: dict[str, Sequence[float]] = {}
+        killed: list[str] = []
+        resident: list[Sequence[Figure]] = []
+        measurement = Measurement(case=case, simulated=True)
+
+        def taken() -> Sequence[Figure]:
+            return footprint(before, tuple(station.memory()), is_unified=self.is_unified)
+
+        try:
+            for one in cases:
+                after = []
+                for _ in range(_CYCLES):
+                    with contextlib.closing(station.open(one)) as engine:
+                        engine.infer(0)
+                        engines[one.model] = taken()
+                        measurement = replace(engine.measurement(), case=case)
+                    after.append(_gpu_bytes(taken()))
+                cycles[f"{one.model} gpu"] = after
+            with contextlib.ExitStack() as opened:
+                loaded = [opened.enter_context(contextlib.closing(station.open(one))) for one in cases]
+                for engine in loaded:
+                    engine.infer(0)
+                resident.append(taken())
+                for one, engine in zip(cases, loaded, strict=True):
+                    looks = []
+                    for look in range(_LOOKS):
+                        for at in range(_CALLS):
+                            engine.infer(look * _CALLS + at)
+                        looks.append(_gpu_bytes(taken()))
+                    calls[f"{one.model} gpu"] = looks
+                resident.append(taken())
+        except self.kills as kill:
+            killed.append(str(kill))
+        measurement = replace(measurement, board_start=self._before or BoardState(), board_end=station.board_state())
+        return judge_memory(
+            measurement, engines, resident, cycles, board=self.board, killed=killed, calls=calls, calls_per_look=_CALLS
+        )
 
     def _cool_down(self, trace: Trace, origin_ns: int, most_s: float) -> None:
         """Watch the board cool, a frame a second, until it is half as warm above where it began, or for ``most_s``."""
@@ -238,6 +346,16 @@ class Tier2:
 
     # What rows have in common
 
+    def _resident_cases(self, case: Case) -> list[Case]:
+        """All engines of a runtime, as they are resident in flight."""
+        models = flight_models(list(self.models.values()), case.runtime)
+        there = [model for model in models if self.job is None or model.name in self.job.packs]
+        return [_of_model(case, model) for model in there]
+
+    def _with_profile(self, verdict: Verdict) -> Verdict:
+        measurement = replace(verdict.summary.measurement, profile=self.profile.name)
+        return replace(verdict, summary=replace(verdict.summary, measurement=measurement))
+
     def _budget(self, model: str) -> Budget | None:
         return self.models[model].budget.get(self.board.name) if self.board is not None else None
 
@@ -255,9 +373,7 @@ class Tier2:
         rated = [model for model in models if model.load is not None]
         streams = []
         for model in rated or models:
-            own = replace(
-                case, id=f"{case.id}-{model.name}", model=model.name, kind="latency", precision=model.precision[0]
-            )
+            own = _of_model(case, model)
             rule = model.load
             if rule is None:
                 streams.append(Stream(own))
@@ -275,7 +391,7 @@ class Tier2:
             path.unlink(missing_ok=True)
         for launch in range(count):
             one = replace(order, launch=launch, is_first=not self._is_warm)
-            if count > 1:
+            if count > 1 or self.begin is not None:
                 seen.append(self.station.fresh(one, path))
             else:
                 with folder.explained():
@@ -321,6 +437,8 @@ class Tier2:
 
     def _state(self, case: Case, launches: Sequence[Seen], *, hot_start_c: float | None = None) -> tuple[Check, ...]:
         start, end = launches[0].measurement.board_start, launches[-1].measurement.board_end
+        if not start.source:
+            return tuple(self.state_checks(case))  # the launch was over before its board was read
         found = check_state(
             self.board,
             start,
@@ -364,6 +482,76 @@ class Tier2:
             versions=dict(self.versions),
         )
         return self.floors.get(key)
+
+
+class _MemoryRounds:
+    """The fresh processes of a memory row, and what they gave."""
+
+    def __init__(
+        self,
+        job: ChildJob,
+        environ: Mapping[str, str],
+        gpu_index: int | None,
+        is_unified: bool | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self.job, self.environ, self.gpu_index, self.is_unified, self.say = job, environ, gpu_index, is_unified, say
+        self.engines: dict[str, Sequence[Figure]] = {}
+        self.resident: list[Sequence[Figure]] = []
+        self.cycles: dict[str, Sequence[float]] = {}
+        self.calls: dict[str, Sequence[float]] = {}
+        self.killed: list[str] = []
+        self.broken: list[str] = []
+        self.measurement = Measurement(case=Case("", 2, "memory", "memory", "", "", "", ""))
+
+    def alone(self, case: Case, *, calls_per_look: int) -> None:
+        """One engine in a process of its own: what it takes, and whether loading or calling it leaks."""
+        self.say(f"{case.model} alone")
+        job = ProcessJob(
+            self.job, (case,), cycles=_CYCLES, looks=_LOOKS, calls_per_look=calls_per_look, gpu_index=self.gpu_index
+        )
+        result = self._run(job)
+        if result.seen is None:
+            return
+        self.engines[case.model] = self._taken(result)
+        for engine in result.seen.engines:
+            self.cycles |= {f"{case.model} {kind}": after for kind, after in engine.cycles.items()}
+            self.calls |= {f"{case.model} {kind}": after for kind, after in engine.calls.items()}
+
+    def together(self, cases: Sequence[Case], launch: int) -> None:
+        """All engines resident in one process."""
+        self.say(f"all resident, launch {launch + 1}")
+        result = self._run(ProcessJob(self.job, tuple(cases), gpu_index=self.gpu_index))
+        if result.seen is not None:
+            self.resident.append(self._taken(result))
+            self.measurement = result.seen.engines[0].measurement
+
+    def _run(self, job: ProcessJob) -> ChildResult:
+        result = run_child(job, timeout_s=_PROCESS_S, environ=self.environ)
+        if result.is_killed:
+            self.killed.append(result.in_words())
+        elif result.seen is None:
+            self.broken.append(result.in_words())
+        return result
+
+    def _taken(self, result: ChildResult) -> Sequence[Figure]:
+        return result.footprint(is_unified=self.is_unified, card_is_ours=self.gpu_index is not None)
+
+
+def _indicative(verdict: Verdict) -> Verdict:
+    """A profile that decides nothing measures, where a longer one would leave the row open."""
+    if verdict.outcome is not Outcome.INCONCLUSIVE:
+        return verdict
+    return replace(verdict, outcome=Outcome.MEASURED, reason=f"indicative: {verdict.reason}")
+
+
+def _of_model(case: Case, model: ModelConfig) -> Case:
+    """A row about all models as one of a single model, for the station."""
+    return replace(case, id=f"{case.id}-{model.name}", model=model.name, kind="latency", precision=model.precision[0])
+
+
+def _gpu_bytes(marks: Sequence[Figure]) -> float:
+    return find(marks, "gpu_bytes").value or 0.0
 
 
 def _ns(ms: float | None) -> int | None:
