@@ -60,6 +60,15 @@ def test_blocks_that_are_too_noisy_to_decide_are_told_so() -> None:
     assert rate_hz in {10.0, 5.0, 2.0, 1.0}
 
 
+def test_where_pairs_do_not_decide_the_effect_itself_does() -> None:
+    script = {10.0: iter([1.05, 0.99, 1.03]), 5.0: iter([1.02, 0.98, 1.001])}
+    rate_hz, figure = observer_effect(
+        lambda rate: np.array([1e7 * (next(script[rate]) if rate else 1.0)]), rates_hz=(10.0, 5.0), looks=(3,)
+    )
+    assert rate_hz == 5.0
+    assert figure.value == pytest.approx(0.02, abs=0.02)
+
+
 def test_pairs_have_both_kinds_in_random_order_so_that_drift_meets_both() -> None:
     blocks = Blocks(0.0, drift=0.002)
     rate_hz, figure = observer_effect(blocks, seed=1)

@@ -112,6 +112,12 @@ def test_each_other_form_of_a_token(token: str, name: str, value: float | None) 
     assert not [word for word in frame.missing if word.startswith("token ")]
 
 
+def test_what_is_switched_off_says_so() -> None:
+    frame = parse("RAM 1/2MB GR3D_FREQ 0%@[0,0] gpu@-256C cv0@-256C", 0)
+    assert frame.missing["gpu_clock_mhz"] == "the GPU is gated"
+    assert frame.missing["gpu_temp_c"] == frame.missing["temp_c.cv0"] == "the sensor is off (its power is gated)"
+
+
 def test_what_is_not_understood_is_kept_as_it_was() -> None:
     frame = parse("RAM 1/2MB (lfb 1x4MB) FROB~17% cpu@40C wibble wobble VIC off", 0)
     assert list(frame.missing) == ["token FROB~17%", "token wibble wobble"]

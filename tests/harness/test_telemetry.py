@@ -136,10 +136,11 @@ def test_a_reading_that_hangs_keeps_no_other_thread_waiting() -> None:
 def test_the_first_source_that_gives_a_figure_gives_it() -> None:
     first = Source("sysfs", Reading({"gpu_temp_c": 50.0}, ["alert"], {"power_w": "no rail"}))
     second = Source("nvml", Reading({"gpu_temp_c": 40.0, "power_w": 9.0, "energy_j": 5.0}, ["alert", "other"]))
-    frame = Instruments([first, second]).read(0)
+    third = Source("jtop", Reading(missing={"gpu_temp_c": "offline", "fan_rpm": "no fan"}))
+    frame = Instruments([first, second, third]).read(0)
     assert frame.values == {"gpu_temp_c": 50.0, "power_w": 9.0, "energy_j": 5.0}
     assert frame.alerts == ("alert", "other")
-    assert frame.missing == {}
+    assert frame.missing == {"fan_rpm": "no fan"}
 
 
 def test_a_counter_of_the_gpu_is_not_taken_for_one_of_the_module_nor_a_drivers_limits_for_the_kernels_clock() -> None:
