@@ -5,10 +5,12 @@ Temperature first, statistics second: on an edge GPU the slow variable can be re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtr
 from scipy.stats import kendalltau, theilslopes
 
 from runtime.protocol import Array
@@ -54,9 +56,9 @@ def slope_c_per_min(
 
 @dataclass(frozen=True)
 class Drift:
-    """``change``: of the median over the whole window, as a share of it. ``p``: of Kendall's test for a trend.
+    """``change``: of the level over the whole window, as a share of it. ``p``: of a trend or a step.
 
-    ``is_flagged``: significant and over 1 %, so that the window says nothing of one steady state.
+    ``is_flagged``: significant and over half a percent, so that the window says nothing of one steady state.
     """
 
     change: float
@@ -64,20 +66,35 @@ class Drift:
     is_flagged: bool
 
 
-def drift(latencies_ns: Array, *, blocks: int = 20, alpha: float = 0.01, least_change: float = 0.01) -> Drift | None:
-    """The trend of block medians, int64 [n] in order of time; ``None`` with under five samples a block.
+_TRIMMED = 0.2
 
-    Kendall's test says whether there is one, Theil and Sen's slope how large it is: in simulation at most 3 % false flags
-    at an autocorrelation of 0.98, and 94 % power for a drift of 3 % in ten minutes at 0.9.
+
+def drift(latencies_ns: Array, *, blocks: int = 20, alpha: float = 0.01, least_change: float = 0.005) -> Drift | None:
+    """The trend of block levels, int64 [n] in order of time; ``None`` with under five samples a block.
+
+    A level is the mean of a block's middle three fifths: as blind to a tail as the median, and less noisy. Kendall's test
+    sees a trend, Student's t between the first and the last quarter a step. How large it is: Theil and Sen's slope, or what
+    lies between those quarters where that is more, for a board that warms and settles has most pairs of its blocks where it
+    has settled. Simulated: at most 3 % false flags at any autocorrelation; a rise of 3 % in ten minutes is seen in nine of
+    ten after 220 s at 39 Hz (with medians, and Kendall's test alone, in half of them), and in one of six after 120 s.
     """
     latencies = np.asarray(latencies_ns, np.float64)
     if latencies.size < 5 * blocks:
         return None
-    medians = np.array([np.median(block) for block in np.array_split(latencies, blocks)])
-    at = np.arange(blocks)
-    p = float(kendalltau(at, medians).pvalue)
-    slope = float(theilslopes(medians, at).slope)
-    middle = float(np.median(medians))
-    change = slope * (blocks - 1) / middle if middle else 0.0  # calls that take no time, in virtual time
-    # medians that are all alike have no rank correlation: p is NaN, and there is no trend
-    return Drift(change, 1.0 if np.isnan(p) else p, bool(p < alpha and abs(change) > least_change))
+    levels = np.array([_level(block) for block in np.array_split(latencies, blocks)])
+    at, quarter = np.arange(blocks), blocks // 4
+    first, last = levels[:quarter], levels[-quarter:]
+    ends = float(last.mean() - first.mean())
+    slope = float(theilslopes(levels, at).slope) * (blocks - 1)
+    change = max(slope, ends / (1.0 - quarter / blocks), key=abs) / float(np.median(levels))
+    error = math.sqrt(float(first.var(ddof=1) + last.var(ddof=1)) / quarter)
+    p_step = 2.0 * float(stdtr(2 * quarter - 2, -abs(ends) / error)) if error > 0.0 else float(ends == 0.0)
+    p_trend = float(kendalltau(at, levels).pvalue)
+    # levels that are all alike have no rank correlation: p is NaN, and there is no trend
+    p = min(p_step, 1.0 if np.isnan(p_trend) else p_trend)
+    return Drift(change, p, p < alpha and abs(change) > least_change)
+
+
+def _level(block: Array) -> float:
+    cut = int(_TRIMMED * block.size)
+    return float(np.partition(block, (cut, block.size - cut - 1))[cut : block.size - cut].mean())

@@ -1,9 +1,14 @@
 """Warm enough to measure, and steady while measured."""
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from harness.steadiness import SoakRule, drift, slope_c_per_min
+from runtime.protocol import Array
 
 
 @pytest.mark.parametrize("tau_s", [120.0, 300.0])
@@ -33,20 +38,57 @@ def test_a_rise_of_a_degree_a_minute_is_told_in_its_unit() -> None:
     assert slope_c_per_min(times, 40.0 + times / 60.0, 120.0) == pytest.approx(1.0)
 
 
-def test_a_drift_of_three_percent_is_flagged_and_noise_is_not() -> None:
+def flags(make: Callable[[np.random.Generator], Array], repetitions: int = 150) -> float:
     chance = np.random.default_rng(4)
-    flags = 0
-    for _ in range(200):
-        noise = 50e6 * (1 + 0.06 * chance.standard_normal(4000))
-        found = drift(noise)
-        assert found is not None
-        flags += found.is_flagged
-    assert flags <= 6
-    ramp = 50e6 * (1 + 0.06 * chance.standard_normal(4000)) * np.linspace(1.0, 1.03, 4000)
-    found = drift(ramp)
+    found = [drift(50e6 * make(chance)) for _ in range(repetitions)]
+    return float(np.mean([one is not None and one.is_flagged for one in found]))
+
+
+def noise(chance: np.random.Generator, count: int = 4680, rho: float = 0.0) -> Array:
+    steps = math.sqrt(1 - rho**2) * chance.standard_normal(count)
+    steps[0] = chance.standard_normal()
+    return np.asarray(np.exp(0.06 * lfilter([1.0], [1.0, -rho], steps)))
+
+
+def spiked(chance: np.random.Generator) -> Array:
+    return np.asarray(noise(chance) * np.where(chance.random(4680) < 0.06, 1.5, 1.0))
+
+
+def in_bursts(chance: np.random.Generator) -> Array:
+    slow = np.repeat(chance.random(240) < 0.03, 20)[:4680]
+    return np.asarray(noise(chance) * np.where(slow, 1.2, 1.0))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [noise, lambda chance: noise(chance, rho=0.9), lambda chance: noise(chance, rho=0.98), spiked, in_bursts],
+    ids=["independent", "AR 0.9", "AR 0.98", "spikes", "bursts"],
+)
+def test_a_steady_board_is_hardly_ever_taken_for_one_that_drifts(make: Callable[[np.random.Generator], Array]) -> None:
+    """Methods A4: at most 3 % false flags."""
+    assert flags(make) <= 0.03 + 3 * math.sqrt(0.03 * 0.97 / 150)
+
+
+def test_a_drift_of_three_percent_is_flagged_with_its_size() -> None:
+    assert flags(lambda chance: noise(chance) * np.linspace(1.0, 1.03, 4680)) >= 0.97
+    assert flags(lambda chance: noise(chance, 23_400, 0.9) * np.linspace(1.0, 1.03, 23_400), 40) >= 0.85
+    found = drift(50e6 * noise(np.random.default_rng(5)) * np.linspace(1.0, 1.03, 4680))
     assert found is not None
-    assert found.is_flagged
     assert 0.02 < found.change < 0.04
+    faster = drift(50e6 * noise(np.random.default_rng(5)) * np.linspace(1.03, 1.0, 4680))
+    assert faster is not None
+    assert -0.04 < faster.change < -0.02
+
+
+@pytest.mark.parametrize("at", [0.3, 0.5, 0.7])
+def test_a_step_is_seen_wherever_it_is(at: float) -> None:
+    step = np.where(np.arange(4680) < at * 4680, 1.0, 1.03)
+    assert flags(lambda chance: noise(chance) * step, 50) >= 0.9
+
+
+def test_a_board_that_warms_and_settles_drifted_although_most_of_its_window_was_steady() -> None:
+    times = np.arange(23_400) / 39.0
+    assert flags(lambda chance: noise(chance, 23_400) * (1.0 - 0.02 * np.exp(-times / 100.0)), 30) >= 0.9
 
 
 def test_a_series_without_change_has_no_drift_and_a_short_one_no_answer() -> None:
