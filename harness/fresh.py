@@ -81,6 +81,7 @@ class EngineSeen:
 class ProcessSeen:
     """What a fresh process saw. ``start_ns``: from the spawn to its own first line, the interpreter and the harness;
     ``import_ns``: the libraries and the runtimes; ``ready_ns``: from the spawn to all engines loaded and called once.
+    ``is_unified``: the GPU computes in the system's memory; ``None``: nobody told.
     """
 
     start_ns: int
@@ -88,6 +89,7 @@ class ProcessSeen:
     ready_ns: int
     engines: tuple[EngineSeen, ...]
     marks: tuple[Figure, ...]
+    is_unified: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,12 @@ class ChildResult:
         return not self.is_ours and (self.signal == signal.SIGKILL or self.returncode == 128 + signal.SIGKILL)
 
     def footprint(self, *, is_unified: bool | None = None, card_is_ours: bool = False) -> Marks:
-        """What the process took at most: see ``memory.footprint``; the marks themselves come after."""
+        """What the process took at most: see ``memory.footprint``; the marks themselves come after.
+
+        ``is_unified``: by default as the process told.
+        """
+        if is_unified is None and self.seen is not None:
+            is_unified = self.seen.is_unified
         on_gpu = self.seen is None or any(engine.measurement.provider != "cpu" for engine in self.seen.engines)
         own = footprint(self.before, self.marks, is_unified=is_unified, card_is_ours=card_is_ours, on_gpu=on_gpu)
         return (*own, *self.marks)

@@ -455,6 +455,7 @@ def judge_memory(
     *,
     board: BoardConfig | None,
     killed: Sequence[str] = (),
+    failed: Sequence[str] = (),
     calls: Mapping[str, Sequence[float]] | None = None,
     calls_per_look: int = 100,
 ) -> Verdict:
@@ -462,8 +463,10 @@ def judge_memory(
 
     ``engines``: the footprint and high-water marks of each engine alone, by model. ``resident``: those with all engines
     resident, one per launch. ``cycles``: bytes after each load and release, ``calls``: bytes after every
-    ``calls_per_look`` calls, by what was repeated. ``killed``: launches that the kernel ended (SIGKILL that was not ours, exit
-    137), in words; each counts as over budget. FAIL: over a budget of ``board``, or a leak. MEASURED without a board.
+    ``calls_per_look`` calls, by what was repeated. ``killed``: launches that the kernel ended (SIGKILL that was not ours,
+    exit 137), in words; each counts as over budget. ``failed``: processes that ended otherwise, in words.
+
+    FAIL: over a budget of ``board``, a leak, or a process without a result. MEASURED without a board.
     """
     from harness.gates import worst  # brings scipy, which a process that is measured for its memory must not hold
 
@@ -479,6 +482,7 @@ def judge_memory(
     if killed and all(check.outcome is Outcome.MEASURED for check in checks[:2]):
         reason = f"{len(killed)} of {len(resident) + len(killed)} launches: {killed[0]}"
         checks.append(Check("kernel", Outcome.FAIL, reason, "the system has not enough memory for these engines"))
+    checks += [Check("processes", Outcome.FAIL, words, "the runtime does not come up") for words in failed]
     summary = Summary(measurement, figures=tuple(figures))
     held = [check for check in checks if check.outcome is not Outcome.NOT_RUN]
     if not held:

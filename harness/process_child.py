@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -81,7 +81,7 @@ def run_job(job: ProcessJob, tell: Tell, environ: Mapping[str, str]) -> None:
             bench.remember(case, EngineCacheEntry.from_json(job.entries[case.model]))
     runtimes = {label: _made(bench, label) for label in dict.fromkeys(case.runtime for case in job.cases)}
     import_ns = time.monotonic_ns() - importing
-    meter = _meter(job, runtimes)
+    meter, gpu = _meter(job, runtimes)
     with ExitStack() as resident:
         opened: list[tuple[Case, Opened, list[dict[str, Array]]]] = []
         seen: list[EngineSeen] = []
@@ -94,7 +94,7 @@ def run_job(job: ProcessJob, tell: Tell, environ: Mapping[str, str]) -> None:
             seen.append(_called(engine, feeds, meter, Path(job.outputs) / f"{case.model}.npz" if job.outputs else None))
             opened.append((case, engine, feeds))
         ready_ns = time.monotonic_ns() - job.spawned_ns
-        marks = meter.marks()
+        marks, unified = meter.marks(), gpu().is_unified
         tell({"step": "inferring", "ready_ns": ready_ns})
         while job.holds:
             for _, engine, feeds in opened:
@@ -106,7 +106,7 @@ def run_job(job: ProcessJob, tell: Tell, environ: Mapping[str, str]) -> None:
             cycles = _looks(partial(_cycle, bench, case, engine.runtime, feeds[0]), job.cycles, meter)
             seen[at] = replace(seen[at], calls=calls, cycles=cycles)
         tell({"step": "releasing"})
-    tell({"seen": to_json(ProcessSeen(start_ns, import_ns, ready_ns, tuple(seen), marks))})
+    tell({"seen": to_json(ProcessSeen(start_ns, import_ns, ready_ns, tuple(seen), marks, unified))})
 
 
 def _made(bench: Bench, label: str) -> InferenceRuntime:
@@ -178,7 +178,7 @@ def _bytes_now(marks: Marks) -> Iterator[tuple[str, float]]:
             return
 
 
-def _meter(job: ProcessJob, runtimes: Mapping[str, InferenceRuntime]) -> MemoryMeter:
+def _meter(job: ProcessJob, runtimes: Mapping[str, InferenceRuntime]) -> tuple[MemoryMeter, Callable[[], GpuMemory]]:
     def ledger() -> int | None:
         counted = [getattr(runtime, "resident_bytes", None) for runtime in runtimes.values()]
         known = [count for count in counted if isinstance(count, int)]
@@ -191,9 +191,25 @@ def _meter(job: ProcessJob, runtimes: Mapping[str, InferenceRuntime]) -> MemoryM
             said = nvml_memory(os.getpid(), index)
             if said.free_bytes is not None or said.process_bytes is not None:
                 return said
-        return _of_torch() or (said if index is not None else GpuMemory(why="no card was named"))
+        return (
+            _of_runtimes(runtimes.values())
+            or _of_torch()
+            or (said if index is not None else GpuMemory(why="no card was named"))
+        )
 
-    return MemoryMeter(Path(job.root), gpu=gpu, ledger=ledger)
+    return MemoryMeter(Path(job.root), gpu=gpu, ledger=ledger), gpu
+
+
+def _of_runtimes(runtimes: Iterable[InferenceRuntime]) -> GpuMemory | None:
+    """The driver's figures through a runtime that has a context of its own, as ``TensorrtRuntime.memory_info`` gives them."""
+    for runtime in runtimes:
+        ask = getattr(runtime, "memory_info", None)
+        said = ask() if callable(ask) else None
+        if said is not None:
+            # only of a GPU on one memory with the CPU it is told what the system could give
+            unified = True if said.available_bytes is not None else None
+            return GpuMemory(said.free_bytes, said.total_bytes, None, unified, "cuMemGetInfo through the runtime")
+    return None
 
 
 def _of_torch() -> GpuMemory | None:

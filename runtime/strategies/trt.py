@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.config import RuntimeConfig
-from runtime.cuda import Cuda, CudaDriver, CudaError
+from runtime.cuda import Cuda, CudaDriver, CudaError, MemoryInfo
 from runtime.data import BuildConfig, EngineCacheEntry, EngineDescription, EngineHandle, ThermalState
 from runtime.errors import (
     DeviceLostError,
@@ -98,6 +98,17 @@ class TensorrtRuntime:
     def resident_bytes(self) -> int:
         """Device memory of all live handles, as allocated: TensorRT's and ours."""
         return self._budget.resident_bytes
+
+    def memory_info(self) -> MemoryInfo | None:
+        """What the driver says of the device's memory now; ``None`` before the first engine, or of a device that is lost."""
+        device = self._device
+        if device is None or device.lost:
+            return None
+        try:
+            device.cuda.make_current()
+            return device.cuda.memory_info()
+        except CudaError:
+            return None
 
     @property
     def simulated(self) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from harness.fresh import ProcessJob, run_child
 from harness.memory import find, leak
 from harness.records import Outcome, to_json
-from tests.harness.children import SAMPLES, case_of, job_in
+from tests.harness.children import SAMPLES, case_of, in_process, job_in
 
 
 @pytest.mark.covers("T2-01", "OR-07")
@@ -48,6 +48,18 @@ def test_a_leak_of_each_call_and_of_each_load_shows_in_the_looks(tmp_path: Path)
     assert figure.value == pytest.approx(1 << 15, rel=0.1)
     assert "MB per 100 calls" in check.reason
     assert leak(engine.cycles["ledger"])[1].outcome is Outcome.PASS
+
+
+@pytest.mark.covers("T2-01")
+def test_the_driver_is_asked_through_the_runtime_that_has_a_context(tmp_path: Path) -> None:
+    seen = in_process(ProcessJob(job_in(tmp_path, "a"), (case_of("a", "Told"),))).seen
+    assert seen is not None
+    assert seen.is_unified is True
+    free = find(seen.marks, "driver_free_bytes")
+    assert (free.value, free.source) == (1 << 30, "cuMemGetInfo through the runtime (one memory with the CPU)")
+    plain = in_process(ProcessJob(job_in(tmp_path / "b", "a"), (case_of("a", "Quick"),), gpu_index=0)).seen
+    assert plain is not None
+    assert find(plain.marks, "driver_free_bytes").why
 
 
 def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:

@@ -93,6 +93,19 @@ def test_an_engine_is_loaded_and_run_alike_on_every_tensorrt(each: Bench) -> Non
     assert runtime.resident_bytes == each.device.live_bytes == 0
 
 
+def test_the_drivers_memory_can_be_asked_while_there_is_a_device(bench: Bench) -> None:
+    runtime = bench.runtime()
+    assert runtime.memory_info() is None
+    handle = runtime.deserialize_engine(bench.entry())
+    before = runtime.memory_info()
+    assert before is not None
+    assert 0 < before.free_bytes < before.total_bytes
+    runtime.release_engine(handle)
+    after = runtime.memory_info()
+    assert after is not None
+    assert after.free_bytes > before.free_bytes
+
+
 def nothing_may_be_loaded() -> Any:
     raise AssertionError("the library was loaded")
 
