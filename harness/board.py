@@ -10,9 +10,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from harness.config import BoardConfig
 from harness.records import BoardState, Check, Outcome
@@ -47,6 +50,7 @@ DESKTOP = frozenset({"Xorg", "Xwayland", "gnome-shell", "gdm3", "gdm-x-session",
 """What a desktop is called in ``/proc/PID/comm``: it cannot be ended by ``kill`` for long."""
 
 _MODES = "power modes: "
+_DISAGREES = "jtop disagrees: "
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)  # neither exists on Windows
 _MOST_BYTES = 1 << 20
 
@@ -165,11 +169,14 @@ def read_board(
     frame: Frame | None = None,
     own_pids: Collection[int] = (),
     nvml: Callable[[], Any] | None = None,
+    jtop: Callable[[], Any] | None = None,
 ) -> BoardState:
     """The state of the machine whose file system is ``root``, now; never raises for what is missing or malformed.
 
     ``frame``: what the instruments said last; it fills what the files do not tell. ``own_pids``: processes of the run,
-    which are no *other* processes on the GPU. ``nvml``: loads ``pynvml``; by default asked on this machine alone.
+    which are no *other* processes on the GPU; on this machine, this process and its children are added. ``nvml``: loads
+    ``pynvml``; by default asked on this machine alone. ``jtop``: gives jetson-stats' client (``load_jtop``), which fills what
+    is missing and is held against the rest; its service takes up to a second and a half, so it is not asked by default.
 
     Clocks in MHz. ``caps`` also has ``mode_gpu_mhz``, ``mode_emc_mhz`` and ``mode_online_cpus``, what the power mode's own
     definition says (``nvpmodel`` in a container writes down a mode that it has not set), ``passive_c``, the temperature at
@@ -187,17 +194,26 @@ def read_board(
     _fan(files, known)
     _over_current(files, known)
     _memory(files, known)
-    own = {*own_pids, *([os.getpid()] if root == Path("/") else [])}
+    own = {*own_pids, *(_family() if root == Path("/") else ())}
     if nvml is None and root == Path("/"):
         nvml = load_nvml
     if nvml is not None and _ask_nvml(nvml, files, known, caps, own):
         sources.append("NVML")
     if known.get("gpu_processes") is None:
         known["gpu_processes"] = _holders(files, own)
+    if jtop is not None and _ask_jtop(jtop, files, known, caps):
+        sources.append("jtop")
     if frame is not None:
         _fill(known, caps, frame)
         sources.append("instruments")
     return BoardState(**known, caps=caps, source=", ".join(sources), notes=tuple(dict.fromkeys(files.notes)))
+
+
+def _family() -> Iterator[int]:
+    process = psutil.Process()
+    yield process.pid
+    with suppress(psutil.Error):
+        yield from (child.pid for child in process.children(recursive=True))
 
 
 def _who(files: SystemFiles, known: dict[str, Any]) -> None:
@@ -415,6 +431,49 @@ def _ask_nvml(
         ask("nvmlShutdown")
 
 
+def _ask_jtop(load: Callable[[], Any], files: SystemFiles, known: dict[str, Any], caps: dict[str, float]) -> bool:
+    """Hold what jetson-stats says against the files, and take from it what they do not tell. False where it says nothing."""
+    try:
+        with load()(interval=0.5) as client, closing(client):  # leaving jetson-stats 4.3 by itself ends no thread
+            if not client.ok():
+                files.notes.append("jtop: its service sends nothing")
+                return False
+            mode, zones = getattr(client, "nvpmodel", None), dict(client.temperature)
+            gpus = [dict(value) for _, value in client.gpu.items()]
+            pinned = getattr(client, "jetson_clocks", None)
+    except Exception as error:  # JtopException, and what sockets and pickles raise beneath it
+        files.notes.append(f"jtop: {' '.join(str(error).split())}")
+        return False
+    clocks: Mapping[str, Any] = next((gpu["freq"] for gpu in gpus if gpu.get("freq")), {})
+    gpu = dict(zones.get("gpu") or {})
+    told = {
+        "power_mode": getattr(mode, "name", None),
+        "power_mode_id": getattr(mode, "id", None),
+        "is_pinned": None if pinned is None else bool(pinned),
+        "governor": clocks.get("governor"),
+        "gpu_temp_c": _float(gpu.get("temp")) if gpu.get("online") else None,
+    }
+    for name, theirs in told.items():
+        ours = known.get(name)
+        if ours is None:
+            known[name] = theirs
+        elif theirs is not None and not _agrees(ours, theirs):
+            files.notes.append(f"{_DISAGREES}{name} is {_said(theirs)} for jtop, and {_said(ours)} by the files")
+    highest_khz = _float(clocks.get("max"))
+    if highest_khz:
+        cap = caps.setdefault("gpu_mhz", highest_khz / 1e3)
+        if not _is_near(cap, highest_khz / 1e3):
+            files.notes.append(f"{_DISAGREES}gpu_mhz is {highest_khz / 1e3:g} for jtop, and {cap:g} by the files")
+    return True
+
+
+def _agrees(ours: Any, theirs: Any) -> bool:
+    """Temperatures move between two readings; all else is the same or is not."""
+    if isinstance(ours, float) and isinstance(theirs, int | float):
+        return abs(ours - theirs) <= 5.0
+    return bool(ours == theirs)
+
+
 def _float(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
@@ -507,6 +566,7 @@ def check_state(
         *_alone(start, end, own_pids),
         *_cold(start, hot_start_c),
         *_unpinned(start, end, needs_pinned),
+        *_agreeing(start),
     ]
     if before is not None:
         found += _over_current_before(before, start)
@@ -696,6 +756,15 @@ def _unpinned(start: BoardState, end: BoardState, needs_pinned: bool) -> Iterato
     elif start.governor and end.governor and start.governor != end.governor:
         yield _check(
             "clocks", f"the GPU's governor was {start.governor} and became {end.governor} in mid-run. Run again."
+        )
+
+
+def _agreeing(start: BoardState) -> Iterator[Check]:
+    words = [note.removeprefix(_DISAGREES) for note in start.notes if note.startswith(_DISAGREES)]
+    if words:
+        yield _check(
+            "instruments",
+            f"two instruments disagree: {'; '.join(words)}. `sudo systemctl restart jtop`, and run again.",
         )
 
 

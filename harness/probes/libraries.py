@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -369,7 +369,7 @@ def _energy(joules: float, seconds: float, powers: list[float]) -> Finding:
 
 def jtop(client: Any, root: Path) -> Iterator[Named]:
     """jetson-stats against the files: clocks in kHz, offline sensors at -256."""
-    with client(interval=0.5) as service:
+    with client(interval=0.5) as service, closing(service):  # leaving jetson-stats 4.3 by itself ends no thread
         if not service.ok():
             yield "jtop-units", unknown("jtop's service sends nothing")
             return

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from harness.fakes.device import SimulatedDevice
 from harness.fakes.install import installed
 from harness.records import BoardState, Outcome, from_json, to_json
 from harness.trace import Frame
+from runtime.thermal_sources.jtop import load_jtop
 from runtime.thermal_sources.nvml import load_nvml
 from tests.harness import board_trees
 from tests.harness.board_trees import BOOT_ID, GATED, Tree
@@ -122,6 +124,59 @@ def test_an_orin_whose_nvml_supports_nothing_keeps_what_its_files_say(nx: Tree) 
         state = read_board(nx.root, nvml=load_nvml)
     assert (state.clock_mhz, state.gpu_processes) == (306.0, ())
     assert any(note.startswith("nvmlDeviceGetComputeRunningProcesses") for note in state.notes)
+
+
+class Jtop:
+    """jetson-stats' client on an Orin NX: ``mode`` is nvpmodel's, clocks are in kHz."""
+
+    def __init__(self, mode: tuple[int, str] | None = (0, "MAXN_SUPER"), max_khz: int = 1_173_000) -> None:
+        self.nvpmodel = None if mode is None else SimpleNamespace(id=mode[0], name=mode[1])
+        self.jetson_clocks = False
+        self.gpu = {"gpu": {"freq": {"governor": "nvhost_podgov", "max": max_khz}}}
+        self.temperature = {"gpu": {"temp": 50.0, "online": True}, "cv0": {"temp": -256, "online": False}}
+
+    def __call__(self, interval: float) -> Jtop:
+        return self
+
+    def __enter__(self) -> Jtop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def ok(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        return
+
+
+@pytest.mark.covers("T2-04")
+def test_jtop_is_held_against_the_files(nx: Tree) -> None:
+    state = read_board(nx.root, jtop=Jtop)
+    assert "jtop" in state.source
+    assert check_state(DECLARED, state, state) == ()
+    other = read_board(nx.root, jtop=lambda: Jtop((2, "15W"), 612_000))
+    text = found(*check_state(DECLARED, other, other))
+    assert "power_mode is 15W for jtop, and MAXN_SUPER by the files" in text
+    assert "gpu_mhz is 612 for jtop, and 1173 by the files" in text
+    assert "`sudo systemctl restart jtop`" in text
+
+
+def test_jtop_knows_the_mode_where_a_container_hides_it(nx: Tree) -> None:
+    nx.remove("var/lib/nvpmodel/status")
+    nx.remove("etc/nvpmodel.conf")
+    assert check_state(DECLARED, *[read_board(nx.root)] * 2) != ()
+    state = read_board(nx.root, jtop=Jtop)
+    assert (state.power_mode, state.power_mode_id) == ("MAXN_SUPER", 0)
+    assert check_state(DECLARED, state, state) == ()
+
+
+def test_a_jtop_without_its_service_is_a_note(nx: Tree) -> None:
+    with installed(SimulatedDevice(sm="89", is_integrated=False), cuda=False, jtop=True):
+        state = read_board(nx.root, jtop=load_jtop)
+    assert any(note.startswith("jtop: The jtop.service is not active") for note in state.notes)
+    assert state.power_mode == "MAXN_SUPER"
 
 
 class Nvml:
