@@ -92,11 +92,22 @@ class _Look:
         self.cycles = self.service_ns * self.clock_mhz * 1e-3
         self.is_slow = self.clock_mhz < _SLOW * (full_mhz or 0.0)  # False where the clock is not known
         is_capped = self.is_slow & (self.clock_mhz >= _SLOW * _last(trace, "gpu_cap_mhz", rows["started_ns"]))
-        of_episode = np.array([*map(cause_of_episode, found.throttling.episodes), ""])
-        self.hindrance = np.select(
-            [found.throttled, is_capped, self.is_slow], [of_episode[found.episode], "cap", "governor"], ""
-        )
+        self.hindrance = self._hindrance(is_capped)
         self.behind = self._behind(waits_ns(rows) > _WAITED_NS)
+
+    def _hindrance(self, is_capped: Array) -> Array:
+        """What held the board down during each call; empty: nothing. A spell has one cause, and an over-current counter
+        rises only where it begins: the gravest that was seen in it stands for all of it.
+        """
+        of_episode = [_GRAVITY.index(cause_of_episode(one)) for one in self.found.throttling.episodes]
+        none, capped, governed = len(_GRAVITY), _GRAVITY.index("cap"), _GRAVITY.index("governor")
+        met = np.where(self.found.throttled, np.array([*of_episode, none])[self.found.episode], none)
+        alone = np.select([is_capped, self.is_slow], [capped, governed], none)
+        down = np.minimum(met, alone)
+        is_down = down < none
+        begins = np.flatnonzero(np.diff(is_down, prepend=not is_down[0]))
+        gravest = np.minimum.reduceat(down, begins)
+        return np.asarray(np.array([*_GRAVITY, ""])[np.repeat(gravest, np.diff([*begins, is_down.size]))])
 
     def kinds(self, budget_ns: int) -> Array:
         """A name for each call that exceeded."""
@@ -134,16 +145,17 @@ class _Look:
 
     def words(self, name: str, share: str) -> str:
         """One sentence, with the figures that decided."""
-        clock = _quantile(self.clock_mhz[self.exceeds], 0.5)
-        clocks = "" if clock is None else f", at {clock:.0f} of {self.full_mhz:.0f} MHz"
+        low, middle = (_quantile(self.clock_mhz[self.exceeds], p) for p in (0.05, 0.5))
+        clocks = "" if low is None else f", at {low:.0f} of {self.full_mhz:.0f} MHz"
+        at = "" if middle is None else f", at {middle:.0f} of {self.full_mhz:.0f} MHz"
         seen = self._evidence(name)
         return {
-            "thermal": f"heat: {share} met a board that throttled{clocks}{seen}",
-            "over-current": f"over-current: {share} met a board that drew too much{clocks}{seen}",
+            "thermal": f"heat: {share} met a board that throttled, or waited for calls that did{clocks}{seen}",
+            "over-current": f"over-current: {share} met a board that drew too much, or waited for calls that did{clocks}{seen}",
             "cap": f"a lower cap: {share} met a clock whose cap had come down{clocks}{seen}",
             "governor": f"the governor: {share} met a clock under its cap without an alert{clocks}{seen}; "
             "pin the clocks (sudo jetson_clocks) to see the difference",
-            "more work": f"more work: {share} would have exceeded at the full clock too{self._work()}{clocks}",
+            "more work": f"more work: {share} would have exceeded at the full clock too{self._work()}{at}",
             "queueing": f"queueing: {share} waited for the calls before them, and were fast enough once they began",
             "failed calls": f"calls failed: {share} gave no result",
             "unknown": f"unknown: {share} were made while no clock was read and no throttling was seen"

@@ -35,6 +35,14 @@ BOARDS = {
         Board(clock_mhz=slow, oc_events=lambda t: np.cumsum(saw(t)).astype(float)),
         "over-current",
     ),
+    "over-current that is counted once, where the clock begins to fall": (
+        Board(clock_mhz=slow, load_percent=always(60.0), oc_events=lambda t: np.floor((t + 59.0) / 60.0)),
+        "over-current",
+    ),
+    "the same at full load, where a low clock alone would be a governor's": (
+        Board(clock_mhz=slow, oc_events=lambda t: np.floor((t + 59.0) / 60.0)),
+        "over-current",
+    ),
     "a governor that clocks a part-loaded GPU down": (Board(clock_mhz=slow, load_percent=always(60.0)), "governor"),
     "a clock under its cap at full load": (Board(clock_mhz=slow), "governor"),
     "a cap that comes down with the clock": (Board(clock_mhz=slow, cap_mhz=slow), "cap"),
