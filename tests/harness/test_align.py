@@ -262,6 +262,13 @@ def test_heat_clocks_over_current_and_throttled_time_of_the_span() -> None:
 
 
 @pytest.mark.covers("T2-01")
+def test_a_counter_that_starts_again_takes_nothing_back() -> None:
+    counts = [5.0, 7.0, 0.0, 2.0, 2.0]
+    board = trace(5, lambda at: {"oc_events": counts[at]})
+    assert figure(energy(board, 50 * MS, 350 * MS, 1), "oc_events").value == 4.0
+
+
+@pytest.mark.covers("T2-01")
 def test_a_share_of_time_about_which_nothing_is_known_is_none() -> None:
     told = energy(Trace([Frame(at * S, {"available_bytes": 1.0}) for at in range(9)]), S, 8 * S, 1)
     assert figure(told, "throttled_share").value is None
