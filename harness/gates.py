@@ -180,7 +180,9 @@ def unmet(verdicts: Sequence[Verdict], require: Sequence[str]) -> list[str]:
         rows = [verdict for verdict in verdicts if verdict.case.required and verdict.case.runtime == label]
         lacking = [verdict for verdict in rows if not satisfies(verdict, requirement)]
         if not rows:
-            words.append(f"required {requirement}: it has no row")
+            there = any(verdict.case.runtime == label for verdict in verdicts)
+            why = "none of its rows is judged here, only measured" if there else "it has no row"
+            words.append(f"required {requirement}: {why}")
         elif lacking:
             measurement = lacking[0].summary.measurement
             why = lacking[0].reason.partition(";")[0] if measurement.witness else measurement.notes[-1]

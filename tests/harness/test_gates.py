@@ -1,11 +1,9 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from harness import gates
-from harness.config import Budget
 from harness.records import Case, Check, Measurement, Outcome, Summary, Verdict
 
 CASE = Case("m-onnx_trt_ep-fp16-b1", 1, "parity", "m", "onnx_trt_ep", "fp16", "fp16", "small", required=True)
@@ -116,31 +114,3 @@ def test_the_gravest_check_decides_and_the_first_of_equals() -> None:
     ]
     assert gates.worst(checks).name == "c"
     assert gates.worst(checks[:2]).name == "b"
-
-
-def samples(durations: Any, ok: Any = None, warm: Any = 0) -> Any:
-    started = np.arange(len(durations)) * 1_000_000
-    return {
-        "phase": ["warmup"] * warm + ["measure"] * (len(durations) - warm),
-        "ok": ok or [True] * len(durations),
-        "started_ns": started,
-        "done_ns": started + np.asarray(durations),
-    }
-
-
-@pytest.mark.covers("T2-02", "T2-01")
-def test_latency_without_a_budget_for_the_board_is_measured_and_warm_up_calls_are_left_out() -> None:
-    judged = gates.judge_latency(Measurement(case=CASE), samples([9_000_000] * 5 + [1000] * 100, warm=5), None)
-    assert judged.outcome is Outcome.MEASURED
-    assert "no budget applies to this board" in judged.reason
-    assert judged.summary.latency is not None
-    assert judged.summary.latency.count == 100
-    assert judged.summary.latency.max_ns == 1000
-
-
-def test_a_failed_call_fails_the_row_and_is_counted() -> None:
-    judged = gates.judge_latency(Measurement(case=CASE), samples([1000] * 10, [True] * 9 + [False]), Budget(p95_ms=60))
-    assert judged.outcome is Outcome.FAIL
-    assert "1 of 10 calls failed" in judged.reason
-    all_failed = gates.judge_latency(Measurement(case=CASE), samples([1000] * 3, [False] * 3), None)
-    assert all_failed.outcome is Outcome.FAIL

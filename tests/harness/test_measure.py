@@ -9,7 +9,7 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="onnx: not installed")
 
 from harness.config import ModelConfig  # noqa: E402
-from harness.measure import Bench, Stopping  # noqa: E402
+from harness.measure import Bench  # noqa: E402
 from harness.pack import Maker  # noqa: E402
 from harness.records import Case  # noqa: E402
 from runtime.architectures import ArchitectureRegistry  # noqa: E402
@@ -62,8 +62,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     )
     pack = Maker(tmp_path / "cache", {}, ArchitectureRegistry()).make([asked])
     Counting.asked.clear()
-    stopping = Stopping(warmup_calls=1, calls=3, max_s=1.0)
-    yield Bench(pack.models, RuntimeConfig(), lambda label, config: Counting(), stopping=stopping)
+    yield Bench(pack.models, RuntimeConfig(), lambda label, config: Counting())
     Counting.asked.clear()
 
 
@@ -74,7 +73,7 @@ def case(precision: str, runtime: str = "tensorrt", kind: str = "parity") -> Cas
 @pytest.mark.covers("BA-07", "T1-01")
 def test_rows_of_one_model_runtime_and_precision_share_one_engine(bench: Bench) -> None:
     bench.outputs(case("fp32"))
-    bench.latency(case("fp32", kind="latency"))
+    bench.open(case("fp32", kind="latency")).close()
     assert [config.precision for _, config in Counting.asked] == ["fp32"]
     bench.outputs(case("int8"))
     bench.outputs(case("fp32", "third.party:Class"))

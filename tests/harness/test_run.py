@@ -12,7 +12,7 @@ import pytest
 import tiers
 from harness.config import Configuration
 from harness.gates import judge_runtime
-from harness.measure import Bench, Observed, Stopping
+from harness.measure import Bench, Observed
 from harness.pack import Pack
 from harness.plan import Ask
 from harness.records import Case, Check, Measurement, Outcome, Run, Verdict
@@ -108,10 +108,10 @@ def test_a_third_partys_class_that_hangs_costs_its_rows_and_not_the_run(
             let_go.wait()
             raise AssertionError(case.id)
 
-    bench = Stuck({}, RuntimeConfig(), lambda label, config: pytest.fail("built"), stopping=Stopping(max_s=0.0))
+    bench = Stuck({}, RuntimeConfig(), lambda label, config: pytest.fail("built"))
     cases = [about(CLASS), of_a_model(0), of_a_model(1)]
     hanging = lambda case, build, config: verdict_of(case, "HANGS: it did not come back in 1 s")  # noqa: E731
-    done = finished(tmp_path, cases, hanging, bench=bench, foreign_limit_s=4.0)
+    done = finished(tmp_path, cases, hanging, bench=bench, foreign_limit_s=4.0, row_s=0.0)
     reasons = [row.reason for row in done.verdicts]
     assert reasons[0] == "C-01 It is one: HANGS: it did not come back in 1 s"
     assert reasons[1:] == ["Hangs: it did not come back in 0.2 s"] * 2  # once seen to hang, it is given less time
