@@ -93,7 +93,7 @@ class _Look:
         self.is_slow = self.clock_mhz < _SLOW * (full_mhz or 0.0)  # False where the clock is not known
         is_capped = self.is_slow & (self.clock_mhz >= _SLOW * _last(trace, "gpu_cap_mhz", rows["started_ns"]))
         self.hindrance = self._hindrance(is_capped)
-        self.behind = self._behind(waits_ns(rows) > _WAITED_NS)
+        self.behind = self._behind((waits_ns(rows) > _WAITED_NS) | (self.status == Status.DROPPED))
 
     def _hindrance(self, is_capped: Array) -> Array:
         """What held the board down during each call; empty: nothing. A spell has one cause, and an over-current counter

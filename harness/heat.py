@@ -76,12 +76,14 @@ def judge_heat(
     order = np.argsort(own["scheduled_ns"], kind="stable")
     own = {name: values[order] for name, values in own.items()}
     rows = select(own)
-    if not temperatures(trace)[0].size:
-        return Verdict(Summary(measurement), Outcome.NOT_RUN, NOT_APPLICABLE)
+    is_seen = bool(temperatures(trace)[0].size)
     if not rows["status"].size:
-        reason = measurement.incomplete or "not one call was measured"
-        return Verdict(Summary(measurement), Outcome.INCONCLUSIVE, f"nothing was measured: {reason}")
+        reason = f"nothing was measured: {measurement.incomplete or 'not one call was judged'}"
+        outcome = Outcome.INCONCLUSIVE if is_seen else Outcome.NOT_RUN
+        return Verdict(Summary(measurement), outcome, reason if is_seen else NOT_APPLICABLE)
     run = _Sustained.of(own, rows, trace, is_open)
+    if not is_seen:
+        return Verdict(Summary(measurement, latency=run.latency()), Outcome.NOT_RUN, NOT_APPLICABLE)
     checks = [*state_checks, *_cap_kept(trace, run)]
     gravest = [check for check in checks if check.outcome is Outcome.INCONCLUSIVE]
     checks += [_warmed(profile, run, trace, soak), _seen_all_along(run), _long_enough(measurement, profile, run)]

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from harness.causes import Cause, cause, full_clock_mhz
+from harness.samples import Status
 from runtime.protocol import Array
 from tests.harness.heat_boards import MS, Board, always, run
 
@@ -113,6 +114,16 @@ def test_the_streams_of_a_mix_queue_for_one_device() -> None:
     found = cause(columns, trace, BUDGET_NS, True, stream=1)
     assert found.name == "thermal"
     assert cause(columns, trace, 10**12, True, stream=0).name == "none"
+
+
+def test_what_was_dropped_behind_throttled_calls_is_put_down_to_the_throttling() -> None:
+    columns, trace = run(Board(rate_hz=18.0, work=always(41.0), clock_mhz=slow, is_alert=saw))
+    late = columns["started_ns"] - columns["scheduled_ns"] > 50 * MS
+    columns["status"][late] = Status.DROPPED
+    for name in ("started_ns", "done_ns"):
+        columns[name][late] = columns["scheduled_ns"][late]
+    assert late.sum() > 1000
+    assert cause(columns, trace, BUDGET_NS, True).name == "thermal"
 
 
 def test_the_figures_are_in_cycles_and_tell_the_two_kinds_apart() -> None:

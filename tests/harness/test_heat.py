@@ -193,6 +193,7 @@ def test_without_a_budget_it_is_measured_and_without_a_sensor_it_is_not_applicab
     bare = judge(Board(lacks=("gpu_temp_c",)))
     assert (bare.outcome, bare.reason) == (Outcome.NOT_RUN, NOT_APPLICABLE)
     assert bare.reason.startswith("not applicable: no temperature sensor")
+    assert bare.summary.latency is not None
     empty = judge_heat(
         Measurement(case=CASE, incomplete="the engine died"), SampleLog(["mix"]).columns(), run(WARM)[1],
         budget_ns=BUDGET_NS, profile=PR, is_open=True,
