@@ -555,11 +555,13 @@ def check_state(
     15 °C under the passive trip point (``math.inf`` where the row begins hot on purpose). ``needs_pinned``: the profile
     judges only pinned clocks. ``elapsed_ns``: on the monotonic clock, which stands still while the machine sleeps.
 
-    Caps that sank while the board throttled are heat's doing, and no change of its state. Nothing at all comes of a host
-    without a power mode of which nothing is declared.
+    Caps that sank while the board throttled are heat's doing, and no change of its state. Of a host that is no Jetson, and
+    of which nothing is declared, only a boot or a sleep in mid-run is told.
     """
-    found = [
-        *_same_boot(start, end, elapsed_ns),
+    found = [*_same_boot(start, end, elapsed_ns)]
+    if declared is None and not _is_jetson(start):
+        return tuple(found)
+    found += [
         *_as_declared(declared, start, end),
         *_caps_of_mode(declared, start),
         *_caps_kept(start, end),

@@ -136,6 +136,19 @@ def _throttle_alerts(host: Host) -> Finding:
     return ok(f"{len(alerts)} alerts, raised now: {', '.join(raised) or 'none'}", alerts=sorted(alerts))
 
 
+def _frequency_caps(host: Host) -> Finding:
+    if not host.is_jetson:
+        return unknown(_NO_JETSON)
+    kinds = sorted(kind for _, kind in host.files().kinds("sys/class/thermal/cooling_device*", "type"))
+    if not kinds:
+        return unknown("no cooling device below /sys/class/thermal")
+    cpu = [kind for kind in kinds if kind.startswith("cpufreq-")]
+    gpu = [kind for kind in kinds if re.fullmatch(r"devfreq-.*(gpu|ga10b).*", kind)]
+    if not cpu or not gpu:
+        return wrong(f"no cpufreq-* or no devfreq-*gpu* among {', '.join(kinds)}", devices=[*cpu, *gpu])
+    return ok(", ".join([*cpu, *gpu]), devices=[*cpu, *gpu])
+
+
 def _oc_counters(host: Host) -> Finding:
     if not host.is_jetson:
         return unknown(_NO_JETSON)
@@ -410,6 +423,8 @@ PROBES = (
           "the kernel's device tree of the Orin family", "all trip points of all zones", _trips, kinds=("heat",)),
     Probe("throttle-alert-files", "Throttling shows as *-throttle-alert cooling devices whose cur_state rises.", _KERNEL,
           "types and states of all cooling devices", _throttle_alerts, kinds=_LATENCY, figures=("throttled", "held")),
+    Probe("frequency-cap-devices", "The caps that heat imposes are cooling devices called cpufreq-* and devfreq-*gpu*.", _KERNEL,
+          "the types of all cooling devices", _frequency_caps, kinds=("heat",)),
     Probe("oc-counters", "soctherm_oc counts over-current events since boot, and never back.", "source of its driver",
           "each counter read twice", _oc_counters, kinds=("heat",), figures=("oc_",)),
     Probe("devfreq-gpu", "The GPU's devfreq is the folder that ends in .gpu, .ga10b or gpu-gpc-0.", _KERNEL,

@@ -249,18 +249,35 @@ def cuda(
 ) -> Iterator[Named]:
     """What PyTorch's CUDA tells. ``sm``: by our table. ``size_bytes``: of the file that is put into the page cache."""
     if not library.cuda.is_available():
-        for name in ("sm-of-tegra", "cuda-free-includes-cache", "load-0-1000"):
+        for name in ("sm-of-tegra", "integrated-of-tegra", "oom-by-pytorch", "cuda-free-includes-cache", "load-0-1000"):
             yield name, unknown("PyTorch finds no CUDA device")
         return
     major, minor = library.cuda.get_device_capability(0)
     words = f"the device is SM {major}{minor}, and our table says {sm}"
     yield "sm-of-tegra", (ok if f"{major}{minor}" == sm else wrong)(words, sm=f"{major}{minor}")
+    facts = library.cuda.get_device_properties(0)
+    shares = bool(getattr(facts, "is_integrated", is_tegra))
+    words = f"it {'shares' if shares else 'does not share'} the processor's memory, and this is {'a' if is_tegra else 'no'} Jetson"
+    yield "integrated-of-tegra", (ok if shares == is_tegra else wrong)(words, is_integrated=shares)
+    yield "oom-by-pytorch", _out_of_memory(library, 4 * int(facts.total_memory))
 
     def free() -> int:
         return int(library.cuda.mem_get_info(0)[0])
 
     yield "cuda-free-includes-cache", _free(free, root, folder, size_bytes, is_tegra=is_tegra)
     yield "load-0-1000", load_under_work(library, root, readings=readings)
+
+
+def _out_of_memory(library: Any, size_bytes: int) -> Finding:
+    """PyTorch on a Jetson may fail in its own report of an allocation that failed."""
+    try:
+        library.empty(size_bytes, dtype=library.uint8, device="cuda")
+    except Exception as error:
+        words = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        text = str(error)
+        known = "out of memory" in text.lower() or ("NVML_SUCCESS" in text and "INTERNAL ASSERT" in text)
+        return ok(words) if known or isinstance(error, library.OutOfMemoryError) else wrong(words)
+    return wrong(f"{size_bytes >> 30} GiB were given out, four times what there is")
 
 
 def _free(free_bytes: Callable[[], int], root: Path, folder: Path, size_bytes: int, *, is_tegra: bool) -> Finding:
@@ -532,6 +549,10 @@ PROBES: Mapping[str, tuple[Probe, ...]] = {
     "cuda": (
         Probe("sm-of-tegra", "The SoC decides the compute capability, by a table.", "jetson-stats' table",
               "the device's own answer", _nowhere, _ALL, _TRT),
+        Probe("integrated-of-tegra", "A Jetson's GPU shares the processor's memory, and no other GPU does.",
+              "NVIDIA's note on CUDA for Tegra", "the device's own answer", _nowhere, ("memory", "takeoff")),
+        Probe("oom-by-pytorch", "Memory that PyTorch cannot get is told in one of three known forms.", "public reports",
+              "four times all memory is asked for", _nowhere, ("memory", "takeoff"), ("pytorch_fp16",)),
         Probe("cuda-free-includes-cache", "On a Jetson CUDA's free memory falls with the page cache, and MemAvailable does not.",
               "public reports", "a file of 256 MiB", _nowhere, ("memory", "takeoff")),
     ),

@@ -96,6 +96,18 @@ def test_a_host_that_is_no_jetson_says_what_is_missing_and_gets_no_check(tmp_pat
     assert here.load_1min is not None
 
 
+@pytest.mark.covers("T2-03")
+def test_of_a_workstation_of_which_nothing_is_declared_only_a_broken_run_is_told() -> None:
+    state = BoardState(
+        gpu_processes=("9 python3",), gpu_temp_c=95.0, caps={"passive_c": 99.0}, boot_id="a", uptime_s=10.0
+    )
+    assert check_state(None, state, state) == ()
+    assert len(check_state(BoardConfig("bench"), state, state)) == 2
+    later = replace(state, uptime_s=100.0)
+    assert "slept for about 60 s" in found(*check_state(None, state, later, elapsed_ns=30_000_000_000))
+    assert check_state(None, state, later, elapsed_ns=90_000_000_000) == ()
+
+
 def test_what_the_files_do_not_tell_comes_from_the_instruments(tmp_path: Path) -> None:
     values = {
         "gpu_temp_c": 61.0,

@@ -74,6 +74,7 @@ WRONG: dict[str, tuple[dict[str, str | int | bytes], str]] = {
     "thermal-trips": ({f"{ZONE.format(0)}/trip_point_0_temp": 99}, "not in milli-degrees"),
     "throttle-alert-files": (
         {f"{COOLER.format(number)}/type": "fan" for number in range(8)}, "no *-throttle-alert among the cooling devices"),
+    "frequency-cap-devices": ({f"{COOLER.format(12)}/type": "devfreq-nvdla"}, "no cpufreq-* or no devfreq-*gpu*"),
     "oc-counters": ({f"{OC}/oc1_event_cnt": "none"}, "no counters that can be read"),
     "devfreq-gpu": ({f"{GPU}/governor": ""}, "no governor"),
     "devfreq-units-hz": ({f"{GPU}/cur_freq": 306_000}, "not in Hz: cur_freq 306000"),

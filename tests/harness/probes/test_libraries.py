@@ -185,6 +185,15 @@ class Torch:
         self.asked += 1
         return (8 << 30) - (self.asked - 1) * ((4 << 20) if self.follows_cache else 0), 16 << 30
 
+    uint8 = "uint8"
+    OutOfMemoryError = MemoryError
+
+    def get_device_properties(self, device: int) -> Any:
+        return SimpleNamespace(is_integrated=True, total_memory=16 << 30)
+
+    def empty(self, size: int, dtype: str, device: str) -> Any:
+        raise RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp")
+
     def ones(self, shape: Any, device: str) -> int:
         return 1
 
@@ -208,10 +217,10 @@ def test_cuda_on_an_orin_is_held_against_what_was_assumed(orin: Any, tmp_path: P
         torch = Torch(follows_cache=follows_cache)
         return dict(libraries.cuda(torch, orin.root, sm, tmp_path, is_tegra=True, size_bytes=4 << 20, readings=1))
 
-    names = ("sm-of-tegra", "cuda-free-includes-cache")
+    names = ("sm-of-tegra", "cuda-free-includes-cache", "integrated-of-tegra", "oom-by-pytorch")
     right, wrong = tell("87", follows_cache=True), tell("110", follows_cache=False)
-    assert [right[name].state.value for name in names] == ["OK", "OK"]
-    assert [wrong[name].state.value for name in names] == ["WRONG", "WRONG"]
+    assert [right[name].state.value for name in names] == ["OK"] * 4
+    assert [wrong[name].state.value for name in names] == ["WRONG", "WRONG", "OK", "OK"]
     assert "took 0 MiB of CUDA's free memory" in wrong["cuda-free-includes-cache"].seen
     assert not list(tmp_path.glob("*.bin"))
 
@@ -221,6 +230,27 @@ def test_the_load_under_work_shows_its_unit(orin: Any, busy: int, state: State) 
     orin.write("sys/class/devfreq/17000000.gpu/device/load", busy)
     finding = libraries.load_under_work(Torch(), orin.root, readings=3, every_s=0.001)
     assert finding.state is state, finding
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(MemoryError("CUDA"), State.OK), (RuntimeError("CUDA out of memory."), State.OK),
+                         (RuntimeError("unspecified launch failure"), State.WRONG), (None, State.WRONG)])  # fmt: skip
+def test_a_failed_allocation_of_pytorch_has_a_known_form(
+    orin: Any, tmp_path: Path, error: Exception | None, state: State
+) -> None:
+    class Refusing(Torch):
+        def empty(self, size: int, dtype: str, device: str) -> Any:
+            if error is not None:
+                raise error
+
+    found = dict(libraries.cuda(Refusing(), orin.root, "87", tmp_path, is_tegra=True, size_bytes=1 << 20, readings=1))
+    assert found["oom-by-pytorch"].state is state
+
+
+def test_a_discrete_gpu_shares_no_memory(orin: Any, tmp_path: Path) -> None:
+    found = dict(libraries.cuda(Torch(), orin.root, "87", tmp_path, is_tegra=False, readings=1))
+    assert found["integrated-of-tegra"].state is State.WRONG  # this one says that it does
+    assert found["cuda-free-includes-cache"].state is State.UNKNOWN
 
 
 def test_work_that_cannot_be_done_shows_nothing_of_the_load(orin: Any) -> None:
