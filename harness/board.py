@@ -95,6 +95,13 @@ class SystemFiles:
         number = self.number(name)
         return None if number is None else number / divisor
 
+    def has(self, name: str | Path) -> bool:
+        """Whether there is such a file, as far as it may be known."""
+        try:
+            return (self.root / name).exists()
+        except OSError:  # older Pythons raise where a folder may not be looked into
+            return False
+
     def match(self, pattern: str) -> list[Path]:
         """Paths below ``root`` that match, sorted."""
         try:
@@ -236,7 +243,7 @@ def _who(files: SystemFiles, known: dict[str, Any]) -> None:
 
 
 def _power_mode(files: SystemFiles, known: dict[str, Any], caps: dict[str, float]) -> None:
-    if known["module"] is None and not (files.root / "etc/nvpmodel.conf").exists():
+    if known["module"] is None and not files.has("etc/nvpmodel.conf"):
         files.notes.append("power mode: this host has none (no nvpmodel)")
         return
     status = files.text("var/lib/nvpmodel/status")
@@ -353,10 +360,10 @@ _COOLING = "sys/class/thermal/cooling_device*"
 
 def _fan(files: SystemFiles, known: dict[str, Any]) -> None:
     for hwmon, name in files.kinds("sys/class/hwmon/hwmon*", "name"):
-        if name == "pwmfan" and (hwmon / "pwm1").exists():
+        if name == "pwmfan" and files.has(hwmon / "pwm1"):
             known["fan_pwm"] = files.scaled(hwmon / "pwm1", 1.0)
         for rpm in ("rpm", "fan1_input"):
-            if known.get("fan_rpm") is None and (hwmon / rpm).exists() and ("fan" in name or "tach" in name):
+            if known.get("fan_rpm") is None and files.has(hwmon / rpm) and ("fan" in name or "tach" in name):
                 known["fan_rpm"] = files.scaled(hwmon / rpm, 1.0)
     if known.get("fan_rpm") is None and known.get("fan_pwm") is None:
         files.notes.append("fan: no pwmfan or pwm_tach below /sys/class/hwmon")
@@ -494,7 +501,7 @@ def _holders(files: SystemFiles, own: Collection[int]) -> tuple[str, ...] | None
     if clients is not None:
         found = re.findall(r"^\s*user\s+(\S.*?)\s+([0-9]{1,10})\s+[0-9]+K?\s*$", clients, re.MULTILINE)
         return tuple(f"{pid} {name}" for name, pid in found if int(pid) not in own)
-    if not any((files.root / "dev" / name).exists() for name in ("nvhost-gpu", "nvgpu", "nvmap", "nvidia0")):
+    if not any(files.has(f"dev/{name}") for name in ("nvhost-gpu", "nvgpu", "nvmap", "nvidia0")):
         files.notes.append("processes on the GPU: no device file of a GPU in /dev")
         return None
     holders: list[str] = []

@@ -257,7 +257,7 @@ def cuda(
     yield "sm-of-tegra", (ok if f"{major}{minor}" == sm else wrong)(words, sm=f"{major}{minor}")
     facts = library.cuda.get_device_properties(0)
     shares = bool(getattr(facts, "is_integrated", is_tegra))
-    words = f"it {'shares' if shares else 'does not share'} the processor's memory, and this is {'a' if is_tegra else 'no'} Jetson"
+    words = f"it {'shares' if shares else 'does not share'} the processor's memory, and is {'a' if is_tegra else 'no'} Jetson"
     yield "integrated-of-tegra", (ok if shares == is_tegra else wrong)(words, is_integrated=shares)
     yield "oom-by-pytorch", _out_of_memory(library, 4 * int(facts.total_memory))
 
