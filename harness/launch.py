@@ -32,7 +32,7 @@ from harness.trace import Frame, Trace
 from runtime.errors import DeviceLostError, RuntimeCoreError
 from runtime.protocol import Array
 
-__all__ = ["HOPELESS_NS", "FrameKeeper", "counted", "run_launch"]
+__all__ = ["HOPELESS_NS", "INTERRUPTED", "FrameKeeper", "counted", "run_launch"]
 
 HOPELESS_NS = 30_000_000_000
 """Where more is asked for than can be served, a request that has waited this long ends the measuring."""
@@ -364,7 +364,7 @@ class _ClosedLoop(_Loop):
         launch, now, judged = self.launch, self.launch.now, self.launch.order.judged
         streams = range(len(launch.engines))
         most_ns, least_ns = round(self.profile.most_s * 1e9), round(self.profile.least_s * 1e9)
-        self.soaked(now())
+        self.soaked(self.begun_ns)  # without a soak the first request is measured
         while True:
             for at in streams:
                 begun = now()
@@ -403,7 +403,7 @@ class _OpenLoop(_Loop):
         launch, now, judged = self.launch, self.launch.now, self.launch.order.judged
         wait_until, origin_ns = launch.station.wait_until, launch.origin_ns
         most_ns = round(self.profile.most_s * 1e9)
-        self.soaked(now())
+        self.soaked(self.begun_ns)  # without a soak the first request is measured
         requests = schedule(launch.order.streams)
         for at, planned_ns in requests:
             due_ns = self.begun_ns + self.moved_ns + planned_ns

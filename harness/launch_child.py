@@ -32,9 +32,11 @@ from harness.samples import SampleLog, open_journal, read_journal
 from harness.station import Order, Seen
 from harness.trace import Frame, Trace
 from runtime.errors import RuntimeCoreError
+from runtime.threads import thread_environment
 
-__all__ = ["FrameWriter", "LaunchJob", "main", "read_frames", "run_child"]
+__all__ = ["Asked", "FrameWriter", "LaunchJob", "Told", "main", "perform", "read_frames", "run_child"]
 
+_ROOT = Path(__file__).resolve().parents[1]
 _SAID = "\x1esaid "
 _GRACE_S = 20.0
 """For so long a child that is told to stop may write down what it saw."""
@@ -60,7 +62,7 @@ class LaunchJob:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """What travels to the child, on one line of its standard input."""
 
     job: LaunchJob
@@ -68,10 +70,11 @@ class _Asked:
     journal: str
     trace: str
     result: str
+    cwd: str
 
 
 @dataclass(frozen=True)
-class _Told:
+class Told:
     """What comes back in a file: all of ``Seen`` but rows and frames, or ``error`` (its class) with ``message``."""
 
     measurement: Measurement | None = None
@@ -109,14 +112,14 @@ def run_child(
         open_journal(rows).close()
         begin = rows.stat().st_size
         files = {name: str(Path(room) / name) for name in ("trace", "result")}
-        asked = _Asked(job, order, str(rows.absolute()), files["trace"], files["result"])
+        asked = Asked(job, order, str(rows.absolute()), files["trace"], files["result"], str(Path.cwd()))
         stderr = Path(room) / "stderr"
         ended = _run(asked, say, python, stderr, job.limit_s(order))
         sys.stderr.write(stderr.read_text(encoding="utf-8", errors="replace"))  # a run keeps it in its log
         return _seen(asked, ended, read_journal(rows, from_byte=begin))
 
 
-def _run(asked: _Asked, say: Callable[[str], None], python: str, stderr: Path, limit_s: float) -> str:
+def _run(asked: Asked, say: Callable[[str], None], python: str, stderr: Path, limit_s: float) -> str:
     """Why the child did not end as it should; empty if it did."""
     with stderr.open("wb") as errors:
         process = subprocess.Popen(
@@ -124,6 +127,7 @@ def _run(asked: _Asked, say: Callable[[str], None], python: str, stderr: Path, l
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
+            cwd=_ROOT,  # so that -m finds the very code that runs here; the child then goes where we are
             start_new_session=True,  # a group of its own, so that Ctrl-C comes from us and none of its children stays
         )
     why = ""
@@ -154,12 +158,11 @@ def _run(asked: _Asked, say: Callable[[str], None], python: str, stderr: Path, l
     return ""
 
 
-def _tell(process: subprocess.Popen[bytes], asked: _Asked) -> None:
+def _tell(process: subprocess.Popen[bytes], asked: Asked) -> None:
     """Its standard input stays open: its end is how the child learns that we are gone."""
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # a child that is dead already; its exit code says why
-        process.stdin.write(json.dumps(to_json(asked)).encode() + b"\n")
-        process.stdin.flush()
+        os.write(process.stdin.fileno(), json.dumps(to_json(asked)).encode() + b"\n")
 
 
 def _listen(stream: IO[bytes], say: Callable[[str], None]) -> None:
@@ -185,12 +188,12 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _seen(asked: _Asked, ended: str, rows: Mapping[str, Any]) -> Seen:
+def _seen(asked: Asked, ended: str, rows: Mapping[str, Any]) -> Seen:
     order = asked.order
     log = SampleLog.from_columns([stream.case.model for stream in order.streams], rows, launch=order.launch)
     trace = read_frames(Path(asked.trace))
     path = Path(asked.result)
-    told = from_json(_Told, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else _Told()
+    told = from_json(Told, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else Told()
     if told.error:
         _raise(told)
     was_heard = ended == INTERRUPTED and told.incomplete  # then the child says it better
@@ -214,7 +217,7 @@ def _seen(asked: _Asked, ended: str, rows: Mapping[str, Any]) -> Seen:
     )
 
 
-def _raise(told: _Told) -> None:
+def _raise(told: Told) -> None:
     if told.error == UsageError.__name__:
         raise UsageError(told.message)
     kind = getattr(runtime.errors, told.error, RuntimeCoreError)
@@ -271,26 +274,35 @@ def main() -> int:
     """What the child does. Its standard output carries progress alone; what libraries print goes to standard error."""
     said = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
-    asked = from_json(_Asked, json.loads(sys.stdin.readline()))
+    asked = from_json(Asked, json.loads(sys.stdin.readline()))
     threading.Thread(target=_until_the_parent_ends, daemon=True).start()
+    os.chdir(asked.cwd)
+    threads = asked.job.bench.config.get("intra_op_threads")
+    if isinstance(threads, int):
+        os.environ.update(thread_environment(threads))  # before any library is loaded that reads it once
 
     def say(words: str) -> None:
         with contextlib.suppress(OSError):
             said.write(f"{_SAID}{words}\n")
 
-    try:
-        told = _launch(asked, say)
-    except UsageError as error:
-        told = _Told(error=UsageError.__name__, message=str(error))
-    except RuntimeCoreError as error:
-        told = _Told(error=type(error).__name__, message=error.message, remedy=error.remedy)
+    told = perform(asked, say)
     draft = Path(f"{asked.result}.part")
     draft.write_text(json.dumps(to_json(told)), encoding="utf-8")
     draft.rename(asked.result)
     return 0
 
 
-def _launch(asked: _Asked, say: Callable[[str], None]) -> _Told:
+def perform(asked: Asked, say: Callable[[str], None]) -> Told:
+    """Run the launch that is asked for; what it refuses is told, and not raised."""
+    try:
+        return _launch(asked, say)
+    except UsageError as error:
+        return Told(error=UsageError.__name__, message=str(error))
+    except RuntimeCoreError as error:
+        return Told(error=type(error).__name__, message=error.message, remedy=error.remedy)
+
+
+def _launch(asked: Asked, say: Callable[[str], None]) -> Told:
     from harness.host_station import station_on
 
     bench = bench_of(asked.job.bench, os.environ)
@@ -302,7 +314,7 @@ def _launch(asked: _Asked, say: Callable[[str], None]) -> _Told:
             bench, root=Path(asked.job.root), telemetry=asked.job.telemetry, on_frame=FrameWriter(file).write
         )
         seen = run_launch(station, asked.order, journal=journal, say=say)
-    return _Told(
+    return Told(
         seen.measurement,
         seen.first_call_ns,
         seen.load_ns,

@@ -20,6 +20,7 @@ RATIOS = (
     ("a verdict on 1e6 samples / scipy's quantile_test", "judge_million", "quantile_test_million", None),
     ("figures of 1e6 samples / sorting them", "figures_million", "sort_million", None),
     ("trigate run (warm) / polygraphy run", "run_trigate", "run_polygraphy", None),
+    ("storing a sample / appending a tuple", "sample_add", "sample_append_tuple", None),
 )
 
 
@@ -47,6 +48,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if {"infer_ours", "infer_session_run"} <= set(seconds):
         added_us = (seconds["infer_ours"] - seconds["infer_session_run"]) * 1e6
         terminalreporter.write_line(f"{'OnnxTrtEpRuntime.infer adds':<48} {added_us:6.2f} us  limit 3 us")
+    if "sample_add" in seconds:
+        sample_us = seconds["sample_add"] / 20_000 * 1e6
+        terminalreporter.write_line(f"{'a sample costs':<48} {sample_us:6.2f} us  limit 2 us")
+    if {"calls_measured", "calls_bare"} <= set(seconds):
+        added_us = (seconds["calls_measured"] - seconds["calls_bare"]) / 20_000 * 1e6
+        terminalreporter.write_line(f"{'two clock readings and a sample add to a call':<48} {added_us:6.2f} us")
     if "help" in seconds:
         terminalreporter.write_line(f"{'trigate --help':<48} {seconds['help'] * 1e3:6.0f} ms  limit 250 ms")
     if "judge_million" in seconds:
