@@ -38,7 +38,7 @@ def test_a_rise_of_a_degree_a_minute_is_told_in_its_unit() -> None:
     assert slope_c_per_min(times, 40.0 + times / 60.0, 120.0) == pytest.approx(1.0)
 
 
-def flags(make: Callable[[np.random.Generator], Array], repetitions: int = 150) -> float:
+def flags(make: Callable[[np.random.Generator], Array], repetitions: int = 100) -> float:
     chance = np.random.default_rng(4)
     found = [drift(50e6 * make(chance)) for _ in range(repetitions)]
     return float(np.mean([one is not None and one.is_flagged for one in found]))
@@ -66,7 +66,7 @@ def in_bursts(chance: np.random.Generator) -> Array:
 )
 def test_a_steady_board_is_hardly_ever_taken_for_one_that_drifts(make: Callable[[np.random.Generator], Array]) -> None:
     """Methods A4: at most 3 % false flags."""
-    assert flags(make) <= 0.03 + 3 * math.sqrt(0.03 * 0.97 / 150)
+    assert flags(make) <= 0.03 + 3 * math.sqrt(0.03 * 0.97 / 100)
 
 
 def test_a_drift_of_three_percent_is_flagged_with_its_size() -> None:
