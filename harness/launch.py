@@ -28,6 +28,7 @@ from harness.records import INTERRUPTED, Measurement, to_json
 from harness.samples import Phase, SampleLog, Status
 from harness.station import Engine, Order, Seen, Station
 from harness.stopping import rule_of
+from harness.telemetry import Values
 from harness.trace import Frame, Trace
 from runtime.errors import DeviceLostError, RuntimeCoreError
 from runtime.protocol import Array
@@ -501,34 +502,15 @@ class FrameKeeper:
         self._missing: Mapping[str, str] = {}
 
     def add(self, frame: Frame) -> None:
+        if isinstance(frame.values, Values):  # this machine's instruments do the same
+            self.trace.add(frame)
+            return
         if tuple(frame.values) != tuple(self._places):
             self._places = {name: at for at, name in enumerate(frame.values)}
         if frame.missing != self._missing:
             self._missing = dict(frame.missing)
-        values = _Values(self._places, array("d", frame.values.values()))
+        values = Values(self._places, array("d", frame.values.values()))
         self.trace.add(replace(frame, values=values, missing=self._missing))
-
-
-class _Values(Mapping[str, float]):
-    """A frame's values: names that many frames share, and numbers of its own."""
-
-    __slots__ = ("_numbers", "_places")
-
-    def __init__(self, places: Mapping[str, int], numbers: array[float]) -> None:
-        self._places = places
-        self._numbers = numbers
-
-    def __getitem__(self, name: str) -> float:
-        return self._numbers[self._places[name]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from harness.trace import Frame, Trace
 from runtime.thermal_sources.jtop import load_jtop
 from runtime.thermal_sources.nvml import load_nvml
 
-__all__ = ["INSTRUMENTS", "Instruments", "Replay", "Ticker", "choose_instruments", "next_tick"]
+__all__ = ["INSTRUMENTS", "Instruments", "Replay", "Ticker", "Values", "choose_instruments", "next_tick"]
 
 INSTRUMENTS = ("auto", "sysfs", "nvml", "jtop", "trace")
 """What a configuration may name."""
@@ -32,7 +32,7 @@ INSTRUMENTS = ("auto", "sysfs", "nvml", "jtop", "trace")
 _POLITE = 10  # nice; 19 could starve on a loaded board
 
 
-class _Values(Mapping[str, float]):
+class Values(Mapping[str, float]):
     """Figures by name in eight bytes each: an hour at 10 Hz is in the memory of the process that is measured.
 
     ``places``: shared by all frames that have the same names.
@@ -124,7 +124,7 @@ class Instruments:
             places = self._places[names] = {name: at for at, name in enumerate(names)}
         if whole.missing != self._missing:
             self._missing = whole.missing
-        return Frame(at_ns, _Values(places, array("d", whole.values.values())), tuple(whole.alerts), self._missing)
+        return Frame(at_ns, Values(places, array("d", whole.values.values())), tuple(whole.alerts), self._missing)
 
     def about(self) -> dict[str, str]:
         """What is no number, by name: ``governor``, ``power_w`` (how the total is made up). After a reading."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,11 +23,12 @@ rows_of_ints = st.lists(st.tuples(row, st.none() | st.tuples(whole, whole, whole
 @settings(max_examples=50, deadline=None)
 def test_columns_give_back_what_was_added(rows: list[tuple[list[int], tuple[int, int, int, int] | None]]) -> None:
     log = SampleLog(["a"], launch=4)
+    add: Any = log.add
     for numbers, split in rows:
         if split is None:
-            log.add(*numbers)
+            add(*numbers)
         else:
-            log.add(*numbers, split=split)
+            add(*numbers, split)
     columns = log.columns()
     assert tuple(columns) == COLUMNS
     assert len(log) == len(rows)
