@@ -21,7 +21,12 @@ from runtime.thermal import ThrottleDetector
 
 __all__ = ["Cause", "cause", "cause_of_episode", "full_clock_mhz"]
 
-_GRAVITY = ("thermal", "over-current", "cap", "governor")
+_NAMES = ("thermal", "over-current", "cap", "governor", "failed calls", "queueing", "unknown", "more work")
+_CAPPED, _GOVERNED, _FAILED, _QUEUED, _UNKNOWN, _WORK = range(2, 8)
+_NOTHING = len(_NAMES)
+"""What holds a board down comes first, the gravest before what it explains; calls carry the number, since a million names are
+slow."""
+
 _SLOW = ThrottleDetector.SLOW_BELOW
 _LIKELIER = 2.0
 _WAITED_NS = 1_000_000
@@ -61,15 +66,15 @@ def cause(
     if not exceeds.any():
         return Cause("none", "nothing exceeded the budget")
     look = _Look(rows, judged, exceeds, trace, full_clock_mhz(trace, declared_mhz))
-    names, counts = np.unique(look.kinds(budget_ns), return_counts=True)
-    name = str(names[np.argmax(counts)])
+    counts = np.bincount(look.kinds(budget_ns), minlength=_NOTHING)
+    name = _NAMES[int(np.argmax(counts))]
     share = f"{100 * counts.max() / counts.sum():.0f} % of {counts.sum()} exceedances"
     return Cause(name, look.words(name, share), look.figures())
 
 
 def cause_of_episode(episode: Episode) -> str:
     """The cause that explains the others: heat lowers a cap, and a cap a clock."""
-    return min(episode.causes, key=_GRAVITY.index)
+    return min(episode.causes, key=_NAMES.index)
 
 
 def full_clock_mhz(trace: Trace, declared_mhz: float | None = None) -> float | None:
@@ -96,27 +101,26 @@ class _Look:
         self.behind = self._behind((waits_ns(rows) > _WAITED_NS) | (self.status == Status.DROPPED))
 
     def _hindrance(self, is_capped: Array) -> Array:
-        """What held the board down during each call; empty: nothing. A spell has one cause, and an over-current counter
+        """What held the board down during each call, a number of ``_NAMES``. A spell has one cause, and an over-current counter
         rises only where it begins: the gravest that was seen in it stands for all of it.
         """
-        of_episode = [_GRAVITY.index(cause_of_episode(one)) for one in self.found.throttling.episodes]
-        none, capped, governed = len(_GRAVITY), _GRAVITY.index("cap"), _GRAVITY.index("governor")
-        met = np.where(self.found.throttled, np.array([*of_episode, none])[self.found.episode], none)
-        alone = np.select([is_capped, self.is_slow], [capped, governed], none)
+        of_episode = [_NAMES.index(cause_of_episode(one)) for one in self.found.throttling.episodes]
+        met = np.where(self.found.throttled, np.array([*of_episode, _NOTHING])[self.found.episode], _NOTHING)
+        alone = np.where(is_capped, _CAPPED, np.where(self.is_slow, _GOVERNED, _NOTHING))
         down = np.minimum(met, alone)
-        is_down = down < none
+        is_down = down < _NOTHING
         begins = np.flatnonzero(np.diff(is_down, prepend=not is_down[0]))
         gravest = np.minimum.reduceat(down, begins)
-        return np.asarray(np.array([*_GRAVITY, ""])[np.repeat(gravest, np.diff([*begins, is_down.size]))])
+        return np.repeat(gravest, np.diff([*begins, is_down.size]))
 
     def kinds(self, budget_ns: int) -> Array:
-        """A name for each call that exceeded."""
-        hindered, in_time = self.hindrance != "", self.service_ns <= budget_ns
+        """For each call that exceeded the number of its cause, int64."""
+        hindered, in_time = self.hindrance < _NOTHING, self.service_ns <= budget_ns
         at_full_ns = self.service_ns * np.where(self.is_slow, self.clock_mhz / (self.full_mhz or 1.0), 1.0)
         by_clock = self.is_slow & ~in_time & (at_full_ns <= budget_ns)
         # a clock that skips pulses reads as full: there only how often calls are late can tell
         by_count = self._is_likelier(hindered) & hindered & ~self.is_slow & ~in_time
-        filled = self.behind != ""
+        filled = self.behind < _NOTHING
         by_queue = self._is_likelier(filled) & filled & in_time
         kinds = np.select(
             [
@@ -126,17 +130,17 @@ class _Look:
                 in_time,
                 np.isnan(self.clock_mhz),
             ],
-            ["failed calls", self.hindrance, self.behind, "queueing", "unknown"],
-            "more work",
+            [_FAILED, self.hindrance, self.behind, _QUEUED, _UNKNOWN],
+            _WORK,
         )
-        return kinds[self.exceeds]
+        return np.asarray(kinds[self.exceeds])
 
     def _behind(self, waited: Array) -> Array:
         """What held down this call or, of those that it waited for, the last one: a queue outlives what filled it."""
         at = np.arange(waited.size)
         queue_began = np.maximum.accumulate(np.where(waited, 0, at))
-        last = np.maximum.accumulate(np.where(self.hindrance != "", at, -1))
-        return np.where((last >= queue_began) & (last >= 0), self.hindrance[np.maximum(last, 0)], "")
+        last = np.maximum.accumulate(np.where(self.hindrance < _NOTHING, at, -1))
+        return np.where((last >= queue_began) & (last >= 0), self.hindrance[np.maximum(last, 0)], _NOTHING)
 
     def _is_likelier(self, hindered: Array) -> bool:
         """Whether judged calls exceed at least twice as often where the board is held down."""

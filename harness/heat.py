@@ -95,7 +95,7 @@ def judge_heat(
         return Verdict(Summary(measurement, latency=latency, figures=shown), outcome, reason, tuple(checks))
     judged = _Judged.of(run, budget_ns, profile, floor)
     checks += judged.checks(run, budget_ns)
-    why = cause(columns, trace, budget_ns, is_open, stream=stream)
+    why = cause(columns, trace, budget_ns, is_open, stream=stream) if judged.is_over else Cause("none", "")
     deciding = gravest[0] if gravest else worst([check for check in checks if check.outcome is not Outcome.NOT_RUN])
     reason = deciding.reason
     if deciding.outcome is Outcome.PASS:
@@ -105,7 +105,7 @@ def judge_heat(
     summary = Summary(
         measurement,
         latency=latency,
-        figures=(*shown, *judged.figures, *(why.figures if judged.is_over else ())),
+        figures=(*shown, *judged.figures, *why.figures),
         judgement=judged.judgement(run, latency, budget_ns, why),
     )
     remedy = _REMEDY.get(why.name, "") if deciding.outcome is Outcome.FAIL else ""
