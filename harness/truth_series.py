@@ -141,12 +141,13 @@ _ROLES = {
 }
 
 
-def from_outside(name: str, function: Callable[..., Any], rate_hz: float) -> Scenario:
+def from_outside(name: str, function: Callable[..., Any], rate_hz: float, soak_s: float = 180.0) -> Scenario:
     """A scenario from somebody's function, however it names or orders its arguments.
 
     Called as ``function(chance, count, rate_hz)``. Arguments that are named for what they are (rng, seed, n, size, rate,
     ...) get that instead, in any order; an argument named ``seed`` gets an integer. It may return an array, an array and a
-    bool array of what was missed, or an iterator of numbers; a latency that is infinite or NaN is a missed call. Raises
+    bool array of what was missed, or an iterator of numbers; a latency that is infinite or NaN is a missed call. The
+    first ``soak_s`` seconds of each series are not judged. Raises
     ``UsageError`` where no way of calling it gives latencies, or where the same chance gives two different series.
     """
     said = []
@@ -164,7 +165,7 @@ def from_outside(name: str, function: Callable[..., Any], rate_hz: float) -> Sce
                 f"{name} gives another series for the same chance; draw all randomness from its first argument, so that "
                 "a seed repeats the judgement."
             )
-        return Scenario(name, series, rate_hz=rate_hz, most_median_s=math.inf)
+        return Scenario(name, series, rate_hz=rate_hz, most_median_s=math.inf, soak=SoakRule(least_s=soak_s))
     raise UsageError(
         f"{name} cannot be called as (numpy Generator, number of samples, rate in Hz) -> latencies. Tried "
         + "; ".join(said[:3])

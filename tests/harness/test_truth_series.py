@@ -110,4 +110,5 @@ def test_bursts_take_the_share_of_time_that_they_say() -> None:
 
 def test_where_there_is_a_sensor_the_soak_waits_for_it() -> None:
     assert SCENARIOS["iid"].soak_s() == 180.0
+    assert from_outside("mine", by_position, 39.0, 20.0).soak_s() == 20.0
     assert 500.0 <= SCENARIOS["drift"].soak_s() <= 850.0
