@@ -225,6 +225,12 @@ def test_without_a_floor_nothing_is_signed_off() -> None:
     assert ruled(five([0.2] * 5), profile=SHORT).outcome is Outcome.FAIL
 
 
+def test_what_a_change_may_pass_on_is_too_little_for_a_sign_off() -> None:
+    one, columns = replace(SHORT, launches=1), rows(took(2340, 0.03, seed=4))
+    assert ruled(columns, profile=replace(one, alpha=0.05), floor=FLOOR).outcome is Outcome.PASS
+    assert ruled(columns, profile=one, floor=FLOOR).outcome is Outcome.INCONCLUSIVE
+
+
 def test_fewer_launches_than_the_profile_asks_for_sign_nothing_off() -> None:
     columns = joined(*(rows(took(2340, 0.001, seed=at), at) for at in range(4)))
     verdict = ruled(columns, profile=SHORT, floor=FLOOR)

@@ -104,6 +104,15 @@ def test_a_board_that_throttled_half_way_fails_and_one_that_settled_is_open() ->
     assert RULE.judge(settled, none(settled)).outcome is Outcome.INCONCLUSIVE
 
 
+def test_a_window_that_drifts_does_not_fail_on_its_second_half_alone() -> None:
+    """4 % of all exceed, 8 % of the second half."""
+    latencies = np.concatenate([calls(2500, 0.0), calls(2500, 0.08, seed=15) + 2_000_000])
+    ruling = RULE.judge(latencies, none(latencies))
+    assert RULE.judge(latencies[2500:], none(latencies[2500:])).outcome is Outcome.FAIL
+    assert ruling.outcome is Outcome.INCONCLUSIVE
+    assert ruling.reason.startswith("not stationary")
+
+
 def test_the_profile_and_the_budget_choose_the_rule() -> None:
     signoff = rule_of(PROFILES["signoff"], 39.0, 60_000_000, 3.0)
     assert signoff == BudgetRule(60_000_000, 39.0, 0.01, 23_400, 140_400, 3.0, needs_floor=True)
