@@ -45,7 +45,7 @@ def short() -> list[Tally]:
     return run_budgets(slow, shares=(0.02, 0.05, 0.10), repetitions=12, seed=3)
 
 
-@pytest.mark.covers("T2-01")
+@pytest.mark.covers("T2-03")
 def test_our_gate_is_wrong_no_more_often_than_it_promises(short: list[Tally]) -> None:
     most_wrong = int(binom.ppf(0.9999, 12, 0.05))
     ours = [one for one in short if one.rule.startswith("trigate") and "floor" in one.rule]
