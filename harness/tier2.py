@@ -48,6 +48,7 @@ _CALLS, _QUICK_CALLS = 100, 10
 """Calls between two looks at memory: what a leak is told from noise by."""
 _MEMORY_LAUNCHES = 5
 _PROCESS_S = 900.0
+_COOL_S = 600.0
 
 
 @dataclass
@@ -147,7 +148,9 @@ class Tier2:
 
     def _flight(self, case: Case, folder: RunFolder) -> Verdict:
         streams = self._mix(case)
-        order = Order(self.profile, streams, judged=_busiest(streams), budget_ns=streams[_busiest(streams)].deadline_ns)
+        slowest = self._slowest_judged(streams)  # when it has enough, every other stream has more
+        budget = self._within_deadline(streams[slowest])
+        order = Order(self.profile, streams, judged=slowest, budget_ns=latency_gate.budget_ns_of(budget))
         launches = self._launches(case, order, folder)
         measurement = self._written(case, launches, folder)
         columns, traces = _pooled(launches), _traces(launches)
@@ -177,7 +180,7 @@ class Tier2:
                 figures += [figure for figure in one.summary.figures if _is_shared(figure)]
             checks += [replace(check, name=f"{name}: {check.name}") for check in one.checks]
             checks.append(Check(name, one.outcome, one.reason))
-            if at == order.judged:
+            if at == _busiest(streams):
                 latency, judgement = one.summary.latency, one.summary.judgement
         own = [check for check in checks if check.name in {stream.case.model for stream in streams}]
         judged = [check for check, stream in zip(own, streams, strict=True) if self._within_deadline(stream)]
@@ -209,7 +212,7 @@ class Tier2:
         origin_ns = self.station.now_ns()
         (seen,) = launches = self._launches(case, order, folder, profile)
         if not seen.incomplete:
-            self._cool_down(seen.trace, origin_ns, seconds / 3)
+            self._cool_down(seen.trace, origin_ns, max(seconds / 2, _COOL_S if profile.decides else 0.0))
         measurement = self._written(case, launches, folder)
         if seen.incomplete and not len(seen.trace):
             return Verdict(Summary(measurement), Outcome.INCONCLUSIVE, f"nothing is known of it: {seen.incomplete}")
@@ -366,6 +369,11 @@ class Tier2:
             return None
         limit_ms = stream.deadline_ns / 1e6 if stream.deadline_ns is not None else budget.p95_ms
         return Budget(p95_ms=limit_ms)
+
+    def _slowest_judged(self, streams: Sequence[Stream]) -> int:
+        """Of the streams that a budget applies to (of all, where none does) the one with the lowest rate."""
+        judged = [at for at, stream in enumerate(streams) if self._within_deadline(stream)] or range(len(streams))
+        return min(judged, key=lambda at: streams[at].rate_hz)
 
     def _mix(self, case: Case) -> tuple[Stream, ...]:
         """The streams of the flight: each model at its rate, its bursts as one; without any rate all in a closed loop."""

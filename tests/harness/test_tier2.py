@@ -1,0 +1,194 @@
+"""The rows of Tier-2 on simulated boards: measured, judged, written down; in short, for scenarios have tests of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config import BoardConfig, Budget, LoadRule, ModelConfig
+from harness.fakes.orin import SimulatedKill, SimulatedOrin
+from harness.floors import Floors
+from harness.plan import Ask, plan
+from harness.profiles import PROFILES, Profile
+from harness.records import INTERRUPTED, Case, Outcome, Verdict
+from harness.rejudge import read_samples, read_traces
+from harness.run_folder import RunFolder
+from harness.samples import Phase
+from harness.scenario import load_scenario
+from harness.station import Order, Seen
+from harness.steadiness import SoakRule
+from harness.tier2 import Tier2
+
+SCENARIOS = Path(__file__).resolve().parents[2] / "fixtures" / "scenarios"
+BOARD = BoardConfig("orin-nx", "p3767-0000", "MAXN_SUPER", gpu_memory_bytes=4 << 30, host_memory_bytes=3 << 29)
+MATCHER = ModelConfig(
+    "lightglue",
+    onnx=Path("m.onnx"),
+    load=LoadRule(39.0, 333.0, burst=13),
+    budget={"orin-nx": Budget(p95_ms=60.0)},
+)
+PLACES = ModelConfig(
+    "ultravpr", onnx=Path("p.onnx"), load=LoadRule(3.0, 333.0), budget={"orin-nx": Budget(p95_ms=100.0)}
+)
+SOAK = SoakRule(slope_c_per_min=3.0, window_s=30.0, least_s=30.0, most_s=300.0)
+SHORT = replace(PROFILES["pr"], least_s=20.0, most_s=90.0, sustained_s=60.0, least_calls=100, soak=SOAK)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[RunFolder]:
+    with RunFolder(tmp_path / "run") as folder:
+        yield folder
+
+
+def tier2(scenario: str = "steady", profile: Profile = SHORT, **more: Any) -> Tier2:
+    physics = load_scenario(SCENARIOS / f"{scenario}.toml")
+
+    def begin() -> SimulatedOrin:
+        return SimulatedOrin(physics)
+
+    models = more.pop("models", {model.name: model for model in (MATCHER, PLACES)})
+    settings = {"board": BOARD, "kills": (SimulatedKill,), "is_unified": True, **more}
+    return Tier2(begin(), profile, models, begin=begin, **settings)
+
+
+def row(kind: str, model: str = "") -> Case:
+    asked = Ask((2,), ("tensorrt",), (MATCHER, PLACES), "flight", (), BOARD, {}, scenario="steady")
+    return next(case for case in plan(asked) if case.kind == kind and model in case.model)
+
+
+def figure(verdict: Verdict, name: str) -> Any:
+    return next(found for found in verdict.summary.figures if found.name == name)
+
+
+@pytest.mark.covers("T2-03", "T2-04", "T0-02")
+def test_a_latency_row_is_judged_simulated_and_leaves_its_samples_and_its_trace(folder: RunFolder) -> None:
+    verdict = tier2().settle(row("latency", "lightglue"), folder)
+    measurement = verdict.summary.measurement
+    assert (verdict.outcome, measurement.simulated, measurement.profile) == (Outcome.PASS, True, "pr")
+    assert verdict.summary.judgement is not None
+    assert verdict.summary.judgement.budget_ns == 60_000_000
+    assert "rarer than" in verdict.summary.judgement.blind_spot
+    assert measurement.board_start.power_mode == "MAXN_SUPER"
+    assert measurement.board_start.caps["gpu_mhz"] > 0
+    columns = read_samples(folder.path / measurement.samples_file)
+    assert int((columns["phase"] == Phase.MEASURE).sum()) == measurement.sample_count >= 780
+    assert set(columns["throttled"]) == {0}
+    traces = read_traces(folder.path / measurement.trace_file)
+    assert traces[0].series("gpu_clock_mhz")[1].min() > 0
+    assert not list(folder.path.rglob("*.journal"))
+    assert figure(verdict, "soak_s").value >= 30
+
+
+@pytest.mark.covers("T2-02")
+def test_without_a_board_the_same_row_is_measured(folder: RunFolder) -> None:
+    verdict = tier2(board=None).settle(row("latency", "lightglue"), folder)
+    assert verdict.outcome is Outcome.MEASURED
+    assert "no budget applies to this board" in verdict.reason
+
+
+@pytest.mark.covers("T2-01")
+def test_the_flight_mix_is_one_workload_held_to_its_deadlines(folder: RunFolder) -> None:
+    verdict = tier2().settle(row("flight"), folder)
+    assert verdict.outcome is Outcome.PASS
+    assert "ultravpr: p95 is under 333 ms" in verdict.reason
+    assert "lightglue: p95 is under 333 ms" in verdict.reason
+    columns = read_samples(folder.path / verdict.summary.measurement.samples_file)
+    own = columns["stream"] == [model.name for model in (MATCHER, PLACES)].index("lightglue")
+    due = columns["scheduled_ns"][own & (columns["phase"] == Phase.MEASURE)]
+    whole = due[: len(due) // 13 * 13].reshape(-1, 13)
+    assert len(whole) >= 60
+    assert (whole == whole[:, :1]).all()  # 13 at once
+    assert sorted({check.name for check in verdict.checks if ":" not in check.name}) == ["lightglue", "ultravpr"]
+
+
+@pytest.mark.covers("T2-03")
+def test_a_declared_power_mode_that_is_another_leaves_every_row_open(folder: RunFolder) -> None:
+    other = replace(BOARD, power_mode="15W")
+    verdict = tier2(board=other).settle(row("flight"), folder)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "15W" in verdict.reason
+    assert "nvpmodel" in verdict.reason
+
+
+@pytest.mark.covers("T2-01")
+def test_memory_is_that_of_each_engine_alone_and_of_all_together_and_a_leak_is_found(folder: RunFolder) -> None:
+    verdict = tier2().settle(row("memory"), folder)
+    assert verdict.outcome is Outcome.PASS
+    alone = figure(verdict, "gpu_bytes[lightglue]").value
+    assert 0 < alone < figure(verdict, "gpu_bytes").value
+    leaks = tier2("leak_1mb_per_100_frames").settle(row("memory"), folder)
+    assert leaks.outcome is Outcome.FAIL
+    assert "grows by about 1.00 MB per 100 calls" in leaks.reason
+
+
+@pytest.mark.covers("T2-01", "TH-04")
+def test_heat_is_held_in_its_hottest_minutes_and_the_board_is_watched_while_it_cools(folder: RunFolder) -> None:
+    verdict = tier2(profile=replace(SHORT, sustained_s=200.0)).settle(row("heat"), folder)
+    assert verdict.outcome is Outcome.PASS, verdict.reason
+    assert figure(verdict, "cool_down_s").value is not None
+
+
+@pytest.mark.covers("T2-03")
+def test_the_profile_floor_teaches_what_the_next_sign_off_needs(folder: RunFolder, tmp_path: Path) -> None:
+    floors = Floors(tmp_path / "floors")
+    few: dict[str, Any] = {"models": {"ultravpr": replace(PLACES, load=LoadRule(1.0, 333.0))}, "floors": floors}
+    signoff = replace(PROFILES["signoff"], least_s=60.0, most_s=600.0, launches=2, least_calls=100, soak=SOAK)
+    first = tier2(profile=signoff, **few).settle(row("flight"), folder)
+    assert first.outcome is Outcome.INCONCLUSIVE
+    assert "floor" in first.reason
+    night = replace(PROFILES["floor"], launches=3, telemetry_hz=0.2, soak=None)
+    learning = tier2(profile=night, **few)
+    learning.settle(row("flight"), folder)
+    assert len(learning.learned) == 3
+    again = tier2(profile=signoff, **few).settle(row("flight"), folder)
+    assert again.outcome is Outcome.PASS, again.reason
+    assert again.summary.measurement.launches == 2
+    assert again.summary.judgement is not None
+    assert again.summary.judgement.floor is not None
+
+
+def test_what_was_measured_before_ctrl_c_is_kept_and_said_to_be_incomplete(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = SimulatedOrin.fresh
+
+    def cut_off(self: SimulatedOrin, order: Order, journal: Path | None) -> Seen:
+        seen = fresh(self, order, journal)
+        return replace(seen, incomplete=f"{INTERRUPTED} after {len(seen.log)} requests")
+
+    monkeypatch.setattr(SimulatedOrin, "fresh", cut_off)
+    verdict = tier2().settle(row("latency", "lightglue"), folder)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.summary.measurement.incomplete.startswith(INTERRUPTED)
+    assert verdict.summary.measurement.sample_count > 0
+
+
+def test_a_board_without_a_temperature_has_no_row_about_heat(folder: RunFolder) -> None:
+    blind = tier2()
+    station = blind.station
+    assert isinstance(station, SimulatedOrin)
+    frame = station.read(0)
+    blind.begin = lambda: _Blind(station)
+    assert any(name.endswith("_temp_c") for name in frame.values)
+    verdict = blind.settle(row("heat"), folder)
+    assert verdict.outcome is Outcome.NOT_RUN
+    assert verdict.reason.startswith("not applicable: ")
+
+
+class _Blind:
+    """A station whose temperatures are not there."""
+
+    def __init__(self, station: SimulatedOrin) -> None:
+        self._station = station
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._station, name)
+
+    def read(self, origin_ns: int) -> Any:
+        frame = self._station.read(origin_ns)
+        kept = {name: value for name, value in frame.values.items() if "temp" not in name}
+        return replace(frame, values=kept)
