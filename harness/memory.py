@@ -321,6 +321,7 @@ def poll(
     seen.add(meter.marks())
 
 
+_CYCLE_SHARE = 0.01
 _LEAST_CYCLES = 10
 _MOST_POINTS = 300
 
@@ -458,6 +459,7 @@ def judge_memory(
     failed: Sequence[str] = (),
     calls: Mapping[str, Sequence[float]] | None = None,
     calls_per_look: int = 100,
+    flight_calls: int = 140_400,
 ) -> Verdict:
     """The row about memory of one runtime: a maximum over launches, never a percentile.
 
@@ -466,7 +468,9 @@ def judge_memory(
     ``calls_per_look`` calls, by what was repeated. ``killed``: launches that the kernel ended (SIGKILL that was not ours,
     exit 137), in words; each counts as over budget. ``failed``: processes that ended otherwise, in words.
 
-    FAIL: over a budget of ``board``, a leak, or a process without a result. MEASURED without a board.
+    FAIL: over a budget of ``board``, a leak, or a process without a result. INCONCLUSIVE where a leak could go unseen that
+    would use up a budget in ``flight_calls`` calls (an hour at 39 Hz), or a hundredth of it in one load and release.
+    MEASURED without a board.
     """
     from harness.gates import worst  # brings scipy, which a process that is measured for its memory must not hold
 
@@ -476,9 +480,11 @@ def judge_memory(
     figures += high_water(tuple(marks) for marks in resident)
     checks = list(budget_checks(resident, killed, board))
     for what, after in cycles.items():
-        figures.append(_leak_into(checks, what, *leak(after)))
+        found = leak(after, matters_bytes=_share_of(board, what, _CYCLE_SHARE))
+        figures.append(_leak_into(checks, what, *found, is_held=board is not None))
     for what, after in (calls or {}).items():
-        figures.append(_leak_into(checks, what, *leak(after, unit="call", calls=calls_per_look)))
+        found = leak(after, unit="call", calls=calls_per_look, matters_bytes=_share_of(board, what, 1 / flight_calls))
+        figures.append(_leak_into(checks, what, *found, is_held=board is not None))
     if killed and all(check.outcome is Outcome.MEASURED for check in checks[:2]):
         reason = f"{len(killed)} of {len(resident) + len(killed)} launches: {killed[0]}"
         checks.append(Check("kernel", Outcome.FAIL, reason, "the system has not enough memory for these engines"))
@@ -500,8 +506,18 @@ def judge_memory(
     return Verdict(summary, deciding.outcome, reason, tuple(checks))
 
 
-def _leak_into(checks: list[Check], what: str, figure: Figure, check: Check) -> Figure:
-    checks.append(replace(check, name=f"leak of {what}", reason=f"{what} {check.reason}"))
+def _share_of(board: BoardConfig | None, what: str, share: float) -> float | None:
+    """That share of the budget for which a series of looks counts: ``MODEL, host`` or ``MODEL, gpu``."""
+    if board is None:
+        return None
+    budget = board.host_memory_bytes if what.endswith("host") else board.gpu_memory_bytes
+    return None if budget is None else budget * share
+
+
+def _leak_into(checks: list[Check], what: str, figure: Figure, check: Check, *, is_held: bool) -> Figure:
+    """Where nothing says how large a leak matters, one that was not seen is no evidence of anything."""
+    outcome = check.outcome if is_held or check.outcome is Outcome.FAIL else Outcome.MEASURED
+    checks.append(replace(check, name=f"leak of {what}", reason=f"{what} {check.reason}", outcome=outcome))
     return replace(figure, name=f"{figure.name}[{what}]")
 
 

@@ -277,6 +277,17 @@ def test_without_a_board_memory_is_measured_and_a_leak_is_still_a_failure() -> N
 
 
 @pytest.mark.covers("T2-02")
+def test_a_leak_that_matters_and_could_go_unseen_leaves_the_row_open() -> None:
+    fine = judged(launch(GIB, GIB), calls={"disk, host": [5e8] * 30})
+    assert fine.outcome is Outcome.PASS
+    noisy = {"disk, host": series(0.0, noise=1e7)}  # a leak of 11 kB a call would use up the budget in an hour at 39 Hz
+    assert judged(launch(GIB, GIB), calls=noisy, calls_per_look=10).outcome is Outcome.INCONCLUSIVE
+    assert judged(launch(GIB, GIB), calls=noisy, calls_per_look=10_000).outcome is Outcome.PASS
+    assert judged(launch(GIB, GIB), cycles=noisy).outcome is Outcome.PASS  # a hundredth of it in one load is 16 MB
+    assert judged(launch(GIB, GIB), calls=noisy, board=None).outcome is Outcome.MEASURED
+
+
+@pytest.mark.covers("T2-02")
 @pytest.mark.parametrize("board", [BOARD, None])
 def test_a_kill_by_the_kernel_is_over_budget_with_a_board_and_without(board: BoardConfig | None) -> None:
     verdict = judged(launch(GIB, GIB), board=board, killed=["killed while loading disk (exit 137)"])
