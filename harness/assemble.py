@@ -171,9 +171,12 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     for runtime in runtimes:
         if ":" in runtime:
             bench.build(runtime, bench.config)  # a class that is none is told before anything runs
+    cases = planning.plan(ask)
+    tier2 = _tier2(request, house, bench, configuration, models, board, profile, scenario)
+    tier2.observed = next((case for case in cases if case.kind == "latency" and not case.not_run), None)
     return Job(
         ask=ask,
-        cases=planning.plan(ask),
+        cases=cases,
         pack=pack,
         broken=broken,
         configuration=configuration,
@@ -191,7 +194,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         remedies={label: state.remedy for label, state in found.items()},
         runtime_suites=house.runtime_suites,
         builder=builder,
-        tier2=_tier2(request, house, bench, configuration, models, board, profile, scenario),
+        tier2=tier2,
         row_s=profile.launches * profile.most_s + (profile.soak.most_s if profile.soak else 0.0),
     )
 

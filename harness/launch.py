@@ -323,7 +323,7 @@ class _Loop:
         self.next_duty_ns = 0
         self.begun_ns = launch.now()
         self.measuring_ns: int | None = None  # when measuring began
-        self.soak = Soak(self.profile.soak, is_first=launch.order.is_first)
+        self.soak = Soak(self.profile.soak, is_first=launch.order.is_first, period_s=launch.order.cycle_s)
 
     def duty(self, now_ns: int) -> None:
         """Once a second: the soak's state, what to tell, and whether to go on."""

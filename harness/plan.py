@@ -84,6 +84,8 @@ def lane_name(runtime: str, precision: str) -> str:
 def plan(ask: Ask) -> tuple[Case, ...]:
     """Every row, in the order in which it runs."""
     cases = _about_runtimes(ask) if 0 in ask.tiers else []
+    if 2 in ask.tiers and not ask.scenario:
+        cases.append(_about_the_harness(ask))  # first: what telemetry costs decides how often it is asked
     for model in ask.models:
         for tier, rows in (
             (0, [*_artifact(model), *_builds(model, ask)]),
@@ -97,8 +99,13 @@ def plan(ask: Ask) -> tuple[Case, ...]:
     return tuple(case for case in cases if not ask.only or case.kind in ask.only)
 
 
+def _about_the_harness(ask: Ask) -> Case:
+    covers = _COVERS["harness"]
+    return Case("harness", 2, "harness", "harness", "harness", "fp32", "fp32", ask.size, covers=covers)
+
+
 def _about_a_flight(ask: Ask) -> list[Case]:
-    """All models of a runtime together, and the harness itself."""
+    """All models of a runtime together."""
     named = {word.partition("[")[0] for word in ask.require}
     rows: list[Case] = []
     for runtime in ask.runtimes:
@@ -124,10 +131,6 @@ def _about_a_flight(ask: Ask) -> list[Case]:
             reason = "" if ask.scenario else ask.unavailable.get(runtime, "")
             is_judged = ask.board is not None and _is_limited(kind, ask.board, models)
             rows.append(replace(case, not_run=reason, required=is_judged and runtime in named))
-    if not ask.scenario:
-        rows.append(
-            Case("harness", 2, "harness", "harness", "harness", "fp32", "fp32", ask.size, covers=_COVERS["harness"])
-        )
     return rows
 
 

@@ -43,7 +43,7 @@ class Order:
 
     ``budget_ns``: of its p95; ``None``: measured until p95 is known to ``profile.precision``. ``floor``: the design
     effect from history. ``is_first``: of its session, so that the soak is whole; later launches keep the heat, and
-    soak only until the temperature is steady again.
+    soak only until the temperature is steady again. ``cycle_s``: of the fan, where an earlier launch has found one.
     """
 
     profile: Profile
@@ -53,6 +53,7 @@ class Order:
     budget_ns: int | None = None
     floor: float | None = None
     is_first: bool = True
+    cycle_s: float | None = None
 
 
 class Engine(Protocol):

@@ -24,6 +24,8 @@ from harness.load import select
 from harness.load_row import judge_load, measure_load
 from harness.memory import find, footprint, judge_memory
 from harness.null_runtime import harness_cost
+from harness.observer import observer_effect
+from harness.paired import LOOKS
 from harness.plan import flight_models
 from harness.profiles import Profile
 from harness.recording import trace_table
@@ -35,6 +37,7 @@ from harness.soak import SENSORS
 from harness.station import Order, Seen, Station, Stream
 from harness.takeoff import judge_takeoff, takeoff
 from harness.trace import Frame, Trace
+from runtime.errors import RuntimeCoreError
 from runtime.protocol import Array
 
 __all__ = ["Tier2"]
@@ -58,8 +61,9 @@ class Tier2:
     ``begin``: makes a simulated board, anew for each row. ``board``: whose budgets apply; ``None``: nothing is judged, all
     is measured. ``job``, ``environ``: for fresh processes, which a simulated station does not start. ``versions``: of what
     a floor depends on. ``state_checks``: more of them for a case, as from a file of probed assumptions. ``tolerances``: by
-    model and lane. ``gpu_index``: of the card that NVML is asked about a process. ``kills``: what a simulated kernel raises to
-    end a process. ``learned``: what the profile ``floor`` taught, in words.
+    model and lane. ``gpu_index``: of the card that NVML is asked about a process. ``kills``: what a simulated kernel raises
+    to end a process. ``observed``: on whose calls the cost of telemetry is measured. ``learned``: what the profile ``floor``
+    taught, in words.
     """
 
     station: Station
@@ -78,16 +82,18 @@ class Tier2:
     gpu_index: int | None = None
     is_unified: bool | None = None
     kills: tuple[type[BaseException], ...] = ()
+    observed: Case | None = None
     learned: list[str] = field(default_factory=list)
     _p95_ns: dict[str, int] = field(default_factory=dict)
     _placed: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     _is_warm: bool = False
+    _cycle_s: float | None = None
     _before: BoardState | None = None
 
     def settle(self, case: Case, folder: RunFolder) -> Verdict:
         """Measure and judge one row. Raises the core's errors, and ``FolderError`` where its samples cannot be written."""
         if self.begin is not None:
-            self.station, self._is_warm, self._before = self.begin(), False, None
+            self.station, self._is_warm, self._before, self._cycle_s = self.begin(), False, None, None
         if self._before is None:
             self._before = self.station.board_state()
         settle: Callable[[Case, RunFolder], Verdict] = getattr(self, f"_{case.kind}")
@@ -338,14 +344,48 @@ class Tier2:
 
     def _harness(self, case: Case, folder: RunFolder) -> Verdict:
         del folder
-        figures = harness_cost(self.station)
+        figures = (*harness_cost(self.station), *self._observer_effect())
         by_name = {figure.name: figure.value for figure in figures}
         cost, late = by_name.get("sample_cost_ns"), by_name.get("wake_p95_ns")
         words = "nothing, in virtual time" if cost is None else f"{cost:.0f} ns a sample"
         if late is not None:
             words += f", woken {late / 1e3:.0f} us late at p95"
+        effect = next((figure for figure in figures if figure.name == "telemetry_effect"), None)
+        if effect is not None and effect.value is not None:
+            interval = f" [{effect.low:+.2f}, {effect.high:+.2f}]" if effect.low is not None else ""
+            words += f"; telemetry at {self.profile.telemetry_hz:g} Hz changes p50 by {effect.value:+.2f} %{interval}"
         measurement = Measurement(case=case, placement="null", lane_name="harness", provider="none", profile="quick")
         return Verdict(Summary(measurement, figures=figures), Outcome.MEASURED, f"the harness itself costs {words}")
+
+    def _observer_effect(self) -> tuple[Figure, ...]:
+        """What telemetry adds to a real call; it is asked less often from here on, if that is too much."""
+        if self.observed is None:
+            return ()
+        station, block_s = self.station, 1.0 if self.profile.decides else 0.25
+        looks = LOOKS if self.profile.decides else LOOKS[:1]
+        try:
+            engine = station.open(self.observed)
+        except RuntimeCoreError as error:
+            return (Figure("telemetry_effect", None, "%", why=f"{self.observed.model} cannot be loaded: {error}"),)
+
+        def measure(hz: float) -> Array:
+            took: list[int] = []
+            asking = station.every(1.0 / hz, lambda: _ignore(station.read(0))) if hz else contextlib.nullcontext()
+            with asking:
+                until_ns = station.now_ns() + round(block_s * 1e9)
+                while not took or station.now_ns() < until_ns:
+                    begun = station.now_ns()
+                    engine.infer(len(took))
+                    took.append(station.now_ns() - begun)
+            return np.array(took, np.int64)
+
+        with contextlib.closing(engine):
+            self.say("what telemetry costs")
+            measure(0.0)
+            rates = [hz for hz in (10.0, 5.0, 2.0, 1.0) if hz <= self.profile.telemetry_hz]
+            hz, figure = observer_effect(measure, rates, looks=looks)
+        self.profile = replace(self.profile, telemetry_hz=hz)
+        return (figure, Figure("telemetry_hz", hz, "Hz", "the highest rate whose cost is small enough"))
 
     # What rows have in common
 
@@ -398,7 +438,7 @@ class Tier2:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
         for launch in range(count):
-            one = replace(order, launch=launch, is_first=not self._is_warm)
+            one = replace(order, launch=launch, is_first=not self._is_warm, cycle_s=self._cycle_s)
             if count > 1 or self.begin is not None:
                 seen.append(self.station.fresh(one, path))
             else:
@@ -408,6 +448,7 @@ class Tier2:
                     seen.append(run_launch(self.station, one, journal=journal, say=self.say))
             self._place(seen[-1].measurement)
             self._is_warm = self._is_warm or bool(self.profile.soak and seen[-1].soak.get("is_over"))
+            self._cycle_s = seen[-1].soak.get("period_s") or self._cycle_s
             if seen[-1].incomplete:
                 break
         return seen
@@ -560,6 +601,10 @@ def _of_model(case: Case, model: ModelConfig) -> Case:
 
 def _gpu_bytes(marks: Sequence[Figure]) -> float:
     return find(marks, "gpu_bytes").value or 0.0
+
+
+def _ignore(frame: Frame) -> None:
+    del frame
 
 
 def _ns(ms: float | None) -> int | None:

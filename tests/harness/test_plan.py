@@ -155,12 +155,12 @@ def test_tier_2_has_rows_of_each_model_and_of_all_models_of_a_runtime_together()
         "both-pytorch_fp16-fp16-b1-load",
         "both-pytorch_fp16-fp16-b1-latency",
     ]
-    together = [(case.kind, case.runtime) for case in rows if case.kind in ABOUT_A_FLIGHT]
+    together = [(case.kind, case.runtime) for case in rows[1:] if case.kind in ABOUT_A_FLIGHT]
     assert together == [
         *[(kind, "onnx_trt_ep") for kind in ("flight", "memory", "takeoff", "heat")],
         *[(kind, "pytorch_fp16") for kind in ("flight", "memory", "takeoff", "heat")],
-        ("harness", "harness"),
     ]
+    assert rows[0].id == "harness"
     still = {case.kind for case in plan(ask(ONNX, tiers=(2,), runtimes=("onnx_trt_ep",)))}
     assert "flight" not in still  # nobody says how often it is called
     assert [model.name for model in flight_models([BOTH, ONNX], "pytorch_fp16")] == ["both"]
