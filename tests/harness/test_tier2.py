@@ -34,7 +34,7 @@ MATCHER = ModelConfig(
 PLACES = ModelConfig(
     "ultravpr", onnx=Path("p.onnx"), load=LoadRule(3.0, 333.0), budget={"orin-nx": Budget(p95_ms=100.0)}
 )
-SOAK = SoakRule(slope_c_per_min=3.0, window_s=30.0, least_s=30.0, most_s=300.0)
+SOAK = SoakRule(slope_c_per_min=1.0, window_s=60.0, least_s=60.0, most_s=600.0)
 SHORT = replace(PROFILES["pr"], least_s=20.0, most_s=90.0, sustained_s=60.0, least_calls=100, soak=SOAK)
 
 
@@ -80,7 +80,7 @@ def test_a_latency_row_is_judged_simulated_and_leaves_its_samples_and_its_trace(
     traces = read_traces(folder.path / measurement.trace_file)
     assert traces[0].series("gpu_clock_mhz")[1].min() > 0
     assert not list(folder.path.rglob("*.journal"))
-    assert figure(verdict, "soak_s").value >= 30
+    assert figure(verdict, "soak_s").value >= 60
 
 
 @pytest.mark.covers("T2-02")
