@@ -11,6 +11,7 @@ import pytest
 
 import fixtures
 from harness.errors import UsageError
+from harness.fakes.device import DeviceError
 from harness.fakes.orin import SimulatedKill, SimulatedOrin
 from harness.load import latencies_ns, select
 from harness.profiles import PROFILES, Profile
@@ -231,6 +232,16 @@ def test_an_engines_bytes_are_counted_once_by_every_source_and_given_back() -> N
     assert all(figure.value is not None or figure.why for figure in station.memory())
     assert station.device.leaks() == []
     assert station.device.violations == []
+
+
+def test_memory_without_bytes_behind_it_is_counted_and_must_not_be_touched() -> None:
+    device = SimulatedOrin(STEADY).device
+    address = device.allocate(1 << 33, is_backed=False)
+    assert device.live_bytes == 1 << 33
+    with pytest.raises(DeviceError, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
+        device.view(address, 4, writes=True)
+    assert "without bytes behind it" in device.violations[0]
+    device.free(address)
 
 
 def test_a_gpu_with_its_own_memory_takes_none_of_the_hosts() -> None:
