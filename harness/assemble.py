@@ -164,6 +164,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         unsimulated=_unsimulated(),
         builder=builder.label if builder else "",
         scenario=scenario.name if scenario else "",
+        profile=profile.name,
         # floors are learned in the flight mix; a simulated board computes nothing, and starts no processes of this host
         only=("flight",) if profile.name == "floor" else _SIMULATED_KINDS if scenario else (),
     )

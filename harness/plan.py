@@ -52,13 +52,13 @@ _COVERS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Ask:
-    """What was asked for. ``unavailable``: runtime to the reason why it cannot run here (``tensorrt: not installed``).
+    """What was asked for.
 
-    ``scenario``: the name of a simulated board that all rows run on; empty: this host. ``only``: these kinds of rows; empty: all.
-    ``about_runtimes``: the kinds of rows about runtimes that there is a suite for. ``simulates``: rows on the
-    simulated device are wanted. ``unsimulated``: why the simulated device
-    cannot run here; empty if it can. ``builder``: the TensorRT that builds here (``tensorrt`` or ``tensorrt_rtx``), empty if
-    there is none.
+    ``unavailable``: runtime to the reason why it cannot run here (``tensorrt: not installed``). ``about_runtimes``: the kinds
+    of rows about runtimes that there is a suite for. ``simulates``: rows on the simulated device are wanted;
+    ``unsimulated``: why it cannot run here; empty if it can. ``builder``: the TensorRT that builds here (``tensorrt`` or
+    ``tensorrt_rtx``), empty if there is none. ``scenario``: the name of a simulated board that all rows run on; empty: this
+    host. ``only``: these kinds of rows; empty: all. ``profile``: how sure the verdicts of Tier-2 are.
     """
 
     tiers: tuple[int, ...]
@@ -74,6 +74,7 @@ class Ask:
     builder: str = ""
     scenario: str = ""
     only: tuple[str, ...] = ()
+    profile: str = "pr"
 
 
 def lane_name(runtime: str, precision: str) -> str:
@@ -129,7 +130,7 @@ def _about_a_flight(ask: Ask) -> list[Case]:
                 simulated=ask.scenario,
             )
             reason = "" if ask.scenario else ask.unavailable.get(runtime, "")
-            is_judged = ask.board is not None and _is_limited(kind, ask.board, models)
+            is_judged = _is_decided(kind, ask, models)
             rows.append(replace(case, not_run=reason, required=is_judged and runtime in named))
     return rows
 
@@ -137,6 +138,13 @@ def _about_a_flight(ask: Ask) -> list[Case]:
 def flight_models(models: Sequence[ModelConfig], runtime: str) -> list[ModelConfig]:
     """The models that a runtime flies with: those that it has a file for."""
     return [model for model in models if _has_artifact(model, runtime)]
+
+
+def _is_decided(kind: str, ask: Ask, models: Sequence[ModelConfig]) -> bool:
+    """Whether the board limits a row of Tier-2, and the profile is long enough to say whether the limit is kept."""
+    if ask.board is None or ask.profile == "quick" or (kind == "load" and ask.profile != "signoff"):
+        return False
+    return _is_limited(kind, ask.board, models)
 
 
 def _is_limited(kind: str, board: BoardConfig, models: Sequence[ModelConfig]) -> bool:
@@ -250,9 +258,7 @@ def _ready(case: Case, model: ModelConfig, ask: Ask) -> Case:
         if runtime in LABELS and case.precision in ("int8", "mixed") and runtime != "tensorrt":
             reason = reason or f"{runtime}: no {case.precision} in this release"
     # a row without a budget on this board is MEASURED, so nothing may hang on it
-    judged = case.kind in ("semantic", "parity") or (
-        case.tier == 2 and ask.board is not None and _is_limited(case.kind, ask.board, [model])
-    )
+    judged = case.kind in ("semantic", "parity") or (case.tier == 2 and _is_decided(case.kind, ask, [model]))
     named = {word.partition("[")[0] for word in ask.require}
     if ask.scenario:
         return replace(case, not_run=reason, simulated=ask.scenario)

@@ -19,7 +19,7 @@ class Profile:
     ``soak``: before measuring; ``None``: a warm-up alone. ``warmup_calls``: never judged. ``needs_floor``: nothing passes
     without a design effect from history. ``precision``: where no budget applies, enough once the interval of p95 is no
     wider than this share of it. ``sustained_s``: of the row about heat. ``load_rounds``: fresh processes of the row about
-    loading. ``decides``: whether a verdict is more than indicative.
+    loading: 59 without one over show that p95 is under a limit. ``decides``: whether a verdict is more than indicative.
     """
 
     name: str
@@ -57,7 +57,7 @@ PROFILES: Mapping[str, Profile] = {
     ),
     "signoff": Profile(
         "signoff", alpha=0.01, launches=5, least_s=600.0, most_s=3600.0, least_calls=600, soak=SoakRule(),
-        warmup_calls=50, needs_floor=True, precision=0.02, sustained_s=1800.0, load_rounds=20, decides=True,
+        warmup_calls=50, needs_floor=True, precision=0.02, sustained_s=1800.0, load_rounds=60, decides=True,
     ),
     "floor": Profile(
         "floor", alpha=0.01, launches=6, least_s=3600.0, most_s=3600.0, least_calls=600, soak=SoakRule(),

@@ -16,13 +16,13 @@ from harness.board import check_state
 from harness.child_job import ChildJob
 from harness.config import BoardConfig, Budget, ModelConfig
 from harness.floors import Floor, FloorKey, Floors, learn
-from harness.fresh import ChildResult, ProcessJob, run_child
 from harness.gates import worst
 from harness.heat_figures import NOT_APPLICABLE
 from harness.launch import run_launch
 from harness.load import select
 from harness.load_row import judge_load, measure_load
 from harness.memory import find, footprint, judge_memory
+from harness.memory_row import judge_memory_row, measure_memory
 from harness.null_runtime import harness_cost
 from harness.observer import observer_effect
 from harness.paired import LOOKS
@@ -47,10 +47,9 @@ _ORT_TARGET = 1.5
 _COLD_ROUNDS = 1
 _UNKNOWN_THROTTLE = -1
 _CYCLES, _LOOKS = 20, 20
-_CALLS, _QUICK_CALLS = 100, 10
+_CALLS = 100
 """Calls between two looks at memory: what a leak is told from noise by."""
 _MEMORY_LAUNCHES = 5
-_PROCESS_S = 900.0
 _COOL_S = 600.0
 
 
@@ -110,7 +109,7 @@ class Tier2:
             rounds=self.profile.load_rounds,
             environ=self.environ,
             runner=self.rounds,
-            cold_rounds=0 if case.runtime == "pytorch_fp16" else _COLD_ROUNDS,
+            cold_rounds=_COLD_ROUNDS if case.runtime == "onnx_trt_ep" else 0,  # TensorRT would build
         )
         self._place(seen.measurement)
         measurement = replace(seen.measurement, profile=self.profile.name)
@@ -260,28 +259,20 @@ class Tier2:
         cases = self._resident_cases(case)
         if self.job is None:
             return self._with_profile(self._simulated_memory(case, cases))
-        rounds = _MemoryRounds(self.job, self.environ, self.gpu_index, self.is_unified, self.say)
-        quick = not self.profile.decides
-        for one in cases:
-            rounds.alone(one, calls_per_look=_QUICK_CALLS if quick else _CALLS)
-        for launch in range(1 if quick else max(_MEMORY_LAUNCHES, self.profile.launches)):
-            rounds.together(cases, launch)
-        measurement = replace(rounds.measurement, case=case, placement=rounds.measurement.placement)
-        if rounds.broken:
-            reason = rounds.broken[0]
-            return Verdict(Summary(measurement), Outcome.FAIL, reason, (Check("processes", Outcome.FAIL, reason),))
-        return self._with_profile(
-            judge_memory(
-                measurement,
-                rounds.engines,
-                rounds.resident,
-                rounds.cycles,
-                board=self.board,
-                killed=rounds.killed,
-                calls=rounds.calls,
-                calls_per_look=_QUICK_CALLS if quick else _CALLS,
-            )
+        quick = not self.profile.decides  # a look for leaks takes minutes an engine
+        seen = measure_memory(
+            case,
+            cases,
+            self.job,
+            launches=1 if quick else max(_MEMORY_LAUNCHES, self.profile.launches),
+            environ=self.environ,
+            cycles=0 if quick else _CYCLES,
+            looks=0 if quick else _LOOKS,
+            calls_per_look=_CALLS,
+            gpu_index=self.gpu_index,
+            card_is_ours=self.gpu_index is not None,
         )
+        return self._with_profile(judge_memory_row(seen, board=self.board))
 
     def _simulated_memory(self, case: Case, cases: Sequence[Case]) -> Verdict:
         """The same in the station's own process: each engine alone, all resident, cycles of loading, many calls."""
@@ -497,7 +488,9 @@ class Tier2:
             needs_pinned=self.profile.decides and self.board is not None,
             elapsed_ns=None,
         )
-        return (*found, *self.state_checks(case))
+        unsteady = [str(seen.soak.get("words", "")) for seen in launches if seen.soak.get("is_steady") is False]
+        soaked = [Check("soak", Outcome.INCONCLUSIVE, f"the board was never steady: {words}") for words in unsteady[:1]]
+        return (*found, *soaked, *self.state_checks(case))
 
     def _target_ns(self, case: Case) -> int | None:
         theirs = self._p95_ns.get(case.model)
@@ -531,60 +524,6 @@ class Tier2:
             versions=dict(self.versions),
         )
         return self.floors.get(key)
-
-
-class _MemoryRounds:
-    """The fresh processes of a memory row, and what they gave."""
-
-    def __init__(
-        self,
-        job: ChildJob,
-        environ: Mapping[str, str],
-        gpu_index: int | None,
-        is_unified: bool | None,
-        say: Callable[[str], None],
-    ) -> None:
-        self.job, self.environ, self.gpu_index, self.is_unified, self.say = job, environ, gpu_index, is_unified, say
-        self.engines: dict[str, Sequence[Figure]] = {}
-        self.resident: list[Sequence[Figure]] = []
-        self.cycles: dict[str, Sequence[float]] = {}
-        self.calls: dict[str, Sequence[float]] = {}
-        self.killed: list[str] = []
-        self.broken: list[str] = []
-        self.measurement = Measurement(case=Case("", 2, "memory", "memory", "", "", "", ""))
-
-    def alone(self, case: Case, *, calls_per_look: int) -> None:
-        """One engine in a process of its own: what it takes, and whether loading or calling it leaks."""
-        self.say(f"{case.model} alone")
-        job = ProcessJob(
-            self.job, (case,), cycles=_CYCLES, looks=_LOOKS, calls_per_look=calls_per_look, gpu_index=self.gpu_index
-        )
-        result = self._run(job)
-        if result.seen is None:
-            return
-        self.engines[case.model] = self._taken(result)
-        for engine in result.seen.engines:
-            self.cycles |= {f"{case.model} {kind}": after for kind, after in engine.cycles.items()}
-            self.calls |= {f"{case.model} {kind}": after for kind, after in engine.calls.items()}
-
-    def together(self, cases: Sequence[Case], launch: int) -> None:
-        """All engines resident in one process."""
-        self.say(f"all resident, launch {launch + 1}")
-        result = self._run(ProcessJob(self.job, tuple(cases), gpu_index=self.gpu_index))
-        if result.seen is not None:
-            self.resident.append(self._taken(result))
-            self.measurement = result.seen.engines[0].measurement
-
-    def _run(self, job: ProcessJob) -> ChildResult:
-        result = run_child(job, timeout_s=_PROCESS_S, environ=self.environ)
-        if result.is_killed:
-            self.killed.append(result.in_words())
-        elif result.seen is None:
-            self.broken.append(result.in_words())
-        return result
-
-    def _taken(self, result: ChildResult) -> Sequence[Figure]:
-        return result.footprint(is_unified=self.is_unified, card_is_ours=self.gpu_index is not None)
 
 
 def _indicative(verdict: Verdict) -> Verdict:
