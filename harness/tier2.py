@@ -21,7 +21,7 @@ from harness.heat_figures import NOT_APPLICABLE
 from harness.launch import run_launch
 from harness.load import select
 from harness.load_row import judge_load, measure_load
-from harness.memory import find, footprint, judge_memory
+from harness.memory import bytes_in_words, find, footprint, judge_memory
 from harness.memory_row import judge_memory_row, measure_memory
 from harness.null_runtime import harness_cost
 from harness.observer import observer_effect
@@ -35,8 +35,9 @@ from harness.run_folder import RunFolder
 from harness.samples import SampleLog, open_journal
 from harness.soak import SENSORS
 from harness.station import Order, Seen, Station, Stream
-from harness.takeoff import judge_takeoff, takeoff
+from harness.takeoff import TakeoffSeen, judge_takeoff, takeoff
 from harness.trace import Frame, Trace
+from runtime.data import EngineCacheEntry
 from runtime.errors import RuntimeCoreError
 from runtime.protocol import Array
 
@@ -252,7 +253,7 @@ class Tier2:
             is_unified=self.is_unified,
             card_is_ours=self.gpu_index is not None,
         )
-        return self._with_profile(verdict)
+        return self._with_profile(_with_files(verdict, seen, self.board))
 
     def _memory(self, case: Case, folder: RunFolder) -> Verdict:
         del folder
@@ -524,6 +525,30 @@ class Tier2:
             versions=dict(self.versions),
         )
         return self.floors.get(key)
+
+
+def _with_files(verdict: Verdict, seen: TakeoffSeen, board: BoardConfig | None) -> Verdict:
+    """The same with what the engines' files take on disk, and the calibration caches beside them (T2-02)."""
+    if seen.filling.seen is None:
+        return verdict
+    paths = {EngineCacheEntry.from_json(engine.entry).engine_path for engine in seen.filling.seen.engines}
+    folders = {path.parent for path in paths}
+    caches = {path for folder in folders for path in folder.glob("*.cache")}
+    figures, checks = list(verdict.summary.figures), list(verdict.checks)
+    for what, files, limit in (
+        ("engine files", paths, board.engines_bytes if board else None),
+        ("calibration caches", caches, board.caches_bytes if board else None),
+    ):
+        size = sum(path.stat().st_size for path in files if path.exists())
+        figures.append(Figure(f"{what.replace(' ', '_')}_bytes", float(size), "bytes", f"{len(files)} files"))
+        if limit is not None:
+            outcome = Outcome.FAIL if size > limit else Outcome.PASS
+            checks.append(Check(what, outcome, f"{what} take {bytes_in_words(size)} of {bytes_in_words(limit)}"))
+    failed = [check for check in checks if check.outcome is Outcome.FAIL]
+    verdict = replace(verdict, checks=tuple(checks), summary=replace(verdict.summary, figures=tuple(figures)))
+    if failed and verdict.outcome is not Outcome.FAIL:
+        return replace(verdict, outcome=Outcome.FAIL, reason=f"{failed[0].name}: {failed[0].reason}")
+    return verdict
 
 
 def _indicative(verdict: Verdict) -> Verdict:

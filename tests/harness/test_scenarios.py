@@ -35,7 +35,7 @@ pytestmark = pytest.mark.covers("T2-02", "T2-03", "T2-04")
 
 FOLDER = Path(str(fixtures.__file__)).parent / "scenarios"
 FILES = sorted(path for path in FOLDER.glob("*.toml") if path.stem != "flight")
-FLIGHT = load_configuration(FOLDER / "flight.toml")
+FLIGHT = load_configuration(FOLDER.parent / "flight.toml")
 BOARD: BoardConfig = FLIGHT.boards["orin-nx"]
 PR = PROFILES["pr"]
 UNSOAKED = replace(PR, soak=None, warmup_calls=2, telemetry_hz=5.0)
