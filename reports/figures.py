@@ -1,9 +1,9 @@
-"""The two plots of a model: how far every element is from the reference, and how long every call took."""
+"""The plots of a model: how far every element is from the reference, how long every call took, and what happened when."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,19 +11,20 @@ import numpy as np
 from markupsafe import Markup
 
 from harness.records import LatencyFigures, ParityFigures, Quantile, RecordError, Verdict
-from reports import plots, words
-from reports.run_folder import Calls, Errors, Vector, calls, read_errors, read_samples
+from reports import plots, timeline, words
+from reports.run_folder import Calls, Errors, Vector, calls, models, read_errors, read_samples, read_trace
 from reports.sheets import lane_and_kind
 from reports.tables import share_of_tolerance
 
-__all__ = ["Figure", "errors", "latency"]
+__all__ = ["Figure", "Story", "Strip", "errors", "latency", "stories", "streams"]
 
 PLOTTED_OUTPUTS = 12
 """Per model. Of more, those nearest to their tolerance are plotted, and the page says so."""
 
 _LATENCY_KEY = (
     "Bars: every measured call, none dropped; height is the logarithm of the count, the lowest bar is one call. "
-    "Under them ● p50, ■ p95, ▲ p99, each with its interval; dashed: too few calls for that bound."
+    "Under them ● p50, ■ p95, ▲ p99, each with its interval; dashed: too few calls for that bound. "
+    "Bars that hang under the line: those of the calls that met a throttled board. The heavy line ┃ is the budget of p95."
 )
 _ERROR_KEY = (
     "Bars: |error| of the drawn elements over the reference's rms; height is the logarithm of the count. "
@@ -57,12 +58,12 @@ def latency(folder: Path, rows: Sequence[Verdict]) -> Figure | None:
     bands: list[tuple[str, plots.Band]] = []
     notes = []
     for row in rows:
-        measurement, figures = row.summary.measurement, row.summary.latency
+        figures = row.summary.latency
         if figures is None:
             continue
-        label = words.lane(row.case, measurement.lane_name)
+        label = words.lane(row.case, row.summary.measurement.lane_name)
         try:
-            seen = calls(read_samples(folder, measurement.samples_file))
+            seen = calls(read_samples(folder, row.summary.measurement.samples_file), is_open=_is_open(row))
         except RecordError as error:
             notes.append(f"{label} is not drawn: {error}")
             continue
@@ -72,9 +73,205 @@ def latency(folder: Path, rows: Sequence[Verdict]) -> Figure | None:
             f"{name} {words.interval(mark.value, mark.low, mark.high)}"
             for name, mark in zip(("p50", "p95", "p99"), marks, strict=True)
         )
-        text = f"{told}; {len(seen.latency_ms):,} calls, {seen.failed:,} failed, {seen.warmup:,} for warm-up not drawn."
-        bands.append((_placed(label, row), plots.Band(f"Latency of {label}", seen.latency_ms, marks, words=text)))
+        budget_ms = _budget_ms(row)
+        told += f"; budget of p95 {words.milliseconds(budget_ms)}" if budget_ms is not None else ""
+        text = f"{told}; {_counts(seen)}"
+        band = plots.Band(f"Latency of {label}", seen.latency_ms, marks, budget_ms, text, seen.throttled_ms)
+        bands.append((_placed(label, row), band))
     return _figure(Figure("Latency of every call", _LATENCY_KEY, notes=notes), bands, lambda value: f"{value:,.5g} ms")
+
+
+def streams(folder: Path, row: Verdict) -> Figure | None:
+    """A band per model of a row that mixes several. ``None`` for a row without samples."""
+    name, bands = row.summary.measurement.samples_file, []
+    if not name:
+        return None
+    try:
+        samples = read_samples(folder, name)
+    except RecordError as error:
+        return Figure("Latency by model", notes=[f"Not drawn: {error}"])
+    for model in models(samples):
+        seen = calls(samples, is_open=_is_open(row), model=model)
+        if len(seen.latency_ms):
+            at = np.quantile(seen.latency_ms, (0.5, 0.95, 0.99), method="inverted_cdf")
+            marks = tuple(plots.Mark(*mark) for mark in zip(("circle", "square", "triangle"), at.tolist(), strict=True))
+            told = ", ".join(
+                f"{p} {words.milliseconds(value)}" for p, value in zip(("p50", "p95", "p99"), at, strict=True)
+            )
+            text = f"{told} of what did not fail; {_counts(seen)}"
+            band = plots.Band(f"Latency of {model}", seen.latency_ms, marks, words=text, apart=seen.throttled_ms)
+            bands.append((model + (", SIMULATED" if row.summary.measurement.simulated else ""), band))
+    return _figure(Figure("Latency by model", _LATENCY_KEY), bands, lambda value: f"{value:,.5g} ms")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One lane of a story: its name, its figures in words, the ends of its axis, and the picture."""
+
+    label: str
+    words: str
+    top: str
+    bottom: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened when during one row. Without strips, ``notes`` say why."""
+
+    title: str
+    strips: Sequence[Strip] = ()
+    axis: Markup | None = None
+    notes: Sequence[str] = ()
+
+
+STORY_KEY = (
+    f"Time is cut into {timeline.BINS} pieces; of each the smallest and the largest value bound the filled area and the median "
+    "is the line, so that no peak is lost. Warm-up and soak are drawn too; “measured” marks what is judged. "
+    "The heavy line ━ is the budget."
+)
+
+_TRACED = (
+    ("GPU clock", ("gpu_clock_mhz",), "MHz"),
+    ("CPU clock", ("cpu_clock_mhz",), "MHz"),
+    ("Temperature", ("tj_temp_c", "gpu_temp_c", "cpu_temp_c", "soc_temp_c"), "°C"),
+    ("Power", ("power_w",), "W"),
+    ("Memory of the process", ("pss_bytes",), "bytes"),
+    ("Memory of the GPU", ("nvmap_bytes", "gpu_used_bytes"), "bytes"),
+)
+"""Strips from telemetry, each of the first of its values that was read. The CPU's clock only where there is no GPU's."""
+
+
+def stories(folder: Path, rows: Sequence[Verdict]) -> list[Story]:
+    """Latency, clock, temperature, power and memory over time, for every row that has samples on disk."""
+    return [_story(folder, row) for row in rows if row.summary.measurement.samples_file]
+
+
+def _story(folder: Path, row: Verdict) -> Story:
+    measurement, notes = row.summary.measurement, []
+    title = _placed(words.lane(row.case, measurement.lane_name), row)
+    trace: dict[str, np.ndarray] = {}
+    try:
+        samples = read_samples(folder, measurement.samples_file)
+        by_model = {model: calls(samples, is_open=_is_open(row), model=model) for model in models(samples)}
+        by_model = by_model if len(by_model) > 1 else {"": calls(samples, is_open=_is_open(row))}
+    except RecordError as error:
+        return Story(title, notes=[f"Not drawn: {error}"])
+    try:
+        if measurement.trace_file:
+            table = read_trace(folder, measurement.trace_file)
+            texts = ("alerts", "missing")
+            trace = {name: table[name].to_numpy() for name in table.column_names if name not in texts}
+        else:
+            notes.append("No telemetry was recorded beside it.")
+    except RecordError as error:
+        notes.append(f"Its telemetry is not drawn: {error}")
+    clock = _clock([*by_model.values()], trace)
+    if clock is None:
+        return Story(title, notes=["Not drawn: it has no samples."])
+    strips = [strip for model, seen in by_model.items() if (strip := _latency_strip(model, seen, clock, row))]
+    strips += _rugs(list(by_model.values()), clock)
+    if trace:
+        strips += _trace_strips(trace, clock)
+    if len(clock.spans_ns) > 1:
+        notes.append(
+            f"{len(clock.spans_ns)} launches, one after the other; a heavy tick on the axis is where one begins."
+        )
+    return Story(title, strips, timeline.draw_axis(clock, words.duration), notes)
+
+
+def _clock(seen: Sequence[Calls], trace: Mapping[str, np.ndarray]) -> timeline.Clock | None:
+    launches = np.concatenate([*(one.launch for one in seen), trace.get("launch", np.zeros(0, np.int64))])
+    moments = np.concatenate([*(one.begun_ns for one in seen), trace.get("at_ns", np.zeros(0, np.int64))])
+    spans = {
+        int(launch): (int(moments[launches == launch].min()), int(moments[launches == launch].max()))
+        for launch in np.unique(launches)
+    }
+    return timeline.Clock(spans) if spans else None
+
+
+def _latency_strip(model: str, seen: Calls, clock: timeline.Clock, row: Verdict) -> Strip | None:
+    at_s, values = clock.at_s(seen.launch[seen.is_ok], seen.begun_ns[seen.is_ok]), seen.every_ms[seen.is_ok]
+    if not len(values):
+        return None
+    limit = _budget_ms(row) if row.case.kind in ("latency", "heat") else None
+    name = f"Latency of {model}" if model else "Latency"
+    return _strip(name, at_s, values, "ms", clock, limit=limit, is_log=True)
+
+
+def _trace_strips(trace: Mapping[str, np.ndarray], clock: timeline.Clock) -> list[Strip]:
+    at_s, strips = clock.at_s(trace["launch"], trace["at_ns"]), []
+    for label, names, unit in _TRACED:
+        name = next((name for name in names if name in trace and np.isfinite(trace[name]).any()), None)
+        if name is None or (label == "CPU clock" and "gpu_clock_mhz" in trace):
+            continue
+        told = f"{label} ({name.removesuffix('_c')})" if len(names) > 1 else label
+        strips.append(_strip(told, at_s, trace[name].astype(np.float64), unit, clock))
+    return strips
+
+
+def _strip(
+    name: str,
+    at_s: Vector,
+    values: Vector,
+    unit: str,
+    clock: timeline.Clock,
+    *,
+    limit: float | None = None,
+    is_log: bool = False,
+) -> Strip:
+    def told(value: float) -> str:
+        return words.milliseconds(value) if unit == "ms" else words.quantity(value, unit)
+
+    known = values[np.isfinite(values)]
+    if limit is None and known.min() == known.max():
+        return Strip(name, f"{told(float(known.min()))} all along", "", "", Markup())
+    text = f"{told(float(known.min()))} to {told(float(known.max()))}, median {told(float(np.median(known)))}"
+    text += f"; budget {told(limit)}" if limit is not None else ""
+    bins = timeline.into_bins(at_s, values, clock.length_s)
+    lane = timeline.Lane(words.plain(f"{name} over time"), bins, words.plain(text), limit, is_log)
+    bottom, top = timeline.ends(lane)
+    return Strip(name, text, told(top), told(bottom), timeline.draw_lane(lane))
+
+
+def _rugs(seen: Sequence[Calls], clock: timeline.Clock) -> list[Strip]:
+    """When requests were judged, when they met a throttled board, and when they failed; what never was has no strip."""
+    at_s = np.concatenate([clock.at_s(one.launch, one.begun_ns) for one in seen])
+    asked = (
+        ("measured", "were judged", [one.is_measured for one in seen]),
+        ("throttled", "met a throttled board", [one.throttled == 1 for one in seen]),
+        ("failed", "failed or were dropped", [~one.is_ok for one in seen]),
+    )
+    strips = []
+    for name, what, parts in asked:
+        which = np.concatenate(parts)
+        if which.any():
+            told = f"{np.count_nonzero(which):,} of {len(which):,} requests {what}"
+            filled = np.isfinite(timeline.into_bins(at_s[which], np.ones(int(which.sum())), clock.length_s).middle)
+            svg = timeline.draw_rug(
+                timeline.Rug(f"When requests were {name}", filled, told, is_loud=name != "measured")
+            )
+            strips.append(Strip(name, told, "", "", svg))
+    return strips
+
+
+def _is_open(row: Verdict) -> bool:
+    """Whether the row's requests had a time at which they were due (an open loop)."""
+    return row.summary.measurement.rate_hz is not None
+
+
+def _budget_ms(row: Verdict) -> float | None:
+    judgement = row.summary.judgement
+    return None if judgement is None or judgement.budget_ns is None else judgement.budget_ns / 1e6
+
+
+def _counts(seen: Calls) -> str:
+    throttled = len(seen.throttled_ms)
+    met = f"{throttled:,} of them met a throttled board, " if throttled else ""
+    return (
+        f"{len(seen.latency_ms):,} calls, {met}{seen.failed:,} failed or dropped, "
+        f"{seen.warmup:,} before the measurement began not drawn."
+    )
 
 
 def errors(folder: Path, rows: Sequence[Verdict]) -> list[Figure]:
@@ -157,8 +354,10 @@ def _quantile(shape: str, quantile: Quantile) -> plots.Mark:
 def _doubts(seen: Calls, figures: LatencyFigures) -> list[str]:
     """What on disk does not fit the record."""
     doubts = []
-    if len(seen.latency_ms) != figures.count:
-        doubts.append(f"{len(seen.latency_ms):,} samples are on disk, and the record says {figures.count:,}.")
+    if len(seen.latency_ms) + seen.failed != figures.count:
+        doubts.append(
+            f"{len(seen.latency_ms) + seen.failed:,} samples are on disk, and the record says {figures.count:,}."
+        )
     backward = int(np.count_nonzero(seen.latency_ms <= 0))
     if backward:
         doubts.append(

@@ -10,8 +10,8 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from harness.records import ABOUT_RUNTIMES, Outcome, Run, Verdict
-from reports import figures, sheets, words
+from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Outcome, Run, Verdict
+from reports import figures, sheets, tier2, words
 from reports.ranking import matters
 
 __all__ = ["render"]
@@ -41,15 +41,18 @@ class ModelPage:
     task: sheets.Table
     latency: sheets.Table
     times: figures.Figure | None
+    stories: Sequence[figures.Story]
+    speed: Sequence[sheets.Table]
 
 
 def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame]) -> str:
     """The page. A file of samples or errors that cannot be read is said in its place, and stops nothing."""
     rows = words.rows_of(run)
     anchors = {row.case.id: f"row-{at}" for at, row in enumerate(rows)}
-    of_models = [row for row in rows if row.case.kind not in ABOUT_RUNTIMES]
+    of_models = [row for row in rows if row.case.kind not in (*ABOUT_RUNTIMES, *ABOUT_A_FLIGHT)]
     models = {model: f"model-{at}" for at, model in enumerate(dict.fromkeys(row.case.model for row in of_models))}
     about = {kind: [row for row in rows if row.case.kind == kind] for kind in ABOUT_RUNTIMES}
+    facts, board = tier2.board(tables["board"])
     return (
         _templates()
         .get_template("report.html.j2")
@@ -72,7 +75,11 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame]) -> str:
             about=[sheets.about_runtimes(kind, own, anchors) for kind, own in about.items() if own],
             not_run=sheets.not_run(tables["not_run"]),
             coverage=sheets.coverage(tables["coverage"]),
-            board=sheets.board(tables["board"]),
+            tier2=tier2.lead(rows, anchors),
+            flights=tier2.about_flights(folder, rows, anchors),
+            story_key=figures.STORY_KEY,
+            board=board,
+            board_facts=facts,
             facts={section: sheets.facts(tables["environment"], section) for section in ("run", "settings", "host")},
         )
     )
@@ -107,11 +114,13 @@ def _model(
         anchor=anchor,
         tally=words.tally(own),
         findings=sheets.findings(of["divergence"]),
-        lanes=sheets.lanes((row for row in own if row.case.kind not in ("pair", "latency")), anchors),
+        lanes=sheets.lanes((row for row in own if row.case.kind not in ("pair", "latency", "load")), anchors),
         parity=sheets.parity(of["parity"]),
         errors=figures.errors(folder, own),
         pairs=sheets.pairs(of["pairs"]),
         task=sheets.task(of["task"]),
-        latency=sheets.latency((row for row in own if row.case.kind == "latency"), of["latency"], anchors),
+        latency=tier2.latency((row for row in own if row.case.kind == "latency"), of["latency"], anchors),
         times=figures.latency(folder, own),
+        stories=figures.stories(folder, [row for row in own if row.case.kind == "latency"]),
+        speed=tier2.of_model(own, anchors),
     )

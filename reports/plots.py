@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ BINS = 160
 """Of a band. Every value is counted in one of them; nothing is thinned."""
 
 _HEIGHT = 30
+_HANGING = 18
 _LINE = 11
 
 
@@ -39,13 +40,17 @@ class Mark:
 
 @dataclass(frozen=True)
 class Band:
-    """One distribution. ``limit``: where a tolerance or a budget stands. ``words``: the band's figures, for who cannot see it."""
+    """One distribution. ``limit``: where a tolerance or a budget stands. ``words``: the band's figures, for who cannot see it.
+
+    ``apart``: those of the values that are drawn once more, hanging under the line (calls on a throttled board).
+    """
 
     title: str
     values: npt.NDArray[np.float64]
     marks: tuple[Mark, ...] = ()
     limit: float | None = None
     words: str = ""
+    apart: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,13 @@ def histogram(values: npt.NDArray[np.float64], axis: Axis) -> npt.NDArray[np.int
 
 def draw_band(band: Band, axis: Axis) -> Markup:
     """One band. The bars' height is the logarithm of their count, so that a single value is seen."""
-    height = _HEIGHT + _LINE * len(band.marks) + 2
-    parts = [_grid(axis, height), _bars(histogram(band.values, axis))]
-    parts += [_mark(mark, axis, _HEIGHT + _LINE * at + _LINE // 2 + 1) for at, mark in enumerate(band.marks)]
+    counts, apart = histogram(band.values, axis), histogram(band.apart, axis)
+    under = _HEIGHT + (_HANGING if apart.any() else 0)
+    height = under + _LINE * len(band.marks) + 2
+    parts = [_grid(axis, height), _bars(counts)]
+    if apart.any():
+        parts.append(_hanging(apart, int(counts.max())))
+    parts += [_mark(mark, axis, under + _LINE * at + _LINE // 2 + 1) for at, mark in enumerate(band.marks)]
     if band.limit is not None and band.limit > 0:
         x = axis.at(band.limit)
         parts.append(Markup('<line class="limit" x1="{0:.2f}%" x2="{0:.2f}%" y1="0" y2="{1}"/>').format(x, height))
@@ -142,6 +151,19 @@ def _bars(counts: npt.NDArray[np.int64]) -> Markup:
         '<svg viewBox="0 0 {0} {1}" preserveAspectRatio="none" width="100%" height="{1}"><path class="bars" d="{2}"/></svg>'
         '<line class="base" x1="0" x2="100%" y1="{1}" y2="{1}"/>'
     ).format(BINS, _HEIGHT, "".join(path))
+
+
+def _hanging(counts: npt.NDArray[np.int64], most: int) -> Markup:
+    """Bars that hang from the line, on the scale of those that stand on it."""
+    path = [
+        f"M{at} 0V{_HANGING * (1 + math.log10(count)) / (1 + math.log10(max(most, 1))):.1f}h1V0z"
+        for at, count in enumerate(counts.tolist())
+        if count
+    ]
+    return Markup(
+        '<svg y="{2}" viewBox="0 0 {0} {1}" preserveAspectRatio="none" width="100%" height="{1}">'
+        '<path class="apart" d="{3}"/></svg>'
+    ).format(BINS, _HANGING, _HEIGHT, "".join(path))
 
 
 _SHAPES = {

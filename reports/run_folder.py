@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +16,53 @@ import pyarrow.parquet
 
 from harness.records import RecordError, Run, run_from_text
 
-__all__ = ["Calls", "Errors", "calls", "read_errors", "read_run", "read_samples"]
+__all__ = ["Calls", "Errors", "calls", "models", "read_errors", "read_run", "read_samples", "read_trace"]
 
 Vector = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+Truth = npt.NDArray[np.bool_]
+
+_MEASURE, _OK = 2, 0
+"""As ``harness.samples`` counts phases and statuses: these two are judged, and all are stored."""
 
 
 @dataclass(frozen=True)
 class Calls:
-    """The calls of a latency row. ``latency_ms``: done minus started of every measured call that did not fail."""
+    """Every request of a row in the order of its file, arrays of one length.
 
-    latency_ms: Vector
-    warmup: int
-    failed: int
+    ``begun_ns``: from the origin of its launch. ``throttled``: 1 while the board was throttled, 0 while it was not, -1 unknown.
+    """
+
+    launch: Whole
+    begun_ns: Whole
+    every_ms: Vector
+    is_measured: Truth
+    is_ok: Truth
+    throttled: Whole
+
+    @property
+    def latency_ms(self) -> Vector:
+        """Of every measured request that did not fail."""
+        return self._chosen(self.is_measured & self.is_ok)
+
+    @property
+    def throttled_ms(self) -> Vector:
+        """Of those among them that met a throttled board."""
+        return self._chosen(self.is_measured & self.is_ok & (self.throttled == 1))
+
+    @property
+    def warmup(self) -> int:
+        """How many were sent before the measurement began: to warm up, and to soak."""
+        return int(np.count_nonzero(~self.is_measured))
+
+    @property
+    def failed(self) -> int:
+        """How many of the measured failed or were dropped."""
+        return int(np.count_nonzero(self.is_measured & ~self.is_ok))
+
+    def _chosen(self, which: Truth) -> Vector:
+        chosen: Vector = self.every_ms[which]
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -57,24 +93,64 @@ def read_run(folder: Path) -> Run:
 
 
 def read_samples(folder: Path, name: str) -> pyarrow.Table:
-    """The raw samples of one row: call, scheduled_ns, woke_ns, started_ns, done_ns, phase, ok."""
+    """The raw samples of one row, as they are on disk: a request per line with ``started_ns``, ``done_ns`` and ``phase``.
+
+    ``phase`` is a number beside ``status`` (``harness.samples``), or a word beside ``ok`` in runs of before Tier-2.
+    """
+    return _read_table(
+        folder, name, [{"started_ns", "done_ns", "phase", "status"}, {"started_ns", "done_ns", "phase", "ok"}]
+    )
+
+
+def read_trace(folder: Path, name: str) -> pyarrow.Table:
+    """The telemetry beside a row's samples: ``launch``, ``at_ns``, a column per value (NaN where absent), alerts, missing."""
+    return _read_table(folder, name, [{"launch", "at_ns"}])
+
+
+def calls(samples: pyarrow.Table, *, is_open: bool = False, model: str = "") -> Calls:
+    """Every request among raw samples. ``is_open``: latency counts from when a request was due, else from when it began.
+
+    ``model``: of this one alone, where the row mixes several.
+    """
+    if model:
+        samples = samples.filter(pyarrow.compute.equal(samples["model"], model))
+    names = samples.column_names
+    is_new = "status" in names
+    begun = _whole(samples, "scheduled_ns" if is_open and "scheduled_ns" in names else "started_ns")
+    measured = pyarrow.compute.equal(samples["phase"], _MEASURE if is_new else "measure")
+    ok = pyarrow.compute.equal(samples["status"], _OK) if is_new else samples["ok"]
+    return Calls(
+        launch=_whole(samples, "launch") if "launch" in names else np.zeros(len(begun), np.int64),
+        begun_ns=begun,
+        every_ms=(_whole(samples, "done_ns") - begun) / 1e6,
+        is_measured=np.asarray(measured.to_numpy(), bool),
+        is_ok=np.asarray(ok.to_numpy(), bool),
+        throttled=_whole(samples, "throttled") if "throttled" in names else np.full(len(begun), -1, np.int64),
+    )
+
+
+def models(samples: pyarrow.Table) -> list[str]:
+    """The models whose requests are among the samples, that with the most first; empty where the file does not say."""
+    if "model" not in samples.column_names:
+        return []
+    counted = samples["model"].value_counts().to_pylist()
+    return [str(entry["values"]) for entry in sorted(counted, key=lambda entry: -entry["counts"])]
+
+
+def _read_table(folder: Path, name: str, forms: Sequence[set[str]]) -> pyarrow.Table:
     path = _inside(folder, name)
     try:
-        table = pyarrow.parquet.read_table(path, read_dictionary=["phase"])
+        table = pyarrow.parquet.read_table(path, read_dictionary=["phase", "model", "alerts", "missing"])
     except (OSError, pyarrow.ArrowException) as error:
         raise RecordError(f"{name} cannot be read: {_first_line(error)}") from error
-    missing = {"started_ns", "done_ns", "phase", "ok"} - set(table.column_names)
+    missing = min((form - set(table.column_names) for form in forms), key=len)
     if missing:
         raise RecordError(f"{name} lacks the columns {', '.join(sorted(missing))}.")
     return table
 
 
-def calls(samples: pyarrow.Table) -> Calls:
-    """The latencies among raw samples; what is left out is counted."""
-    measured = samples.filter(pyarrow.compute.equal(samples["phase"], "measure"))
-    good = measured.filter(measured["ok"])
-    latency_ns = pyarrow.compute.subtract(good["done_ns"], good["started_ns"]).to_numpy()
-    return Calls(latency_ns.astype(np.float64) / 1e6, len(samples) - len(measured), len(measured) - len(good))
+def _whole(table: pyarrow.Table, name: str) -> Whole:
+    return np.asarray(table[name].to_numpy(), np.int64)
 
 
 def read_errors(folder: Path, name: str) -> dict[str, Errors]:

@@ -14,7 +14,10 @@ from harness.records import (
     BoardState,
     Check,
     Divergence,
+    Figure,
+    Judgement,
     LatencyFigures,
+    LaunchFigures,
     LayerFinding,
     Measurement,
     Outcome,
@@ -25,7 +28,7 @@ from harness.records import (
 )
 from reports import words
 
-__all__ = ["make", "share_of_tolerance", "to_csv"]
+__all__ = ["figure_of", "make", "share_of_tolerance", "to_csv"]
 
 T = TypeVar("T")
 Columns = Mapping[str, Callable[[T], object]]
@@ -100,11 +103,68 @@ _TASK: Columns[tuple[Verdict, str, float]] = {
     "value": lambda item: item[2],
 }
 
+_FIGURE: Columns[tuple[Verdict, Figure]] = {
+    "case": lambda item: item[0].case.id,
+    "kind": lambda item: item[0].case.kind,
+    "model": lambda item: item[0].case.model,
+    "lane": lambda item: words.lane(item[0].case, _of(item[0]).lane_name),
+    "simulated": lambda item: _of(item[0]).simulated,
+    "name": lambda item: item[1].name,
+    "value": lambda item: item[1].value,
+    "unit": lambda item: item[1].unit,
+    "low": lambda item: item[1].low,
+    "high": lambda item: item[1].high,
+    "source": lambda item: item[1].source,
+    "why": lambda item: item[1].why,
+}
+
+_JUDGEMENT: Columns[tuple[Verdict, Judgement]] = {
+    "case": lambda item: item[0].case.id,
+    "kind": lambda item: item[0].case.kind,
+    "model": lambda item: item[0].case.model,
+    "lane": lambda item: words.lane(item[0].case, _of(item[0]).lane_name),
+    "simulated": lambda item: _of(item[0]).simulated,
+    "outcome": lambda item: item[0].outcome.value,
+    "rule": lambda item: item[1].rule,
+    "budget_ns": lambda item: item[1].budget_ns,
+    "bound_ns": lambda item: item[1].bound_ns,
+    "alpha": lambda item: item[1].alpha,
+    "effect": lambda item: item[1].effect,
+    "floor": lambda item: item[1].floor,
+    "floor_source": lambda item: item[1].floor_source,
+    "drift": lambda item: item[1].drift,
+    "needed": lambda item: item[1].needed,
+    "rate_hz": lambda item: _of(item[0]).rate_hz,
+    "launches": lambda item: len(item[1].launches),
+    "cause": lambda item: item[1].cause,
+    "blind_spot": lambda item: item[1].blind_spot,
+}
+
+_LAUNCH: Columns[tuple[Verdict, LaunchFigures]] = {
+    "case": lambda item: item[0].case.id,
+    "model": lambda item: item[0].case.model,
+    "lane": lambda item: words.lane(item[0].case, _of(item[0]).lane_name),
+    "simulated": lambda item: _of(item[0]).simulated,
+    "launch": lambda item: item[1].launch,
+    "count": lambda item: item[1].count,
+    "failed": lambda item: item[1].failed,
+    "p50_ns": lambda item: item[1].p50_ns,
+    "p95_ns": lambda item: item[1].p95_ns,
+    "exceedances": lambda item: item[1].exceedances,
+    "throttled": lambda item: item[1].throttled,
+    "effect": lambda item: item[1].effect,
+    "log_pass": lambda item: item[1].log_pass,
+    "log_fail": lambda item: item[1].log_fail,
+    "outcome": lambda item: item[1].outcome.value,
+    "reason": lambda item: item[1].reason,
+}
+
 
 def make(run: Run) -> dict[str, pd.DataFrame]:
     """All tables of a run by name; those without rows keep their columns."""
     rows = words.rows_of(run)
     latency = [(row, row.summary.latency) for row in rows if row.summary.latency is not None]
+    judged = [(row, row.summary.judgement) for row in rows if row.summary.judgement is not None]
     parity = [(row, figures) for row in rows if row.case.kind != "pair" for figures in row.summary.parity]
     return {
         "verdicts": _frame(_VERDICTS, rows),
@@ -112,6 +172,9 @@ def make(run: Run) -> dict[str, pd.DataFrame]:
         "parity": _frame(_parity_columns(), parity),
         "pairs": _frame(_pair_columns(rows), _pair_items(rows)),
         "latency": _frame(_latency_columns(), latency),
+        "judgements": _frame(_JUDGEMENT, judged),
+        "launches": _frame(_LAUNCH, [(row, launch) for row, judgement in judged for launch in judgement.launches]),
+        "figures": _frame(_FIGURE, [(row, figure) for row in rows for figure in row.summary.figures]),
         "placement": _frame(_PLACEMENT, [row for row in rows if _of(row).placement]),
         "board": _frame(_board_columns(), [row for row in rows if _of(row).placement]),
         "not_run": _frame(_NOT_RUN, [row for row in rows if row.outcome is Outcome.NOT_RUN]),
@@ -134,6 +197,11 @@ def share_of_tolerance(figures: ParityFigures) -> float | None:
         if error is not None and limit is not None
     ]
     return max(shares, default=None)
+
+
+def figure_of(row: Verdict, *names: str) -> float | None:
+    """The value of the first figure of the row that has one of these names; ``None`` where none has a value."""
+    return next((figure.value for figure in row.summary.figures if figure.name in names), None)
 
 
 def to_csv(frame: pd.DataFrame) -> str:
@@ -232,6 +300,10 @@ def _latency_columns() -> Columns[tuple[Verdict, LatencyFigures]]:
         quantiles[f"{name}_ms"] = lambda item, pick=pick: pick(item[1]).value_ns / 1e6  # type: ignore[misc] # bound default
         quantiles[f"{name}_low_ms"] = lambda item, pick=pick: _ms(pick(item[1]).low_ns)  # type: ignore[misc] # bound default
         quantiles[f"{name}_high_ms"] = lambda item, pick=pick: _ms(pick(item[1]).high_ns)  # type: ignore[misc] # bound default
+
+    def judged(item: tuple[Verdict, LatencyFigures], read: Callable[[Judgement], object]) -> object:
+        return None if item[0].summary.judgement is None else read(item[0].summary.judgement)
+
     return {
         **_from_row(_ROW),
         "reason": lambda item: item[0].reason,
@@ -246,6 +318,17 @@ def _latency_columns() -> Columns[tuple[Verdict, LatencyFigures]]:
         "load_ms": lambda item: _ms(_of(item[0]).load_ns),
         "first_call_ms": lambda item: _ms(_of(item[0]).first_call_ns),
         "throttled": lambda item: _throttled(_of(item[0])),
+        "throttled_percent": lambda item: figure_of(
+            item[0], "throttled_requests_share", "held_while_throttled_percent"
+        ),
+        "budget_ms": lambda item: judged(item, lambda one: _ms(one.budget_ns)),
+        "bound_ms": lambda item: judged(item, lambda one: _ms(one.bound_ns)),
+        "needed": lambda item: judged(item, lambda one: one.needed),
+        "profile": lambda item: _of(item[0]).profile,
+        "rate_hz": lambda item: _of(item[0]).rate_hz,
+        "deadline_ms": lambda item: _ms(_of(item[0]).deadline_ns),
+        "launches": lambda item: _of(item[0]).launches or None,
+        "incomplete": lambda item: _of(item[0]).incomplete,
         "timing_boundary": lambda item: _of(item[0]).timing_boundary,
     }
 
@@ -264,15 +347,41 @@ def _board_columns() -> Columns[Verdict]:
             f"{name}_end": lambda row: read(_of(row).board_end),
         }
 
-    return {
-        "case": lambda row: row.case.id,
-        **at_both_ends("cpu_temp_c", lambda board: board.cpu_temp_c),
-        **at_both_ends("gpu_temp_c", lambda board: board.gpu_temp_c),
-        **at_both_ends("clock_mhz", lambda board: board.clock_mhz),
-        **at_both_ends("load_1min", lambda board: board.load_1min),
-        "throttled": lambda row: _throttled(_of(row)),
-        "power_mode": lambda row: _of(row).board_end.power_mode or _of(row).board_start.power_mode,
+    named: dict[str, Callable[[BoardState], object]] = {
+        "cpu_temp_c": lambda board: board.cpu_temp_c,
+        "gpu_temp_c": lambda board: board.gpu_temp_c,
+        "clock_mhz": lambda board: board.clock_mhz,
+        "load_1min": lambda board: board.load_1min,
+        "power_mode": lambda board: board.power_mode,
+        "power_mode_id": lambda board: board.power_mode_id,
+        "caps": lambda board: words.pairs({name: f"{value:g}" for name, value in board.caps.items()}),
+        "is_pinned": lambda board: board.is_pinned,
+        "governor": lambda board: board.governor,
+        "fan_rpm": lambda board: board.fan_rpm,
+        "fan_pwm": lambda board: board.fan_pwm,
+        "temperatures_c": lambda board: words.pairs(
+            {name: f"{value:g}" for name, value in board.temperatures_c.items()}
+        ),
+        "gpu_load_percent": lambda board: board.gpu_load_percent,
+        "gpu_processes": lambda board: (
+            None if board.gpu_processes is None else ", ".join(board.gpu_processes) or "none"
+        ),
+        "oc_events": lambda board: board.oc_events,
+        "available_bytes": lambda board: board.available_bytes,
+        "uptime_s": lambda board: board.uptime_s,
+        "boot_id": lambda board: board.boot_id,
+        "module": lambda board: board.module,
+        "source": lambda board: board.source,
+        "notes": lambda board: words.as_one(board.notes),
     }
+    columns: dict[str, Callable[[Verdict], object]] = {
+        "case": lambda row: row.case.id,
+        "simulated": lambda row: _of(row).simulated,
+        "throttled": lambda row: _throttled(_of(row)),
+    }
+    for name, read in named.items():
+        columns |= at_both_ends(name, read)
+    return columns
 
 
 def _divergence_columns() -> Columns[tuple[Verdict, Divergence, str, LayerFinding | None]]:

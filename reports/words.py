@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.records import Case, Measurement, Outcome, Quantile, Run, Summary, Verdict
 
 __all__ = [
     "ABOUT",
+    "ABOUT_A_FLIGHT",
     "DASH",
     "SYMBOLS",
     "as_one",
+    "duration",
     "figure",
+    "figure_name",
     "headline",
     "interval",
     "is_evidence",
@@ -27,11 +30,14 @@ __all__ = [
     "percent",
     "plain",
     "quantile",
+    "quantity",
     "rows_of",
     "similarity",
+    "spread",
     "subject",
     "tally",
     "title",
+    "undecided",
 ]
 
 DASH = "–"
@@ -58,7 +64,28 @@ ABOUT: Mapping[str, tuple[str, str]] = {
 }
 """Title and first sentence of the section of each kind of row about runtimes."""
 
+ABOUT_A_FLIGHT: Mapping[str, tuple[str, str]] = {
+    "flight": (
+        "The flight mix",
+        "All models at the rates of the flight, in one process, as one workload with deadlines.",
+    ),
+    "heat": ("Heat", "The same mix for a sustained time: what it holds once the board is hot."),
+    "memory": (
+        "Memory",
+        "Each engine alone and all of them resident, side by side by source. Sources overlap: they are not to be added up.",
+    ),
+    "takeoff": ("Take-off", "All engines loaded in one fresh process, and the same again after a SIGKILL."),
+    "harness": ("The harness itself", "What measuring costs, by a runtime that does nothing."),
+}
+"""Title and first sentence of each kind of row about all models of a runtime, in the order of the page."""
+
 _SHORT: Mapping[str, str] = {"tensorrt": "tensorrt", "onnx_trt_ep": "ort", "pytorch_fp16": "torch"}
+
+_UNITS = frozenset(("ns", "s", "bytes", "w", "j", "c", "mhz", "hz", "percent"))
+_TERMS: Mapping[str, str] = {
+    "gpu": "GPU", "cpu": "CPU", "emc": "EMC", "soc": "SoC", "tj": "junction", "temp": "temperature", "oc": "over-current",
+    "h2d": "host to device", "d2h": "device to host", "nvmap": "NvMap", "mib": "MiB", "4mib": "of 4 MiB",
+}  # fmt: skip
 
 # What XML 1.0 cannot hold, what terminals obey, and what turns the direction of the text after it.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -84,6 +111,13 @@ def figure(value: float | None) -> str:
     return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
+def _scaled(value: float, step: float, units: Sequence[str]) -> str:
+    at = 0
+    while at < len(units) - 1 and abs(value) >= step * (1 - 5e-4):
+        value, at = value / step, at + 1
+    return f"{value:,.0f} {units[at]}" if at == 0 and step > 1000 else f"{figure(value)} {units[at]}"
+
+
 def similarity(value: float | None) -> str:
     """A cosine: seven digits, since what matters is how far it is from 1."""
     return DASH if value is None or math.isnan(value) else f"{value:.7g}"
@@ -105,6 +139,66 @@ def quantile(of: Quantile) -> str:
     """A latency quantile in milliseconds with its interval."""
     low, high = (None if bound is None else bound / 1e6 for bound in (of.low_ns, of.high_ns))
     return interval(of.value_ns / 1e6, low, high)
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A figure in a unit for people: ``bytes`` as KiB to TiB, ``ns`` as µs, ms or s, ``s`` as s or min; a ``count`` is whole."""
+    if value is None or math.isnan(value):
+        return DASH
+    if unit == "bytes":
+        return _scaled(value, 1024.0, ("B", "KiB", "MiB", "GiB", "TiB"))
+    if unit == "ns":
+        return f"{value:,.0f} ns" if abs(value) < 1000 else _scaled(value / 1e3, 1000.0, ("µs", "ms", "s"))
+    if unit == "s":
+        return duration(value)
+    if unit == "ratio":
+        return figure(value)
+    if unit == "count":
+        return f"{value:,.0f}" if abs(value) < 1e7 else figure(value)
+    digits = f"{value:,.1f}" if unit == "°C" else f"{value:,.0f}" if unit == "MHz" else figure(value)
+    return f"{digits} {unit}"
+
+
+def spread(value: float | None, low: float | None, high: float | None, unit: str) -> str:
+    """A quantity with its interval, where it has one: ``1.22 [0.877, 1.66]``."""
+    text = quantity(value, unit)
+    known = text != DASH and (low, high) != (None, None)
+    return f"{text} [{quantity(low, unit)}, {quantity(high, unit)}]" if known else text
+
+
+def duration(seconds: float | None) -> str:
+    """``12.3 s``, and from two minutes on ``6 min 25 s``, from two hours on ``3 h 12 min``."""
+    if seconds is None or math.isnan(seconds):
+        return DASH
+    if abs(seconds) < 120:
+        return f"{figure(seconds)} s"
+    whole = round(abs(seconds))
+    parts = (
+        ((whole // 60, "min"), (whole % 60, "s"))
+        if whole < 7200
+        else ((whole // 3600, "h"), (whole % 3600 // 60, "min"))
+    )
+    text = " ".join(f"{count} {unit}" for count, unit in parts if count)
+    return f"-{text}" if seconds < 0 else text
+
+
+def figure_name(name: str) -> tuple[str, str]:
+    """What a record calls a figure, for people, and what it is about: ``gpu_temp_max_c[disk]`` is GPU temperature max, disk."""
+    stem, _, about = name.partition("[")
+    stem, about = stem.partition(".")[0], about.removesuffix("]")
+    stem = stem.replace("_c_per_min", "_per_min").replace("_bytes_", "_")
+    told = [part for part in stem.split("_") if part]
+    if len(told) > 1 and told[-1] in _UNITS:
+        told.pop()
+    text = " ".join(_TERMS.get(part, part) for part in told)
+    return text[:1].upper() + text[1:], about
+
+
+def undecided(needed: int | None, rate_hz: float | None) -> str:
+    """What would decide an inconclusive row: ``about 900 more requests, 23.1 s at 39 Hz``; empty where that is not known."""
+    if needed is None:
+        return ""
+    return f"about {needed:,} more requests" + (f", {duration(needed / rate_hz)} at {rate_hz:g} Hz" if rate_hz else "")
 
 
 def percent(share: float | None) -> str:

@@ -113,7 +113,7 @@ def test_each_model_has_an_error_plot_per_output_and_a_latency_plot(page: Page, 
         assert all(f"Error of {output}" in section for output in outputs)
     captions = page.text.count("Latency of every call")
     assert captions == len(builder.MODELS) + 1, "and one that says why the hostile model's samples are not drawn"
-    bands = [a for a in page.all("svg") if a.get("role") == "img"]
+    bands = [a for a in page.all("svg") if a.get("class") == "band"]
     assert len(bands) == 11 * 4 + 1 + 6 * 2, (
         "a band per lane and output, one of the hostile model, two lanes of latency each"
     )

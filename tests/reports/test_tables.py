@@ -17,6 +17,7 @@ from reports import tables
 pytestmark = pytest.mark.covers("RE-01")
 
 NAMES = {"verdicts", "checks", "parity", "pairs", "latency", "placement", "board"}
+NAMES |= {"figures", "judgements", "launches"}
 NAMES |= {"not_run", "task", "divergence", "coverage", "environment"}
 
 
