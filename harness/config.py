@@ -7,6 +7,7 @@ file itself: hooks (``module:function``) stay text until a pack is made.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -41,6 +42,9 @@ T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]*")
 _HOOK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|MB|GB)")
+_MOST_BYTES = 2.0**63
+_MOST_HZ = 100_000.0
+_LEAST_MS, _MOST_MS = 1e-6, 3.6e6  # a nanosecond, an hour
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "MB": 10**6, "GB": 10**9}
 
 
@@ -227,18 +231,23 @@ class _Table:
 
     def number(self, key: str, *, above: float | None = 0.0) -> float | None:
         value = self.get(key, (int, float), "a number")
-        if value is not None and above is not None and not value > above:
-            raise UsageError(f"{self.where}: {key} is {value!r}; expected a number above {above:g}.")
-        return None if value is None else float(value)
+        if value is None:
+            return None
+        if not (math.isfinite(value) and (above is None or value > above)):
+            number = "a finite number" if math.isinf(value) else "a number"
+            least = "" if above is None else f" above {above:g}"
+            raise UsageError(f"{self.where}: {key} is {value!r}; expected {number}{least}.")
+        return float(value)
 
     def size_bytes(self, key: str) -> int | None:
         value = self.text(key)
         if not value:
             return None
         match = _SIZE.fullmatch(value)
-        if match is None:
-            raise UsageError(f"{self.where}: {key} is {value!r}; expected a size such as '4 GiB' or '50 MB'.")
-        return int(float(match[1]) * _UNITS[match[2]])
+        size = float(match[1]) * _UNITS[match[2]] if match is not None else 0.0
+        if not 1 <= size < _MOST_BYTES:
+            raise UsageError(f"{self.where}: {key} is {value!r:.60}; expected a size such as '4 GiB' or '50 MB'.")
+        return int(size)
 
     def names(self, key: str) -> list[str]:
         table = self.get(key, dict, "a table of tables") or {}
@@ -371,12 +380,31 @@ def _load(table: _Table) -> LoadRule:
     burst = table.get("burst", int, "a whole number of calls, 1 or more")
     if burst is not None and burst < 1:
         raise UsageError(f"{table.where}: burst is {burst}; expected a whole number of calls, 1 or more.")
+    burst = 1 if burst is None else burst
+    if rate > _MOST_HZ or rate * burst > _MOST_HZ:
+        raise UsageError(
+            f"{table.where}: rate_hz is {rate:g} with bursts of {burst}; expected at most {_MOST_HZ:g} calls a second."
+        )
     late = table.text("late", "queue", among=("queue", "drop"))
-    return LoadRule(rate, table.number("deadline_ms"), late, 1 if burst is None else burst)
+    return LoadRule(rate, _ms(table, "deadline_ms"), late, burst)
+
+
+def _ms(table: _Table, key: str) -> float | None:
+    """A time that is told in nanoseconds, none of them half."""
+    value = table.number(key)
+    if value is not None and not _LEAST_MS <= value <= _MOST_MS:
+        raise UsageError(f"{table.where}: {key} is {value:g}; expected milliseconds, up to an hour's.")
+    return value
 
 
 def _budgets(table: _Table) -> Mapping[str, Budget]:
     def one(inner: _Table) -> Budget:
-        return Budget(*(inner.number(key) for key in ("p95_ms", "target_p95_ms", "load_s", "energy_mj")))
+        p95_ms, target_ms = _ms(inner, "p95_ms"), _ms(inner, "target_p95_ms")
+        if p95_ms is not None and target_ms is not None and target_ms > p95_ms:
+            raise UsageError(
+                f"{inner.where}: target_p95_ms is {target_ms:g}, over p95_ms, {p95_ms:g}. A target warns before the budget "
+                "fails: give a smaller one, or leave it out."
+            )
+        return Budget(p95_ms, target_ms, inner.number("load_s"), inner.number("energy_mj"))
 
     return {board: budget for board in table.values if (budget := table.optional(board, one)) is not None}

@@ -13,6 +13,7 @@ import os
 import re
 import selectors
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -55,7 +56,9 @@ _FLIGHT_NAMES = {
     "cpu_temp_c": "cpu_temp_c", "gpu_temp_c": "gpu_temp_c", "clock_mhz": "gpu_clock_mhz", "clock_cap_mhz": "gpu_cap_mhz",
     "load_percent": "gpu_load_percent", "over_current_events": "oc_events",
 }  # fmt: skip
-_MOST_HZ = 1000.0
+_LEAST_HZ, _MOST_HZ = 0.001, 1000.0
+_MOST_NS = 2**62
+_MOST_S = 366 * 86_400.0
 _START_S = 10.0
 
 
@@ -263,8 +266,13 @@ def _read_parquet(path: Path) -> Recording:
     try:
         table = pyarrow.parquet.read_table(path).to_pydict()
         traces = traces_from_table(table)
-    except (OSError, pyarrow.ArrowInvalid, KeyError, ValueError, TypeError) as error:
-        raise UsageError(f"the trace {path} cannot be read: {' '.join(str(error).split())}.") from error
+    except KeyError as error:
+        raise UsageError(f"the trace {path} has no column {error}; is it a file of a run folder's traces?") from error
+    except (OSError, pyarrow.ArrowException, ValueError, TypeError, OverflowError) as error:
+        words = " ".join(str(error).split()).rstrip(".")
+        raise UsageError(
+            f"the trace {path} cannot be read: {words}. Expected a file of a run folder's traces."
+        ) from error
     if not traces:
         raise UsageError(f"the trace {path} holds no frame.")
     launch, trace = next(iter(traces.items()))
@@ -319,7 +327,12 @@ class _Reader:
         self.trace.add(frame)
 
     def _wrong(self, number: int, what: str) -> UsageError:
-        return UsageError(f"line {number} of the trace {self._path} is wrong: {what}.")
+        return UsageError(f"line {number} of the trace {self._path} is wrong: {what}{'' if what[-1] in '.?' else '.'}")
+
+    def _figure(self, number: int, name: str, value: Any) -> float:
+        if not _is_finite(value):
+            raise self._wrong(number, f"{name} is {value!r:.60}; expected a number, and a finite one, or nothing")
+        return float(value)
 
     def _header(self, number: int, values: dict[str, Any]) -> None:
         version = values.get("trace")
@@ -337,19 +350,18 @@ class _Reader:
 
     def _frame(self, number: int, line: dict[str, Any]) -> Frame:
         for name in sorted(set(line) - set(_LINE)):
-            raise self._wrong(number, f"unknown field {name!r}. {did_you_mean(name, _LINE)}".rstrip("."))
+            raise self._wrong(number, f"unknown field {name!r}. {did_you_mean(name, _LINE)}")
         at_ns, values, alerts = line.get("at_ns"), line.get("values", {}), line.get("alerts", [])
-        if isinstance(at_ns, bool) or not isinstance(at_ns, int):
-            raise self._wrong(number, f"at_ns is {at_ns!r}; expected whole nanoseconds")
+        if isinstance(at_ns, bool) or not isinstance(at_ns, int) or abs(at_ns) > _MOST_NS:
+            raise self._wrong(number, f"at_ns is {at_ns!r:.60}; expected whole nanoseconds, of 63 bits at most")
         missing = line.get("missing", self._missing)
         if not isinstance(values, dict) or not isinstance(alerts, list) or not isinstance(missing, dict):
             raise self._wrong(number, "'values' and 'missing' must be objects and 'alerts' a list")
         for name, value in values.items():
             if not _is_known(name) and name not in self._names:
                 hint = did_you_mean(name, KNOWN) if name else "It has no name."
-                raise self._wrong(number, f"unknown value {name!r}. {hint}".rstrip("."))
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise self._wrong(number, f"{name} is {value!r}; expected a number, or nothing")
+                raise self._wrong(number, f"unknown value {name!r}. {hint}")
+            self._figure(number, name, value)
         self._missing = {str(name): str(why) for name, why in missing.items()}
         return Frame(
             at_ns, {name: float(value) for name, value in values.items()}, tuple(map(str, alerts)), self._missing
@@ -359,17 +371,18 @@ class _Reader:
         """Of the flight's form."""
         known = {"t_s", "offline", *(entry.name for entry in fields(SourceReading))}
         for name in sorted(set(line) - known):
-            raise self._wrong(number, f"unknown field {name!r}. {did_you_mean(name, known)}".rstrip("."))
+            raise self._wrong(number, f"unknown field {name!r}. {did_you_mean(name, known)}")
         t_s = line.get("t_s")
-        if isinstance(t_s, bool) or not isinstance(t_s, int | float):
-            raise self._wrong(number, f"t_s is {t_s!r}; expected seconds")
+        if not _is_finite(t_s) or abs(t_s) * 1e9 > _MOST_NS:
+            raise self._wrong(number, f"t_s is {t_s!r:.60}; expected seconds, of 63 bits of nanoseconds at most")
         values: dict[str, float] = {}
         for name, ours in _FLIGHT_NAMES.items():
             value = line.get(name)
-            if isinstance(value, bool) or not isinstance(value, int | float | None):
-                raise self._wrong(number, f"{name} is {value!r}; expected a number, or nothing")
             if value is not None:
-                values[ours] = float(value)
+                values[ours] = self._figure(number, name, value)
+        for name in ("clock_limits", "throttle_alerts", "notes"):
+            if not isinstance(line.get(name), list | None):
+                raise self._wrong(number, f"{name} is {line[name]!r:.60}; expected a list of texts, or nothing")
         if line.get("governor"):
             self.about.setdefault("governor", str(line["governor"]))
         if line.get("clock_limits") is not None:
@@ -378,6 +391,10 @@ class _Reader:
         missing = {"telemetry": f"offline: {line['offline']}"} if line.get("offline") else {}
         missing.update({f"note {at}": str(text) for at, text in enumerate(line.get("notes") or ())})
         return Frame(round(t_s * 1e9), values, tuple(map(str, line.get("throttle_alerts") or ())), missing)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_known(name: str) -> bool:
@@ -409,8 +426,8 @@ def _read_tegrastats(
 def _times(path: Path, lines: Sequence[tuple[int, str]], interval_s: float | None) -> list[int]:
     """From the dates, which are whole seconds: lines of one second are spread over it."""
     if interval_s is not None:
-        if not interval_s > 0:
-            raise UsageError(f"the interval is {interval_s:g} s; expected seconds above 0.")
+        if not 0 < interval_s <= _MOST_S:
+            raise UsageError(f"--interval is {interval_s:g} s; expected seconds above 0, up to a year's.")
         return [round(at * interval_s * 1e9) for at in range(len(lines))]
     found = [tegrastats.wall_ns(line) for _, line in lines]
     if None in found:
@@ -611,7 +628,7 @@ def run_replay(path: Path, *, interval_s: float | None = None) -> tuple[str, dic
 
 
 def _check_span(seconds: float, hz: float) -> None:
-    if not 0 < seconds < float("inf"):
-        raise UsageError(f"{seconds:g} seconds; expected a time above 0.")
-    if not 0 < hz <= _MOST_HZ:
-        raise UsageError(f"{hz:g} Hz; expected a rate above 0, up to {_MOST_HZ:g}.")
+    if not 0 < seconds <= _MOST_S:
+        raise UsageError(f"--seconds is {seconds:g}; expected a time above 0, up to a year.")
+    if not _LEAST_HZ <= hz <= _MOST_HZ:
+        raise UsageError(f"--hz is {hz:g}; expected a rate above 0, from {_LEAST_HZ:g} to {_MOST_HZ:g}.")

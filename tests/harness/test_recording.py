@@ -140,7 +140,8 @@ def test_nothing_is_written_over_and_a_disk_that_is_full_is_told(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "hz"), [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0), (1.0, 1001.0), (math.inf, 1.0), (math.nan, 1.0)]
+    ("seconds", "hz"),
+    [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0), (1.0, 1001.0), (math.inf, 1.0), (math.nan, 1.0), (1.0, 1e-9)],
 )
 def test_spans_and_rates_that_make_no_sense_are_refused(tmp_path: Path, seconds: float, hz: float) -> None:
     with pytest.raises(UsageError, match=r"expected a (time|rate) above 0"):
@@ -248,8 +249,9 @@ def test_lines_of_tegrastats_lie_where_their_dates_or_an_interval_put_them(tmp_p
     assert cut.notes == (
         "1 lines are not tegrastats' and were left out", "line 4, the last, was cut off; the trace ends before it"
     )  # fmt: skip
-    with pytest.raises(UsageError, match="expected seconds above 0"):
-        load_trace(path, interval_s=0.0)
+    for interval_s in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(UsageError, match="expected seconds above 0"):
+            load_trace(path, interval_s=interval_s)
 
 
 # --- what is wrong -----------------------------------------------------------------------------------------------
@@ -274,7 +276,13 @@ def test_lines_of_tegrastats_lie_where_their_dates_or_an_interval_put_them(tmp_p
         (HEADER + '{"at_ns": 5, "values": {"power_w": true}}\n', "power_w is True; expected a number"),
         (HEADER + '{"at_ns": 5, "values": {"power_w": NaN}}\n', "NaN is no figure"),
         (HEADER + '{"at_ns": 5.5}\n', "at_ns is 5.5; expected whole nanoseconds"),
+        (HEADER + '{"at_ns": 99999999999999999999}\n', "at_ns is 99999999999999999999; expected whole nanoseconds"),
+        (HEADER + '{"at_ns": 5, "values": {"oc_events": 1e999}}\n', "oc_events is inf; expected a number"),
+        (HEADER + '{"at_ns": 5, "values": {"power_w": ' + "9" * 400 + "}}\n", r"power_w is 9+; expected a number"),
         (HEADER + '{"at_ns": 5, "alerts": "a"}\n', "'alerts' a list"),
+        ('{"trace": 1}\n{"t_s": 1e300}\n', r"t_s is 1e\+300; expected seconds"),
+        ('{"trace": 1}\n{"t_s": 1, "clock_limits": 5}\n', "clock_limits is 5; expected a list of texts, or nothing"),
+        ('{"trace": 1}\n{"t_s": 1, "throttle_alerts": "a"}\n', "throttle_alerts is 'a'; expected a list"),
         (HEADER + "[1]\n", r"\[1\] is no JSON object"),
         (HEADER + '{"at_ns": 5\n{"at_ns": 6}\n', "line 2 .* is not JSON"),
         ('{"trace": 2, "names": 3}\n', "'names' a list"),
