@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import plan as planning
+from harness.baselines import Baselines, load_baselines, machine_of
 from harness.board import read_board
 from harness.build_check import builder_for
 from harness.child_job import import_plugin, job_of
@@ -79,9 +80,9 @@ class House:
 
     ``sources``: the built-in models by kind. ``default_config``: the flight models. ``suites``: the installed tiers.
     ``prepare``: fills the cache with several models' packs at once. ``runtime_suites``: what settles rows about runtimes,
-    by kind. ``hooks``: ``module:function`` that a fresh process calls with its registry of architectures. ``scenarios``: the
-    folder of the simulated boards. ``making_limit_s``: for importing a third party's class and making one, heavy libraries
-    and all.
+    by kind. ``making_limit_s``: for importing a third party's class and making one, heavy libraries and all. ``hooks``:
+    ``module:function`` that a fresh process calls with its registry of architectures. ``scenarios``: the folder of the
+    simulated boards. ``baselines``: a file of latency figures to show changes against.
     """
 
     sources: Mapping[str, Source]
@@ -97,6 +98,7 @@ class House:
     making_limit_s: float = 120.0
     hooks: tuple[str, ...] = ()
     scenarios: Path = Path()
+    baselines: Path | None = None
 
 
 def assemble(request: Request, house: House, command: Sequence[str], *, dry_run: bool = False) -> Job:
@@ -265,6 +267,8 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
         floors=Floors(history / "floors"),
         versions=versions,
         job=job,
+        baselines=load_baselines(house.baselines) if house.baselines else Baselines(),
+        machine=machine_of(found, host.module if host.jetpack != "none" else None),
         tolerances={name: pack.tolerances for name, pack in bench.packs.items()},
         gpu_index=None if host.sm == "none" or host.jetpack != "none" else _ordinal(request.device),
         is_unified=True if host.jetpack != "none" else None,

@@ -289,6 +289,10 @@ def _add_inspect(commands: Any) -> None:
 def _add_report(commands: Any) -> None:
     parser = _command(commands, "report", _report, "draw a run's report again")
     parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FILE",
+        help="write the run's p50, p95 and calls per second into FILE too, as this machine's baselines",
+    )  # fmt: skip
 
 
 def _add_judge(commands: Any) -> None:
@@ -489,6 +493,17 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     written = _write_reports(arguments.run)
+    if arguments.baseline is not None:
+        from harness.baselines import machine_of, write_baselines
+        from harness.rejudge import read_run
+
+        run = read_run(arguments.run)
+        module = run.environment.get("module", "none")
+        machine = machine_of(run.environment, None if module in ("none", "unknown") else module)
+        names = ("jetpack", "tensorrt_host", "onnxruntime-gpu", "torch")
+        versions = {name: run.environment[name] for name in names if name in run.environment}
+        write_baselines(arguments.baseline, machine, run.verdicts, run=run.id, versions=versions)
+        written.append(arguments.baseline)
     print(json.dumps([str(path) for path in written]) if arguments.json else "\n".join(map(str, written)))
     return 0
 
@@ -542,6 +557,7 @@ def _house(*, quiet: bool) -> House:
         runtime_suites={"conformance": _conformance, "faults": _faults},
         hooks=("fixtures.flight:register", "fixtures.conformance:register"),
         scenarios=Path(fixtures.__file__).parent / "scenarios",
+        baselines=Path(fixtures.__file__).parent / "baselines" / "latency.json",
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness import heat, latency_gate
 from harness.align import align
+from harness.baselines import Baselines, with_baseline
 from harness.board import check_state
 from harness.child_job import ChildJob
 from harness.config import BoardConfig, Budget, ModelConfig
@@ -62,8 +63,8 @@ class Tier2:
     is measured. ``job``, ``environ``: for fresh processes, which a simulated station does not start. ``versions``: of what
     a floor depends on. ``state_checks``: more of them for a case, as from a file of probed assumptions. ``tolerances``: by
     model and lane. ``gpu_index``: of the card that NVML is asked about a process. ``kills``: what a simulated kernel raises
-    to end a process. ``observed``: on whose calls the cost of telemetry is measured. ``learned``: what the profile ``floor``
-    taught, in words.
+    to end a process. ``observed``: on whose calls the cost of telemetry is measured. ``baselines``,
+    ``machine``: what rows are shown against, and whose. ``learned``: what the profile ``floor`` taught, in words.
     """
 
     station: Station
@@ -83,6 +84,8 @@ class Tier2:
     is_unified: bool | None = None
     kills: tuple[type[BaseException], ...] = ()
     observed: Case | None = None
+    baselines: Baselines = field(default_factory=Baselines)
+    machine: str = ""
     learned: list[str] = field(default_factory=list)
     _p95_ns: dict[str, int] = field(default_factory=dict)
     _placed: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
@@ -148,6 +151,7 @@ class Tier2:
         if case.runtime == "tensorrt" and latency is not None:
             self._p95_ns[case.model] = latency.p95.value_ns
         extra = _soak_figures(launches) + _memory_figures(launches)
+        verdict = with_baseline(verdict, self.baselines, self.machine)
         return replace(verdict, summary=replace(verdict.summary, figures=(*verdict.summary.figures, *extra)))
 
     # Rows of all models of a runtime
