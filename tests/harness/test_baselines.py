@@ -57,6 +57,7 @@ def test_baselines_are_kept_beside_other_machines_and_rows(tmp_path: Path) -> No
     assert kept.of("Orin", "none") is None
 
 
+@pytest.mark.covers("BA-05")
 @pytest.mark.parametrize(
     "row",
     [

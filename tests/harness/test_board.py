@@ -255,6 +255,7 @@ def test_a_sum_of_counters_is_unknown_without_one_of_them(nx: Tree) -> None:
     assert read_board(nx.root).oc_events is None
 
 
+@pytest.mark.covers("T2-04")
 def test_emc_without_a_cap_has_none(nx: Tree) -> None:
     nx.write("sys/kernel/nvpmodel_clk_cap/emc", 0)
     assert "emc_mhz" not in read_board(nx.root).caps
@@ -356,7 +357,7 @@ def test_a_start_in_another_state_is_named_with_what_mends_it(
         assert words in text
 
 
-@pytest.mark.covers("T2-03")
+@pytest.mark.covers("T2-03", "T2-04")
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -49,6 +49,10 @@ BOARDS = {
     "a cap that comes down with the clock": (Board(clock_mhz=slow, cap_mhz=slow), "cap"),
     "a cap that comes down while the alert is raised": (Board(clock_mhz=slow, cap_mhz=slow, is_alert=saw), "thermal"),
     "calls that need more cycles": (Board(work=lambda t: np.where(saw(t), 80.0, 50.0)), "more work"),
+    "calls that need more cycles just when the clock is low": (
+        Board(clock_mhz=slow, is_alert=saw, work=lambda t: np.where(saw(t), 70.0, 50.0)),
+        "more work",
+    ),
     "too much work from the start": (Board(work=always(75.0)), "more work"),
     "too much work, while an alert is raised now and then": (Board(work=always(75.0), is_alert=saw), "more work"),
     "calls that fail": (Board(fails=always(0.2)), "failed calls"),

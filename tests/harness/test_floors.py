@@ -65,6 +65,7 @@ def test_the_same_run_again_is_no_new_session(tmp_path: Path) -> None:
     assert floors.why_not(KEY).startswith("1 of 3")
 
 
+@pytest.mark.covers("T2-03")
 @pytest.mark.parametrize(
     "other",
     [

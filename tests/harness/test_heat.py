@@ -113,6 +113,7 @@ def test_over_current_and_a_governor_are_named_as_such() -> None:
     assert "sudo jetson_clocks" in governed.remedy
 
 
+@pytest.mark.covers("T2-03")
 def test_a_hot_spell_that_all_of_the_run_would_hide_fails() -> None:
     """Two minutes at 81 degrees, with a quarter of their calls late: a twentieth of all."""
 

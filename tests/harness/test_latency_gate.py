@@ -114,6 +114,7 @@ def test_a_lucky_run_whose_p95_is_under_the_budget_is_not_passed() -> None:
     assert f"about {needed} more samples would decide, {needed / 39:.0f} s at 39 Hz" in verdict.reason
 
 
+@pytest.mark.covers("T2-03")
 def test_slow_spells_are_not_taken_for_independent_calls() -> None:
     """3 % of the calls are slow, all in two spells: as independent calls they would pass."""
     spread, spells = took(share=0.0), took(share=0.0)
@@ -123,6 +124,7 @@ def test_slow_spells_are_not_taken_for_independent_calls() -> None:
     assert ruled(rows(spells)).outcome is Outcome.INCONCLUSIVE
 
 
+@pytest.mark.covers("T2-03")
 def test_a_floor_from_history_is_held_against_a_run_that_was_lucky() -> None:
     columns = rows(took(share=0.02))
     assert ruled(columns).outcome is Outcome.PASS
@@ -202,6 +204,7 @@ def test_a_sign_off_passes_where_each_of_five_launches_does() -> None:
     assert figure(verdict, "launch_spread") == pytest.approx(0.2, abs=0.3)
 
 
+@pytest.mark.covers("T2-03")
 def test_one_bad_launch_of_five_fails_the_row_although_all_together_would_pass() -> None:
     columns = five([0.001, 0.001, 0.001, 0.2, 0.001])
     pooled = ruled({**columns, "launch": columns["launch"] * 0}, profile=replace(SHORT, launches=1), floor=FLOOR)
@@ -218,6 +221,7 @@ def test_one_open_launch_of_five_leaves_the_row_open() -> None:
     assert "launch 1: " in verdict.reason
 
 
+@pytest.mark.covers("T2-03")
 def test_without_a_floor_nothing_is_signed_off() -> None:
     verdict = ruled(five([0.002] * 5), profile=SHORT)
     assert verdict.outcome is Outcome.INCONCLUSIVE
@@ -231,6 +235,7 @@ def test_what_a_change_may_pass_on_is_too_little_for_a_sign_off() -> None:
     assert ruled(columns, profile=one, floor=FLOOR).outcome is Outcome.INCONCLUSIVE
 
 
+@pytest.mark.covers("T2-03")
 def test_fewer_launches_than_the_profile_asks_for_sign_nothing_off() -> None:
     columns = joined(*(rows(took(2340, 0.001, seed=at), at) for at in range(4)))
     verdict = ruled(columns, profile=SHORT, floor=FLOOR)
@@ -240,6 +245,7 @@ def test_fewer_launches_than_the_profile_asks_for_sign_nothing_off() -> None:
     )
 
 
+@pytest.mark.covers("T2-03")
 def test_launches_of_unlike_kinds_are_not_pooled() -> None:
     kinds = [ROW, ROW, replace(ROW, provider="cpu"), ROW, ROW]
     verdict = ruled(five([0.001] * 5), profile=SHORT, floor=FLOOR, launches=kinds)
@@ -250,7 +256,7 @@ def test_launches_of_unlike_kinds_are_not_pooled() -> None:
     assert unlike([ROW, ROW]) == unlike([]) == ""
 
 
-@pytest.mark.covers("T2-03")
+@pytest.mark.covers("T2-03", "T2-04")
 @pytest.mark.parametrize("share", [0.001, 0.3])
 @pytest.mark.parametrize("budget", [BUDGET, None])
 def test_a_board_in_another_state_leaves_the_row_open_whatever_it_measured(share: float, budget: Budget | None) -> None:
@@ -292,6 +298,7 @@ def test_a_load_that_cannot_be_served_fails_with_its_utilisation(budget: Budget 
     assert 1.3 < utilisation < 1.5
 
 
+@pytest.mark.covers("T2-03")
 def test_a_run_that_was_cut_short_fails_on_its_evidence_and_never_passes() -> None:
     cut = replace(ROW, incomplete="interrupted by Ctrl-C")
     passing = ruled(rows(took()), row=cut)
@@ -305,6 +312,7 @@ def test_a_run_that_was_cut_short_fails_on_its_evidence_and_never_passes() -> No
     )
 
 
+@pytest.mark.covers("T2-03")
 def test_a_clock_that_went_back_or_was_lost_decides_nothing() -> None:
     columns = rows(took())
     columns["done_ns"][7] = columns["started_ns"][7] - 5
@@ -389,6 +397,7 @@ def test_a_budget_of_energy_is_held_or_said_to_be_unknown() -> None:
     assert "not known to be under 600 mJ a call: no telemetry" in verdict.reason
 
 
+@pytest.mark.covers("T2-03")
 def test_a_quick_row_says_that_it_is_indicative() -> None:
     quick = PROFILES["quick"]
     for share, outcome in ((0.0, Outcome.PASS), (0.5, Outcome.FAIL), (0.04, Outcome.MEASURED)):

@@ -6,6 +6,7 @@ import io
 import itertools
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from harness import launch as launching
 from harness.errors import UsageError
 from harness.launch import run_launch
 from harness.load import harness_late, latencies_ns, lateness_ns, overload, schedule, select
-from harness.records import INTERRUPTED, Outcome
+from harness.records import INTERRUPTED, BoardState, Outcome
 from harness.samples import COLUMNS, Phase, Status
 from harness.station import Order, Seen, Stream
 from harness.steadiness import SoakRule
@@ -312,6 +313,7 @@ def test_a_disk_that_is_full_at_the_very_end_is_told() -> None:
     assert seen.measurement.sample_count == 4
 
 
+@pytest.mark.covers("T2-03")
 def test_a_journal_gets_what_came_at_least_once_a_second() -> None:
     sizes = []
 
@@ -353,6 +355,16 @@ def test_a_launch_can_be_stopped_and_tells_how_far_it_is_once_a_second() -> None
     assert [words.split(":")[0] for _, words in said[:3]] == ["m", "warm-up", "soak"]
     assert said[-1][1].startswith("measuring m: ")
     assert "looked at after 1200; 5" in said[-1][1]
+
+
+@pytest.mark.covers("T2-04")
+def test_a_board_that_changes_while_a_launch_runs_has_two_states() -> None:
+    class Drifting(TinyStation):
+        def board_state(self) -> BoardState:
+            return replace(super().board_state(), governor="performance" if self.clock() < SECOND else "userspace")
+
+    told = run_launch(Drifting(), order(stream())).measurement
+    assert (told.board_start.governor, told.board_end.governor) == ("performance", "userspace")
 
 
 @pytest.mark.covers("T2-04")

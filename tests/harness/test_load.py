@@ -79,6 +79,7 @@ def test_rounding_does_not_add_up_over_an_hour() -> None:
     assert last == 3600 * SECOND
 
 
+@pytest.mark.covers("T2-01")
 def test_a_burst_is_due_at_one_moment() -> None:
     flight = [stream(3.0, "place"), stream(39.0, "match", burst=13)]
     first = list(schedule(flight, until_ns=SECOND))

@@ -81,6 +81,7 @@ def test_an_orin_shows_every_source_side_by_side(tmp_path: Path) -> None:
     assert "one memory with the CPU" in find(marks, "driver_free_bytes").source
 
 
+@pytest.mark.covers("T2-01")
 def test_what_is_not_there_is_absent_with_a_reason_and_never_zero(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_bytes(b"\xff\xfe nonsense\nMemAvailable: many kB\n")
@@ -129,6 +130,7 @@ def test_a_card_with_its_own_memory_is_not_added_to_the_hosts(tmp_path: Path) ->
     assert (least.value, "at least" in least.source) == (GIB, True)
 
 
+@pytest.mark.covers("T2-01", "T2-02")
 def test_a_thor_without_nvmap_and_nvml_tells_what_the_system_lost(tmp_path: Path) -> None:
     before = MemoryMeter(tree(tmp_path / "a")).marks()
     now = MemoryMeter(tree(tmp_path / "b", available_kb=2_000_000), 7).marks()
@@ -138,6 +140,7 @@ def test_a_thor_without_nvmap_and_nvml_tells_what_the_system_lost(tmp_path: Path
     assert values(footprint(before, now, on_gpu=False))["total_bytes"] == 300_000 * 1024
 
 
+@pytest.mark.covers("T2-01")
 @given(st.lists(st.tuples(st.integers(0, 9), st.one_of(st.none(), st.integers(0, 9))), min_size=1, max_size=8))
 def test_the_high_water_is_the_worst_of_each_source(looks: list[tuple[int, int | None]]) -> None:
     def of(name: str, value: int | None) -> Figure:
@@ -207,6 +210,7 @@ def shapes() -> list[tuple[str, Callable[[Any], Any]]]:
     ]
 
 
+@pytest.mark.covers("T2-01")
 @pytest.mark.parametrize(("name", "shape"), shapes(), ids=[name for name, _ in shapes()])
 def test_what_is_no_leak_raises_no_alarm(name: str, shape: Callable[[Any], Any]) -> None:
     alarms = [leak(1e9 + shape(np.random.default_rng(seed)))[1].outcome is Outcome.FAIL for seed in range(150)]
@@ -295,6 +299,7 @@ def test_a_kill_by_the_kernel_is_over_budget_with_a_board_and_without(board: Boa
     assert "1 of 2 launches: killed while loading disk (exit 137)" in verdict.reason
 
 
+@pytest.mark.covers("T2-02")
 def test_what_is_not_known_does_not_pass() -> None:
     assert judged(launch(GIB, None)).outcome is Outcome.INCONCLUSIVE
     least = judged(launch(GIB, GIB, source="the ledger: at least, without the context"))

@@ -66,7 +66,7 @@ def made(path: Path, *, row: Measurement = ROW, checks: tuple[Check, ...] = (), 
     return run
 
 
-@pytest.mark.covers("T2-03")
+@pytest.mark.covers("T2-03", "T2-02")
 def test_a_run_is_judged_again_under_another_budget(tmp_path: Path) -> None:
     made(tmp_path / "run")
     for p95_ms, outcome, code in ((20.0, Outcome.PASS, 0), (11.0, Outcome.FAIL, 1), (None, Outcome.MEASURED, 3)):
@@ -85,6 +85,7 @@ def test_a_run_is_judged_again_under_another_budget(tmp_path: Path) -> None:
     assert again.verdicts[1].outcome is Outcome.PASS
 
 
+@pytest.mark.covers("T2-03", "T2-04")
 def test_what_samples_do_not_show_is_carried_over(tmp_path: Path) -> None:
     checks = (Check("board: alone", Outcome.INCONCLUSIVE, "PID 7 firefox is on the GPU: kill 7"),)
     made(tmp_path / "run", checks=checks)

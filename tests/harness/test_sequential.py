@@ -43,6 +43,7 @@ def test_at_the_boundary_looking_after_every_ten_samples_keeps_both_errors_under
         assert outcomes.count(side) / 400 <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / 400)
 
 
+@pytest.mark.covers("T2-03")
 def test_a_tail_that_underflows_is_no_evidence() -> None:
     assert log_evidence(20_000, 6_000, passes=True) == -math.inf
     assert log_evidence(20_000, 6_000, passes=False) > 1_000

@@ -62,6 +62,7 @@ def test_a_board_that_never_settles_is_given_up_and_told_what_to_do() -> None:
     assert "+2.00 °C/min over 120 s; 0.5 °C/min was asked for. Shield the board" in state.words
 
 
+@pytest.mark.covers("T2-01")
 @pytest.mark.parametrize("has_fan", [True, False])
 @pytest.mark.parametrize("period_s", [60.0, 90.0, 150.0, 240.0])
 def test_where_the_fan_cycles_whole_cycles_are_compared(period_s: float, has_fan: bool) -> None:
@@ -113,6 +114,7 @@ def test_the_hottest_sensor_decides_and_the_next_one_where_it_goes_away() -> Non
     assert state.words.endswith("tj_temp_c went away after 199 s")
 
 
+@pytest.mark.covers("T2-04")
 def test_dead_sensors_are_no_sensors() -> None:
     state, _ = ended(trace_of(700, tj_temp_c=lambda _: -256.0, gpu_temp_c=lambda _: 0.0, cpu_temp_c=rise(100.0)))
     assert state.is_steady

@@ -86,6 +86,7 @@ def test_a_quantile_is_a_sample_with_the_share_at_or_under_it() -> None:
     assert (figures.min_ns, figures.max_ns, figures.mean_ns) == (1, 20, 10.5)
 
 
+@pytest.mark.covers("T2-01")
 def test_failed_calls_are_slower_than_every_other() -> None:
     clean = latency_figures(np.arange(1, 101), 0, 10**9)
     failing = latency_figures(np.arange(1, 101), 10, 10**9)
@@ -113,6 +114,7 @@ def test_no_sample_or_no_time_is_an_error_and_not_a_zero(samples: list[int], wal
         latency_figures(samples, 0, wall_ns)
 
 
+@pytest.mark.covers("T2-03")
 def test_a_weak_correlation_that_lasts_long_is_not_taken_for_none() -> None:
     """A tenth of the variance remembers for 2,000 calls: the effect is about 78, and the window alone saw under 2."""
     generator = np.random.default_rng(15)

@@ -35,6 +35,7 @@ def test_a_clear_case_is_decided_at_the_first_looks(share: float, expected: Outc
     assert next(one for one in rulings if one.outcome is not Outcome.INCONCLUSIVE).outcome is expected
 
 
+@pytest.mark.covers("T2-03")
 def test_failed_and_skipped_calls_count_as_over_the_budget() -> None:
     latencies = calls(400, 0.0)
     missed = np.arange(400) % 5 == 0

@@ -88,6 +88,7 @@ def test_a_take_off_that_the_kernel_killed_is_over_budget(tmp_path: Path) -> Non
     assert checks["restart"].outcome is Outcome.FAIL
 
 
+@pytest.mark.covers("T2-05")
 @pytest.mark.parametrize(("code", "words"), [(0, "it ended by itself"), (-9, "it never inferred")])
 def test_a_process_that_was_not_killed_in_mid_inference_shows_nothing(tmp_path: Path, code: int, words: str) -> None:
     instead = ended(code, is_ours=code != 0, why="took longer than 60 s and was ended")

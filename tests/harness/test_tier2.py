@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,21 @@ def test_without_a_board_the_same_row_is_measured(folder: RunFolder) -> None:
     verdict = tier2(board=None).settle(row("latency", "lightglue"), folder)
     assert verdict.outcome is Outcome.MEASURED
     assert "no budget applies to this board" in verdict.reason
+
+
+@pytest.mark.covers("OR-07")
+def test_onnx_runtime_is_warned_from_half_as_much_again_as_tensorrt_took(folder: RunFolder) -> None:
+    physics = load_scenario(SCENARIOS / "steady.toml")
+    alike = tier2()
+    alike.settle(row("latency", "ultravpr"), folder)
+    theirs = replace(row("latency", "ultravpr"), id="theirs", runtime="onnx_trt_ep")
+    for ms_at_full_clock, is_warned in ((33.0, False), (42.0, True)):  # and 25 on TensorRT
+        model = replace(physics.models["ultravpr"], ms_at_full_clock=ms_at_full_clock)
+        slower = replace(physics, models={**physics.models, "ultravpr": model})
+        alike.begin = partial(SimulatedOrin, slower)
+        verdict = alike.settle(theirs, folder)
+        assert verdict.outcome is Outcome.PASS
+        assert ["over the target" in words for words in verdict.summary.measurement.warnings] == [True] * is_warned
 
 
 @pytest.mark.covers("T2-01")

@@ -11,12 +11,13 @@ BUILT = {
     *(f"RT-{n:02}" for n in range(1, 13)),
     *(f"FA-{n:02}" for n in range(1, 7)),
     *(f"TR-{n:02}" for n in range(1, 9)),
-    *(f"TT-{n:02}" for n in (*range(1, 9), 10)),
+    *(f"TT-{n:02}" for n in range(1, 11)),
     *(f"T0-{n:02}" for n in range(1, 7)),
     *(f"TH-{n:02}" for n in range(1, 6)),
-    *("LO-01", "LO-02", "OR-01", "OR-02", "OR-03", "OR-04", "OR-05", "OR-06", "OR-08", "OR-09"),
+    *("LO-01", "LO-02", "OR-01", "OR-02", "OR-03", "OR-04", "OR-05", "OR-06", "OR-07", "OR-08", "OR-09"),
     *(f"PT-{n:02}" for n in range(1, 7)),
-    *("BA-01", "BA-04", "BA-06", "BA-07", "T1-01", "T1-02", "T1-03", "T1-04", "RE-01", "RE-04"),
+    *(f"T2-{n:02}" for n in range(1, 6)),
+    *("BA-01", "BA-04", "BA-05", "BA-06", "BA-07", "T1-01", "T1-02", "T1-03", "T1-04", "RE-01", "RE-04"),
 }
 """Requirements that this release meets; each later one is added with its code."""
 
