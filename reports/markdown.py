@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from harness.records import ABOUT_RUNTIMES, Outcome, Run, Verdict
+from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Outcome, Run, Verdict
 from reports import words
 from reports.ranking import matters, nearest
+from reports.tables import figure_of
 
 __all__ = ["LIMIT", "render"]
 
@@ -19,6 +20,7 @@ _CELL = 240
 
 
 _JUDGED = ("", "Model", "Lane", "Ran on", "Of its tolerance", "Why")
+_TIMED = ("", "Model", "Lane", "Ran on", "Budget of p95", "p95", "p50", "Throttled", "Calls", "Why")
 
 
 def render(run: Run) -> str:
@@ -33,9 +35,10 @@ def render(run: Run) -> str:
 
 def _draw(run: Run, most: int) -> str:
     rows = sorted(words.rows_of(run), key=lambda row: list(words.SYMBOLS).index(row.outcome))
-    others = ("pair", "latency", *ABOUT_RUNTIMES)
+    others = ("pair", "latency", "load", *ABOUT_A_FLIGHT, *ABOUT_RUNTIMES)
     judged = [row for row in rows if row.case.kind not in others and row.outcome is not Outcome.NOT_RUN]
-    timed = [row for row in rows if row.summary.latency is not None]
+    timed = [row for row in rows if row.case.kind == "latency" and row.outcome is not Outcome.NOT_RUN]
+    whole = [row for row in rows if row.case.kind in ("load", *ABOUT_A_FLIGHT) and row.outcome is not Outcome.NOT_RUN]
     code = "not finished" if run.exit_code is None else f"exit code {run.exit_code}"
     parts = [
         f"## trigate: {words.title(run)}",
@@ -47,7 +50,8 @@ def _draw(run: Run, most: int) -> str:
         _table("Not simply PASS", _JUDGED, _judged(row for row in judged if not words.is_evidence(row)), most),
         _folded(_table("PASS", _JUDGED, _judged(row for row in judged if words.is_evidence(row)), most)),
         *(_about(kind, [row for row in rows if row.case.kind == kind], most) for kind in ABOUT_RUNTIMES),
-        _table("Latency", ("", "Model", "Lane", "Ran on", "p50", "p95", "p99", "Calls"), _timed(timed), most),
+        _table("Latency", _TIMED, _timed(timed), most),
+        "\n".join(_whole(whole)),
         _table("Not run", ("Reason", "Rows", "What to do"), _not_run(rows), most),
         "### Again",
         _fenced(run.command),
@@ -114,12 +118,43 @@ def _about(kind: str, rows: Sequence[Verdict], most: int) -> str:
 
 def _timed(rows: Iterable[Verdict]) -> Iterable[Sequence[str]]:
     for row in rows:
-        measurement, figures = row.summary.measurement, row.summary.latency
-        if figures is None:
-            continue
-        quantiles = [words.quantile(at) for at in (figures.p50, figures.p95, figures.p99)]
-        lane, placement = words.lane(row.case, measurement.lane_name), measurement.placement
-        yield _outcome(row), _text(row.case.model), _text(lane), _text(placement), *quantiles, f"{figures.count:,}"
+        measurement, figures, judgement = row.summary.measurement, row.summary.latency, row.summary.judgement
+        budget_ns = judgement.budget_ns if judgement else None
+        quantiles = [words.quantile(at) for at in (figures.p95, figures.p50)] if figures else [words.DASH] * 2
+        share = figure_of(row, "throttled_requests_share")
+        told = row.outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE)
+        rate_hz = measurement.rate_hz or (figures.calls_per_s if figures else None)
+        decides = (
+            words.undecided(judgement.needed, rate_hz) if judgement and row.outcome is Outcome.INCONCLUSIVE else ""
+        )
+        why = words.as_one((row.reason, f"To decide: {decides}" if decides else "")) if told or not figures else ""
+        yield (
+            _outcome(row),
+            _text(row.case.model),
+            _text(words.lane(row.case, measurement.lane_name)),
+            _text(measurement.placement),
+            words.quantity(budget_ns, "ns"),
+            *quantiles,
+            words.DASH if share is None else words.percent(share / 100),
+            f"{figures.count:,}" if figures else words.DASH,
+            _text(why),
+        )
+
+
+def _whole(rows: Sequence[Verdict]) -> list[str]:
+    """A line per kind and lane of what is about whole processes: its gravest row, and how the others ended."""
+    grouped: dict[tuple[str, str], list[Verdict]] = {}
+    for row in rows:
+        grouped.setdefault((row.case.kind, words.lane(row.case, row.summary.measurement.lane_name)), []).append(row)
+    order = (*words.ABOUT_A_FLIGHT, "load")
+    lines = []
+    for (kind, lane), own in sorted(grouped.items(), key=lambda item: order.index(item[0][0])):
+        name = words.ABOUT_A_FLIGHT[kind][0] if kind in words.ABOUT_A_FLIGHT else f"Load of {own[0].case.model}"
+        others = ", ".join(f"{outcome.value} {count}" for outcome, count in words.tally(own[1:]).items() if count)
+        more = f" (of the other models: {others})" if others else ""
+        told = _text(words.as_one((own[0].reason, own[0].remedy)))
+        lines.append(f"- {_outcome(own[0])} **{_text(name)}**, {_text(lane)}{more}: {told}")
+    return lines
 
 
 def _not_run(rows: Iterable[Verdict]) -> Iterable[Sequence[str]]:

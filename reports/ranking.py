@@ -30,7 +30,7 @@ def matters(rows: Sequence[Verdict], limit: int = 3) -> tuple[Matter, ...]:
     """The rows that matter most, gravest first; rows that say the same are one.
 
     Order: FAIL, what is required and open, INCONCLUSIVE, NOT RUN, a PASS that is no witness, then the PASS nearest to
-    its tolerance, then the slowest. Within one grade the required first, then the nearer to its tolerance.
+    its tolerance or its budget, then the slowest. Within one grade the required first, then the nearer to its tolerance.
     """
     grouped: dict[tuple[int, str], list[Verdict]] = {}
     for row in sorted(rows, key=_order):
@@ -46,6 +46,14 @@ def nearest(row: Verdict) -> tuple[float, str] | None:
     return max(known, default=None)
 
 
+def of_budget(row: Verdict) -> float | None:
+    """The part of its budget that the p95 of a row takes (1: at the limit); ``None`` where none applies."""
+    latency, judgement = row.summary.latency, row.summary.judgement
+    if latency is None or judgement is None or not judgement.budget_ns:
+        return None
+    return latency.p95.value_ns / judgement.budget_ns
+
+
 def _grade(row: Verdict) -> int:
     if row.outcome is Outcome.FAIL:
         return 0
@@ -59,13 +67,13 @@ def _grade(row: Verdict) -> int:
 
 
 def _order(row: Verdict) -> tuple[int, bool, int, float]:
-    near, latency = nearest(row), row.summary.latency
+    near, latency, part = nearest(row), row.summary.latency, of_budget(row)
     gravity = list(words.SYMBOLS).index(row.outcome)
     return (
         _grade(row),
         not row.case.required,
         gravity,
-        -(near[0] if near else latency.p95.value_ns if latency else 0.0),
+        -(near[0] if near else part if part is not None else latency.p95.value_ns if latency else 0.0),
     )
 
 
@@ -79,7 +87,9 @@ def _same(row: Verdict) -> str:
 
 
 def _why(row: Verdict) -> str:
-    near, latency = nearest(row), row.summary.latency
+    near, latency, part = nearest(row), row.summary.latency, of_budget(row)
+    if row.outcome is Outcome.PASS and words.is_evidence(row) and part is not None:
+        return f"of the rows that pass, the nearest to its budget: p95 takes {words.percent(part)} of it; {row.reason}"
     if row.outcome is Outcome.PASS and words.is_evidence(row) and near:
         return (
             f"of the rows that pass, the nearest to its tolerance: {words.percent(near[0])} of it, at output {near[1]}"

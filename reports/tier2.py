@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,23 +17,58 @@ from reports.tables import figure_of
 
 __all__ = ["About", "Lead", "about_flights", "board", "latency", "lead", "load", "of_model"]
 
-_SPLIT: Mapping[str, str] = {
-    "h2d_p50_ns": "To the device", "compute_p50_ns": "Compute", "d2h_p50_ns": "From the device", "wait_p50_ns": "Wait",
-    "queue_wait_p50_ns": "In the queue", "harness_late_p99_ns": "Harness late, p99", "utilisation": "Utilisation",
-    "dropped": "Dropped", "deadline_misses": "Late or lost",
-}  # fmt: skip
-_AROUND: Mapping[str, str] = {
-    "throttled_requests_share": "Requests throttled", "throttled_share": "Time throttled", "p95_throttled_ns": "p95 throttled",
-    "p95_unthrottled_ns": "p95 otherwise", "oc_events": "Over-current", "gpu_clock_min_mhz": "GPU clock, lowest",
-    "gpu_clock_max_mhz": "highest", "tj_temp_max_c": "Junction, hottest", "gpu_temp_max_c": "GPU, hottest",
-    "cpu_temp_max_c": "CPU, hottest", "soak_s": "Soak", "mean_power_w": "Mean power", "energy_per_call_j": "Energy per call",
-    "dynamic_energy_per_call_j": "of it above idle",
-}  # fmt: skip
-_MEMORY: Mapping[str, str] = {
-    "process_bytes": "Process", "process_peak_bytes": "Process, peak", "ledger_bytes": "Runtime's ledger",
-    "driver_process_bytes": "Process, by the driver", "nvmap_bytes": "NvMap", "driver_free_bytes": "Driver, free",
-    "system_available_bytes": "System, available", "largest_block_bytes": "Largest free block",
-}  # fmt: skip
+_SPLIT: Mapping[str, Sequence[str]] = {
+    "To the device": ["h2d_p50_ns"],
+    "Compute": ["compute_p50_ns"],
+    "From the device": ["d2h_p50_ns"],
+    "Wait": ["wait_p50_ns"],
+    "In the queue": ["queue_wait_p50_ns"],
+    "Harness late, p99": ["harness_late_p99_ns"],
+    "Utilisation": ["utilisation"],
+    "Dropped": ["dropped"],
+    "Late or lost": ["deadline_misses"],
+}
+_AROUND: Mapping[str, Sequence[str]] = {
+    "Requests throttled": ["throttled_requests_share"],
+    "Time throttled": ["throttled_share"],
+    "p95 throttled": ["p95_throttled_ns"],
+    "p95 otherwise": ["p95_unthrottled_ns"],
+    "Over-current": ["oc_events"],
+    "GPU clock": ["gpu_clock_min_mhz", "gpu_clock_max_mhz"],
+    "Junction": ["tj_temp_start_c", "tj_temp_max_c"],
+    "GPU": ["gpu_temp_start_c", "gpu_temp_max_c"],
+    "CPU": ["cpu_temp_start_c", "cpu_temp_max_c"],
+    "Soak": ["soak_s"],
+    "Power": ["mean_power_w"],
+    "Per call": ["energy_per_call_j"],
+    "Above idle": ["dynamic_energy_per_call_j"],
+}
+_MEMORY: Mapping[str, Sequence[str]] = {
+    "Process": ["process_bytes"],
+    "Process, peak": ["process_peak_bytes"],
+    "Runtime's ledger": ["ledger_bytes"],
+    "Process, by the driver": ["driver_process_bytes"],
+    "NvMap": ["nvmap_bytes"],
+    "Driver, free": ["driver_free_bytes"],
+    "System, available": ["system_available_bytes"],
+    "Largest free block": ["largest_block_bytes"],
+}
+_CYCLES: Mapping[str, Sequence[str]] = {
+    "Cycles over the budget, p50": ["exceeding_p50_cycles"],
+    "of the others": ["other_p50_cycles"],
+    "Clock over the budget, p50": ["exceeding_p50_clock_mhz"],
+    "of the others, p50": ["other_p50_clock_mhz"],
+    "Throttled, of those over": ["exceeding_throttled_percent"],
+}
+"""Columns of the tables that lay rows side by side: a heading, and the figures whose range it holds."""
+
+_AROUND_CAPTION = "The board meanwhile: clock from lowest to highest, temperatures from the start to the hottest"
+_CYCLES_CAPTION = "More work, or a slower clock? The calls over the budget beside the others"
+_MEMORY_CAPTION = "Memory at the end of the row. Its sources overlap: they are no sum."
+_EFFECT_KEY = (
+    "Design effect: how many of these calls, which resemble their neighbours, tell as much as one independent call. "
+    "Drift: of the level from the first calls to the last, as a share of it."
+)
 _LOADED = ("load", "session", "compile", "first_call", "import", "start", "ready")
 
 
@@ -73,8 +109,9 @@ def lead(rows: Sequence[Verdict], anchors: Anchors) -> Lead | None:
     if not own:
         return None
     columns: Columns[Verdict] = {
-        "Row": lambda row: Markup('<a href="#{}">{}</a>').format(anchors[row.case.id], sheets.isolated(_subject(row))),
-        "Lane": lambda row: sheets.isolated(words.lane(row.case, row.summary.measurement.lane_name)),
+        "Row": lambda row: (
+            Markup('<a href="#{}">{}</a>').format(anchors[row.case.id], sheets.isolated(_subject(row))) + _under(row)
+        ),
         "Verdict": lambda row: sheets.badge(row.outcome) + sheets.doubt(row),
         "Budget of p95": lambda row: words.milliseconds(_budget_ms(row)),
         "p95": lambda row: words.quantile(row.summary.latency.p95) if row.summary.latency else words.DASH,
@@ -82,15 +119,12 @@ def lead(rows: Sequence[Verdict], anchors: Anchors) -> Lead | None:
         "Why": lambda row: words.as_one((row.reason, row.remedy)),
     }
     timed = [row for row in own if row.case.kind == "latency"]
+    own.sort(key=lambda row: list(words.SYMBOLS).index(row.outcome))
     made = [
-        _slim(sheets.table("Every row of Tier-2", columns, own, numeric={"Budget of p95", "p95"})),
+        _slim(sheets.table("Every row of Tier-2, gravest first", columns, own, numeric={"Budget of p95", "p95"})),
         _across("Where the time of a call goes: medians, unless the name says otherwise", timed, _SPLIT),
-        _across("The board while that was measured", timed, _AROUND),
-        _across(
-            "Memory at the end of each of these rows. Its sources overlap: they are no sum.",
-            timed,
-            _MEMORY,
-        ),
+        _across(_AROUND_CAPTION, timed, _AROUND),
+        _across(_MEMORY_CAPTION, timed, _MEMORY),
     ]
     return Lead(_sentences(own), [sheet for sheet in made if sheet.rows])
 
@@ -107,7 +141,7 @@ def _sentences(rows: Sequence[Verdict]) -> list[str]:
         Outcome.PASS: "within every limit that applies",
     }
     return [
-        f"{len(own)} of {len(rows)} {'row is' if len(own) == 1 else 'rows are'} {told[outcome]}: "
+        f"{len(own)} of {len(rows)} rows {'is' if len(own) == 1 else 'are'} {told[outcome]}: "
         f"{', '.join(dict.fromkeys(_subject(row) for row in own))}."
         for outcome, own in by.items()
         if own
@@ -133,8 +167,7 @@ def latency(rows: Iterable[Verdict], frame: pd.DataFrame, anchors: Anchors) -> T
         "Verdict": lambda row: sheets.marked(row, anchors),
         "Budget of p95": lambda row: words.milliseconds(_budget_ms(row)),
         **{heading: time(column) for heading, column in times.items()},
-        "Calls": time(lambda row: f"{row['calls']:,}" + (f", {row['failed']:,} failed" if row["failed"] else "")),
-        "Rate": time(_rate),
+        "Calls": time(_calls),
         "Throttled": _held,
         "Why": sheets.why,
     }
@@ -151,11 +184,13 @@ def of_model(rows: Sequence[Verdict], anchors: Anchors) -> list[Table]:
     timed = [row for row in rows if row.case.kind == "latency"]
     loaded = [row for row in rows if row.case.kind == "load"]
     judged = [(row, row.summary.judgement) for row in timed if row.summary.judgement is not None]
+    telling = [(row, check) for row in timed for check in row.checks if check.outcome is not Outcome.PASS]
     made = [
-        load(loaded, anchors),
+        *load(loaded, anchors),
         _judged(judged),
         _launches([(row, launch) for row, judgement in judged for launch in judgement.launches]),
-        _checks([(row, check) for row in timed for check in row.checks if check.outcome is not Outcome.PASS]),
+        _checks(telling, "What was asked of these rows, and did not simply pass"),
+        _across(_CYCLES_CAPTION, timed, _CYCLES),
         _times(timed),
     ]
     return [sheet for sheet in made if sheet.rows]
@@ -165,32 +200,41 @@ def _judged(items: Sequence[tuple[Verdict, Judgement]]) -> Table:
     columns: Columns[tuple[Verdict, Judgement]] = {
         "Lane": lambda item: sheets.isolated(_lane(item[0])),
         "Verdict": lambda item: sheets.badge(item[0].outcome) + sheets.doubt(item[0]),
-        "True p95 is under": lambda item: _bound(item[1]),
         "Budget": lambda item: words.quantity(item[1].budget_ns, "ns"),
+        "True p95 is under": lambda item: _bound(item[1]),
         "Design effect": lambda item: _effect(item[1]),
         "Drift": lambda item: f"{item[1].drift:+.1%}" if item[1].drift is not None else words.DASH,
         "What would decide": lambda item: words.undecided(item[1].needed, _rate_hz(item[0])) or words.DASH,
         "Cause": lambda item: item[1].cause or words.DASH,
-        "Blind spot": lambda item: item[1].blind_spot or words.DASH,
-        "Rule": lambda item: item[1].rule,
     }
-    return _slim(
-        sheets.table(
-            "How each latency verdict was reached",
-            columns,
-            items,
-            numeric={"True p95 is under", "Budget", "Design effect", "Drift"},
-            notes=[
-                "Design effect: how many of these calls, which resemble their neighbours, tell as much as one independent call."
-            ],
-        )
-    )
+    notes = [
+        *_by_lane("Rule", [(row, judgement.rule) for row, judgement in items]),
+        *_by_lane("Blind spot", [(row, judgement.blind_spot) for row, judgement in items]),
+        _EFFECT_KEY,
+    ]
+    numeric = {"True p95 is under", "Budget", "Design effect", "Drift"}
+    return _slim(sheets.table("How each latency verdict was reached", columns, items, numeric=numeric, notes=notes))
+
+
+def _by_lane(heading: str, told: Sequence[tuple[Verdict, str]]) -> list[str]:
+    """Each text once; with its lanes, where there are several."""
+    lanes: dict[str, list[str]] = {}
+    for row, text in told:
+        lanes.setdefault(text, []).append(_lane(row))
+    return [
+        f"{heading} of {', '.join(own)}: {text}." if len(lanes) > 1 else f"{heading}: {text}."
+        for text, own in lanes.items()
+        if text
+    ]
 
 
 def _launches(items: Sequence[tuple[Verdict, LaunchFigures]]) -> Table:
+    """Without a budget, and with one launch to a row, there is nothing here that the row does not say."""
+    if all(launch.exceedances is None and launch.launch == 0 for _, launch in items):
+        items = []
     columns: Columns[tuple[Verdict, LaunchFigures]] = {
         "Lane": lambda item: sheets.isolated(_lane(item[0])),
-        "Launch": lambda item: str(item[1].launch),
+        "Launch": lambda item: str(item[1].launch + 1),
         "Verdict": lambda item: sheets.badge(item[1].outcome),
         "p50": lambda item: words.quantity(item[1].p50_ns, "ns"),
         "p95": lambda item: words.quantity(item[1].p95_ns, "ns"),
@@ -198,11 +242,12 @@ def _launches(items: Sequence[tuple[Verdict, LaunchFigures]]) -> Table:
         "Throttled": lambda item: _of_count(item[1].throttled, item[1].count),
         "Failed": lambda item: f"{item[1].failed:,}",
         "Design effect": lambda item: words.figure(item[1].effect),
-        "Evidence for PASS, FAIL": lambda item: f"{words.figure(item[1].log_pass)}, {words.figure(item[1].log_fail)}",
+        "Evidence for PASS": lambda item: words.figure(item[1].log_pass),
+        "Evidence for FAIL": lambda item: words.figure(item[1].log_fail),
         "Why": lambda item: item[1].reason,
     }
     numeric = set(columns) - {"Lane", "Verdict", "Why"}
-    notes = ["Evidence: logarithm of the odds gathered for each side; at 3.0 and more it decides at 5 %."]
+    notes = ["Evidence: natural logarithm; from 3.0 on it decides with an error of 5 %, from 4.6 on of 1 %."]
     return _slim(sheets.table("Launch by launch", columns, items, numeric=numeric, notes=notes))
 
 
@@ -215,35 +260,41 @@ def _checks(
         "Answer": lambda item: sheets.badge(item[1].outcome),
         "Why": lambda item: words.as_one((item[1].reason, item[1].means)),
     }
-    return _slim(sheets.table(caption, columns, items))
+    if len({row.case.id for row, _ in items}) == 1:
+        columns = {heading: cell for heading, cell in columns.items() if heading != "Lane"}
+    return sheets.table(caption, columns, items)
 
 
-def load(rows: Sequence[Verdict], anchors: Anchors) -> Table:
-    """Fresh processes: each step of coming up, warm, and with nothing cached where that was measured."""
-    items: list[tuple[Verdict, str]] = []
-    for row in rows:
-        steps = [step for step in _LOADED if _named(row, f"{step}_p50_ns") or _named(row, f"first_{step}_p50_ns")]
-        items += [(row, step) for step in steps] or [(row, "")]
+def load(rows: Sequence[Verdict], anchors: Anchors) -> list[Table]:
+    """Fresh processes: the verdicts, and each step of coming up, warm and with nothing cached where that was measured."""
+    verdicts: Columns[Verdict] = {
+        "Lane": _placed,
+        "Verdict": lambda row: sheets.marked(row, anchors),
+        "Why": sheets.why,
+    }
 
     def times(pattern: str) -> Callable[[tuple[Verdict, str]], Cell]:
         return lambda item: _told(_named(item[0], pattern.format(item[1])))
 
+    steps = [
+        (row, step)
+        for row in rows
+        for step in _LOADED
+        if _named(row, f"{step}_p50_ns") or _named(row, f"first_{step}_p50_ns")
+    ]
     columns: Columns[tuple[Verdict, str]] = {
-        "Step": lambda item: words.figure_name(item[1])[0] or "none was timed",
+        "Step": lambda item: words.figure_name(item[1])[0],
         "Lane": lambda item: sheets.isolated(_lane(item[0])),
-        "Verdict": lambda item: sheets.marked(item[0], anchors) if _is_first(item, items) else words.DASH,
         "p50": times("{}_p50_ns"),
         "p95": times("{}_p95_ns"),
         "Largest": times("{}_max_ns"),
-        "Nothing cached": times("first_{}_max_ns"),
-        "Why": lambda item: sheets.why(item[0]) if _is_first(item, items) else words.DASH,
+        "Nothing cached, largest": times("first_{}_max_ns"),
     }
-    numeric = {"p50", "p95", "Largest", "Nothing cached"}
-    return _slim(sheets.table("Coming up in fresh processes", columns, items, numeric=numeric))
-
-
-def _is_first(item: tuple[Verdict, str], items: Sequence[tuple[Verdict, str]]) -> bool:
-    return next(other for other in items if other[0] is item[0]) is item
+    numeric = set(columns) - {"Step", "Lane"}
+    return [
+        sheets.table("Coming up in fresh processes", verdicts, rows),
+        _slim(sheets.table("Step by step, from the start of the process", columns, steps, numeric=numeric)),
+    ]
 
 
 def _times(rows: Sequence[Verdict]) -> Table:
@@ -332,7 +383,7 @@ def _flight(row: Verdict) -> list[Table]:
         _checks(own, "What was asked of the whole"),
         _judged([] if judgement is None else [(row, judgement)]),
         _launches([] if judgement is None else [(row, launch) for launch in judgement.launches]),
-        _listed("Of all of them together", [f for f in row.summary.figures if not words.figure_name(f.name)[1]]),
+        *_around(row),
     ]
 
 
@@ -358,11 +409,13 @@ def _memory(row: Verdict) -> list[Table]:
         "Engine": lambda about: sheets.isolated(about or "all resident"),
         **{heading: bar(words.figure_name(kind)[0]) for heading, kind in headings.items()},
     }
-    notes = [
-        f"{heading}: {', '.join(sources)}."
-        for heading, kind in headings.items()
-        if (sources := dict.fromkeys(f.source for f in shown if f.name.partition("[")[0] == kind and f.source))
-    ]
+    notes = []
+    for heading, kind in headings.items():
+        sources = list(dict.fromkeys(figure.source for figure in shown if figure.name.partition("[")[0] == kind))
+        longest = [
+            text for text in sources if text and not any(other != text and other.startswith(text) for other in sources)
+        ]
+        notes += [f"{heading}: {'; '.join(longest)}."] * bool(longest)
     leaks = [(row, check) for check in row.checks if check.name.startswith("leak")]
     others = [(row, check) for check in row.checks if not check.name.startswith("leak")]
     rest = [f for f in row.summary.figures if f not in shown and not f.name.startswith("leak")]
@@ -384,6 +437,10 @@ def _takeoff(row: Verdict) -> list[Table]:
             stems.setdefault(stem, {})[start] = figure
         else:
             others.append(figure)
+    known = [stem for stem, both in stems.items() if any(figure.value is not None for figure in both.values())]
+    unknown = [
+        replace(figure, name=stem) for stem, both in stems.items() if stem not in known for figure in both.values()
+    ]
     columns: Columns[str] = {
         "Figure": lambda stem: words.figure_name(stem)[0],
         "Take-off": lambda stem: _told(stems[stem].get("takeoff")),
@@ -392,55 +449,92 @@ def _takeoff(row: Verdict) -> list[Table]:
     }
     return [
         _checks([(row, check) for check in row.checks], "What was asked"),
-        sheets.table("Take-off and restart", columns, stems, numeric={"Take-off", "After SIGKILL"}),
+        sheets.table("Take-off and restart", columns, known, notes=_unknown(unknown)),
         _listed("Of both", others),
     ]
 
 
 def _plain(row: Verdict) -> list[Table]:
     judgement = row.summary.judgement
+    seen = [figure for figure in row.summary.figures if not figure.name.startswith(("exceeding", "other_"))]
     return [
         _checks([(row, check) for check in row.checks], "What was asked"),
-        _listed("What was seen", row.summary.figures),
+        _listed("What was seen", seen),
+        _across(_CYCLES_CAPTION, [row], _CYCLES),
         _judged([] if judgement is None else [(row, judgement)]),
     ]
 
 
-def _across(caption: str, rows: Sequence[Verdict], headings: Mapping[str, str]) -> Table:
+def _around(row: Verdict) -> list[Table]:
+    """The board and its memory during a row, and what no table of ours has a column for."""
+    tables = {_AROUND_CAPTION: _AROUND, _MEMORY_CAPTION: _MEMORY}
+    shown = ("exceeding", "other_", "soak_", "utilisation", "gpu_temp", "tj_temp", "cpu_temp", "gpu_clock", "system_free", "swap",
+             "driver_total", "free_blocks")  # fmt: skip
+    known = {stem for headings in (*tables.values(), _SPLIT) for stems in headings.values() for stem in stems}
+    rest = [
+        f for f in row.summary.figures if "[" not in f.name and f.name not in known and not f.name.startswith(shown)
+    ]
+    return [
+        *(_across(caption, [row], headings) for caption, headings in tables.items()),
+        _across("The harness in this row", [row], {"Harness late, p99": ["harness_late_p99_ns"]}),
+        _listed("What else was seen", rest),
+    ]
+
+
+def _across(caption: str, rows: Sequence[Verdict], headings: Mapping[str, Sequence[str]]) -> Table:
     """A line per row, a column per figure; the sources, and why a figure is nowhere, stand under the table."""
     columns: dict[str, Callable[[Verdict], Cell]] = {
-        "Model": lambda row: sheets.isolated(row.case.model),
-        "Lane": lambda row: sheets.isolated(_lane(row)) + sheets.doubt(row),
+        "Row": lambda row: sheets.isolated(_subject(row)) + _under(row) + sheets.doubt(row),
     }
     notes: dict[str, list[str]] = {}
-    for stem, heading in headings.items():
-        found = [figure for row in rows if (figure := _named(row, stem)) is not None]
+    for heading, stems in headings.items():
+        found = [figure for row in rows for stem in stems if (figure := _named(row, stem)) is not None]
         known = [figure for figure in found if figure.value is not None]
         if known:
-            columns[heading] = lambda row, stem=stem: _value(_named(row, stem))  # type: ignore[misc] # bound default
+            columns[heading] = lambda row, stems=stems: _range([_named(row, stem) for stem in stems])  # type: ignore[misc] # bound default
         told = dict.fromkeys(figure.source for figure in known if figure.source) or dict.fromkeys(
-            f"not known: {figure.why}" for figure in found if figure.why
+            f"not known, {figure.why}" for figure in found if figure.why
         )
         if len(told) == 1:
             notes.setdefault(next(iter(told)), []).append(heading)
-    lines = rows if len(columns) > 2 else []
-    told_all = [f"{', '.join(names)}: {source}." for source, names in notes.items()]
+    lines = rows if len(columns) > 1 else []
+    sources = [f"{', '.join(names)}: {source}" for source, names in notes.items()]
     return sheets.table(
-        caption, columns, lines, numeric=set(columns) - {"Model", "Lane"}, notes=told_all if lines else ()
+        caption,
+        columns,
+        lines,
+        numeric=set(columns) - {"Row"},
+        notes=["; ".join(sources) + "."] * bool(sources),
     )
 
 
-def _value(figure: Figure | None) -> str:
-    return words.DASH if figure is None else words.quantity(figure.value, figure.unit)
+def _range(found: Sequence[Figure | None]) -> str:
+    """From the first of some figures to the last; one where they are alike."""
+    told = list(dict.fromkeys(words.quantity(figure.value, figure.unit) for figure in found if figure is not None))
+    units = {text.rpartition(" ")[2] for text in told}
+    if len(told) > 1 and len(units) == 1:
+        told[:-1] = [text.rpartition(" ")[0] for text in told[:-1]]
+    return " to ".join(told) or words.DASH
 
 
-def _listed(caption: str, items: Iterable[Figure]) -> Table:
+def _listed(caption: str, items: Sequence[Figure]) -> Table:
     columns: Columns[Figure] = {
         "Figure": lambda figure: " ".join(filter(None, words.figure_name(figure.name))),
         "Value": _told,
         "Source": lambda figure: figure.source or words.DASH,
     }
-    return sheets.table(caption, columns, items)
+    known = [figure for figure in items if figure.value is not None]
+    return sheets.table(caption, columns, known, notes=_unknown(items))
+
+
+def _unknown(items: Iterable[Figure]) -> list[str]:
+    """What is not known, by reason, in one line."""
+    reasons: dict[str, dict[str, None]] = {}
+    for figure in items:
+        if figure.value is None:
+            reasons.setdefault(figure.why, {})[" ".join(filter(None, words.figure_name(figure.name)))] = None
+    told = [f"{', '.join(names)} ({why})" if why else ", ".join(names) for why, names in reasons.items()]
+    return [f"Not known: {'; '.join(told)}."] * bool(told)
 
 
 def _told(figure: Figure | None) -> Cell:
@@ -548,6 +642,8 @@ _OUGHT_TO_STAY = frozenset(
 def _state(name: str, value: object) -> str:
     if sheets.absent(value) or value == "":
         return words.DASH
+    if name == "temperatures_c":
+        return re.sub(r"\d+\.\d+", lambda found: f"{float(found[0]):.1f}", str(value))
     if name in ("is_pinned", "throttled"):
         return "yes" if value else "no"
     if name in ("power_mode_id", "oc_events") and isinstance(value, int | float):
@@ -587,9 +683,17 @@ def _placed(row: Verdict) -> Markup:
     return sheets.isolated(_lane(row)) + (Markup(" <small>{}</small>").format(placement) if placement else Markup())
 
 
-def _rate(row: Line) -> str:
-    done = f"{words.figure(row['calls_per_s'])} /s"
-    return f"{done}, closed loop" if sheets.absent(row["rate_hz"]) else f"{done} of {row['rate_hz']:g} /s"
+def _under(row: Verdict) -> Markup:
+    """A row's lane, in small letters under what stands before."""
+    return Markup("<br><small>{}</small>").format(sheets.isolated(_lane(row)))
+
+
+def _calls(row: Line) -> Markup:
+    """How many there were and failed, and at which rate of that at which they were due."""
+    rate = f"{words.figure(row['calls_per_s'])} /s"
+    asked = "closed loop" if sheets.absent(row["rate_hz"]) else f"due at {row['rate_hz']:g} /s"
+    failed = f", {row['failed']:,} failed" if row["failed"] else ""
+    return Markup("{}<br><small>{}</small><br><small>{}</small>").format(f"{row['calls']:,}{failed}", rate, asked)
 
 
 def _rate_hz(row: Verdict) -> float | None:

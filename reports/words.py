@@ -148,13 +148,19 @@ def quantity(value: float | None, unit: str) -> str:
     if unit == "bytes":
         return _scaled(value, 1024.0, ("B", "KiB", "MiB", "GiB", "TiB"))
     if unit == "ns":
-        return f"{value:,.0f} ns" if abs(value) < 1000 else _scaled(value / 1e3, 1000.0, ("µs", "ms", "s"))
+        return (
+            "0 ms"
+            if value == 0
+            else f"{value:,.0f} ns"
+            if abs(value) < 1000
+            else _scaled(value / 1e3, 1000.0, ("µs", "ms", "s"))
+        )
     if unit == "s":
         return duration(value)
     if unit == "ratio":
         return figure(value)
     if unit == "count":
-        return f"{value:,.0f}" if abs(value) < 1e7 else figure(value)
+        return f"{value:,.0f}" if abs(value) < 1e6 else f"{figure(value / 1e6)} million"
     digits = f"{value:,.1f}" if unit == "°C" else f"{value:,.0f}" if unit == "MHz" else figure(value)
     return f"{digits} {unit}"
 
