@@ -6,9 +6,10 @@ flight would report.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from harness.instruments.sysfs import TOTAL_RAILS
 from harness.records import Figure
 from harness.trace import Frame, Trace
 from runtime.protocol import Array
-from runtime.thermal import SourceReading, ThrottleCause, ThrottleDetector, Transition
+from runtime.thermal import PLAUSIBLE, SourceReading, ThrottleCause, ThrottleDetector, Transition
 
 __all__ = ["STALE_PERIODS", "Alignment", "Episode", "Throttling", "align", "energy", "throttling", "to_reading"]
 
@@ -32,6 +33,9 @@ _FROM_TO = (
     ("tj_temp_c", "°C", ("start", "end", "max")),
     ("gpu_clock_mhz", "MHz", ("start", "end", "min", "max")),
 )
+
+_DECISIVE = ("gpu_clock_mhz", "gpu_cap_mhz", "gpu_load_percent", "oc_events")
+_MOST_EVENTS = float(PLAUSIBLE["over_current_events"][1])
 
 NO_SENSOR = "no instrument tells whether the board is throttled"
 
@@ -140,15 +144,87 @@ def align(columns: Mapping[str, Array], trace: Trace, *, stale_s: float | None =
 
 
 def throttling(trace: Trace, *, stale_s: float | None = None, governor: str = "") -> Throttling:
-    """The frames through the flight's detector. A low clock that is called after three readings is so from the first."""
-    frames = [frame for frame in trace if _tells(frame)]
-    times = np.array([frame.at_ns for frame in frames], np.int64)
+    """The frames through the flight's detector. A low clock that is called after three readings is so from the first.
+
+    A trace is walked once, however often it is asked about, and only where something stirs.
+    """
+    key = (len(trace), stale_s, governor)
+    kept = _WALKED.get(trace)
+    if kept is None or kept[0] != key:
+        kept = _WALKED[trace] = (key, _walked(_Stir(trace), stale_s, governor))
+    return kept[1]
+
+
+_WALKED: WeakKeyDictionary[Trace, tuple[tuple[int, float | None, str], Throttling]] = WeakKeyDictionary()
+
+
+class _Stir:
+    """The frames of a trace that can tell, n of them, and in which of them a calm board may cease to be calm.
+
+    ``stirs``: bool [n], an alert is raised, the over-current counter is above its last value, or the loaded clock is low. A
+    detector that is not throttled takes any number of other frames like one reading of the cap and the counter alone.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        alerts = np.array([bool(frame.alerts) for frame in trace], bool)
+        clock, cap, load, events = (trace.column(name) for name in _DECISIVE)
+        tells = alerts | ~np.isnan(events) | (trace.column("alert_sensors") > 0) | ~np.isnan(clock + cap + load)
+        for name in trace.names():
+            if name.startswith("limit."):
+                tells |= ~np.isnan(trace.column(name))
+        self.at = np.flatnonzero(tells)
+        self.frames = trace.frames
+        self.times = trace.times()[self.at]
+        clock, cap, load, events = (values[self.at] for values in (clock, cap, load, events))
+        whole = np.trunc(events)
+        before = _last_known(np.where((whole >= 0) & (whole <= _MOST_EVENTS), whole, np.nan))
+        self.events = before[1:]
+        clock, cap = (np.where(_is_clock(values), values, np.nan) for values in (clock, cap))
+        self.highest_cap = np.fmax.accumulate(cap)
+        is_low = clock < ThrottleDetector.SLOW_BELOW * self.highest_cap
+        self.stirs = (
+            alerts[self.at]
+            | (whole > before[:-1])
+            | np.isinf(events)
+            | (is_low & (load > ThrottleDetector.LOADED_ABOVE))
+        )
+
+    def rest(self, at: int) -> SourceReading:
+        """What is left of all calm frames up to ``at``."""
+        cap, events = float(self.highest_cap[at]), float(self.events[at])
+        return SourceReading(
+            clock_cap_mhz=None if math.isnan(cap) else cap,
+            over_current_events=None if math.isnan(events) else int(events),
+        )
+
+
+def _last_known(values: Array) -> Array:
+    """Before each of [n] values the last one that is no NaN, and after the last too: float64 [n + 1]."""
+    padded = np.concatenate([[np.nan], values])
+    return np.asarray(padded[np.maximum.accumulate(np.where(np.isnan(padded), 0, np.arange(padded.size)))])
+
+
+def _is_clock(values: Array) -> Array:
+    low, high = PLAUSIBLE["clock_mhz"]
+    return np.asarray((values >= low) & (values <= high))
+
+
+def _walked(stir: _Stir, stale_s: float | None, governor: str) -> Throttling:
+    times, count = stir.times, len(stir.times)
     stale_ns = _stale_ns(times, stale_s)
-    state, episode = np.zeros(len(frames), bool), np.full(len(frames), -1, np.int64)
+    state, episode = np.zeros(count, bool), np.full(count, -1, np.int64)
     episodes: list[Episode] = []
-    detector, calm_from = ThrottleDetector(), 0
-    for at, frame in enumerate(frames):
-        change = detector.update(to_reading(frame, governor=governor))
+    stirring = np.flatnonzero(stir.stirs)
+    detector, calm_from, at = ThrottleDetector(), 0, 0
+    while at < count:
+        if not detector.throttled:
+            place = int(np.searchsorted(stirring, at))
+            next_at = int(stirring[place]) if place < len(stirring) else count
+            if next_at > at:
+                detector.update(stir.rest(next_at - 1))
+                at = next_at
+                continue
+        change = detector.update(to_reading(stir.frames[stir.at[at]], governor=governor))
         begun = at
         if change is not None and change.throttled:
             if not _SUDDEN & set(change.causes):
@@ -160,10 +236,12 @@ def throttling(trace: Trace, *, stale_s: float | None = None, governor: str = ""
         elif change is not None:
             calm_from = at
             episodes[-1] = _ended(episodes[-1], int(times[at]), change, is_over=True)
+        at += 1
     if detector.throttled:
         changes = [detector.update(SourceReading()) for _ in range(detector.READINGS)]
         episodes[-1] = _ended(episodes[-1], int(times[-1]), changes[-1], is_over=False)
-    gaps = tuple((int(a), int(b)) for a, b in pairwise(times) if b - a > stale_ns)
+    wide = np.flatnonzero(np.diff(times) > stale_ns)
+    gaps = tuple((int(times[one]), int(times[one + 1])) for one in wide)
     return Throttling(times, state, episode, tuple(episodes), gaps, stale_ns)
 
 
@@ -231,18 +309,6 @@ def energy(
             "throttle alerts, over-current counters and the clock under load", why="" if known_s else NO_SENSOR,
         ),
     )  # fmt: skip
-
-
-def _tells(frame: Frame) -> bool:
-    """Whether throttling would show in it: a frame of a host's memory alone is no frame of a calm board."""
-    values = frame.values
-    return (
-        bool(frame.alerts)
-        or "oc_events" in values
-        or values.get("alert_sensors", 0) > 0
-        or {"gpu_clock_mhz", "gpu_cap_mhz", "gpu_load_percent"} <= values.keys()
-        or any(name.startswith("limit.") for name in values)
-    )
 
 
 def _ended(spell: Episode, end_ns: int, change: Transition | None, *, is_over: bool) -> Episode:

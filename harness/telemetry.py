@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from harness.instruments import Instrument, Reading
 from harness.instruments.jtop import JtopInstrument
 from harness.instruments.nvml import NvmlInstrument
 from harness.instruments.sysfs import MemoryInstrument, SysfsInstrument
-from harness.trace import Frame, Trace
+from harness.trace import Frame, Trace, Values
 from runtime.thermal_sources.jtop import load_jtop
 from runtime.thermal_sources.nvml import load_nvml
 
@@ -30,31 +30,6 @@ INSTRUMENTS = ("auto", "sysfs", "nvml", "jtop", "trace")
 """What a configuration may name."""
 
 _POLITE = 10  # nice; 19 could starve on a loaded board
-
-
-class Values(Mapping[str, float]):
-    """Figures by name in eight bytes each: an hour at 10 Hz is in the memory of the process that is measured.
-
-    ``places``: shared by all frames that have the same names.
-    """
-
-    __slots__ = ("_numbers", "_places")
-
-    def __init__(self, places: Mapping[str, int], numbers: array[float]) -> None:
-        self._places = places
-        self._numbers = numbers
-
-    def __getitem__(self, name: str) -> float:
-        return self._numbers[self._places[name]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
 
 
 class Instruments:

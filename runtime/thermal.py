@@ -19,6 +19,7 @@ from runtime.errors import ConfigError, TelemetryUnavailableError
 from runtime.logs import EventLog, Kind
 
 __all__ = [
+    "PLAUSIBLE",
     "POWER_ALERTS",
     "SourceReading",
     "ThermalSource",
@@ -31,7 +32,7 @@ __all__ = [
 POWER_ALERTS = frozenset({"hw-power-brake", "hw-slowdown"})
 """Alerts of a driver that mean current and not heat (NVML's names, see ``NvmlSource``); every other alert is heat."""
 
-_PLAUSIBLE = {
+PLAUSIBLE = {
     "cpu_temp_c": (-55.0, 150.0),
     "gpu_temp_c": (-55.0, 150.0),
     "clock_mhz": (10.0, 10_000.0),
@@ -65,7 +66,7 @@ class SourceReading:
 
     def __post_init__(self) -> None:
         notes = list(self.notes)
-        for name, (low, high) in _PLAUSIBLE.items():
+        for name, (low, high) in PLAUSIBLE.items():
             value = getattr(self, name)
             if value is not None and not _is_plausible(name, value, low, high):
                 notes.append(f"{name}: {value!r} is not plausible")
@@ -75,7 +76,7 @@ class SourceReading:
     @property
     def is_empty(self) -> bool:
         """True if nothing at all is known, which is no telemetry."""
-        return not self.throttle_alerts and all(getattr(self, name) is None for name in _PLAUSIBLE)
+        return not self.throttle_alerts and all(getattr(self, name) is None for name in PLAUSIBLE)
 
 
 def _is_plausible(name: str, value: object, low: float, high: float) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from hypothesis import strategies as st
 
 from harness.align import Alignment, align, energy, throttling, to_reading
 from harness.records import Figure
-from harness.trace import Frame, Trace
+from harness.trace import Frame, Trace, Values
 from runtime.protocol import Array
+from runtime.thermal import SourceReading, ThrottleCause, ThrottleDetector, Transition
 
 MS, S = 1_000_000, 1_000_000_000
 CALM = {"gpu_clock_mhz": 918.0, "gpu_cap_mhz": 918.0, "gpu_load_percent": 99.0, "oc_events": 4.0}
@@ -274,3 +277,112 @@ def test_a_share_of_time_about_which_nothing_is_known_is_none() -> None:
     assert figure(told, "throttled_share").value is None
     assert "no instrument" in figure(told, "throttled_share").why
     assert figure(told, "oc_events").value is None
+
+
+# --- the short way through a trace -------------------------------------------------------------------------------
+
+
+def walked_frame_by_frame(
+    trace: Trace, governor: str
+) -> tuple[list[int], list[bool], list[int], list[tuple[Any, ...]]]:
+    """What ``throttling`` says of a trace without leaving a frame out: times, state, episode, spells without their end."""
+    frames = [
+        frame
+        for frame in trace
+        if frame.alerts
+        or "oc_events" in frame.values
+        or frame.values.get("alert_sensors", 0) > 0
+        or {"gpu_clock_mhz", "gpu_cap_mhz", "gpu_load_percent"} <= frame.values.keys()
+        or any(name.startswith("limit.") for name in frame.values)
+    ]
+    detector, calm_from = ThrottleDetector(), 0
+    state, episode = [False] * len(frames), [-1] * len(frames)
+    spells: list[tuple[Any, ...]] = []
+    for at, frame in enumerate(frames):
+        change = detector.update(to_reading(frame, governor=governor))
+        begun = at
+        if change is not None and change.throttled:
+            if not {ThrottleCause.THERMAL, ThrottleCause.OVER_CURRENT} & set(change.causes):
+                begun = max(at + 1 - detector.READINGS, calm_from)
+            spells.append((frames[begun].at_ns, change.evidence))
+        if detector.throttled:
+            for each in range(begun, at + 1):
+                state[each], episode[each] = True, len(spells) - 1
+        elif change is not None:
+            calm_from = at
+            spells[-1] = (*spells[-1], frame.at_ns, tuple(cause.value for cause in change.causes))
+    return [frame.at_ns for frame in frames], state, episode, spells
+
+
+def some(*values: float) -> st.SearchStrategy[float]:
+    return st.sampled_from(values)
+
+
+READINGS = {
+    "gpu_clock_mhz": some(918.0, 918.0, 900.0, 880.0, 872.0, 612.0, 0.0, 1e6),
+    "gpu_cap_mhz": some(918.0, 918.0, 918.0, 612.0, 1020.0, 3.0),
+    "gpu_load_percent": some(99.0, 99.0, 99.0, 91.0, 85.0, 20.0, 300.0),
+    "oc_events": some(4.0, 4.0, 4.0, 4.0, 4.5, 5.0, 7.0, 0.0, -0.5, -1.0, 1e30),
+    "alert_sensors": some(0.0, 3.0),
+    "limit.sw-power-cap": some(0.0, 0.0, 1.0),
+    "power_w": some(15.0),
+}
+
+
+@st.composite
+def stretches(draw: st.DrawFn) -> list[tuple[dict[str, float], tuple[str, ...]]]:
+    """Spells of like readings, since three in a row are what counts; any value may be absent for a spell."""
+    frames = []
+    for _ in range(draw(st.integers(0, 8))):
+        names = draw(st.lists(st.sampled_from(sorted(READINGS)), unique=True, min_size=3))
+        values = {name: draw(READINGS[name]) for name in names}
+        alerts = draw(st.sampled_from([(), (), (), ("gpu-throttle-alert",), ("hw-slowdown",)]))
+        frames += [(values, alerts)] * draw(st.integers(1, 5))
+    return frames
+
+
+@pytest.mark.covers("TH-04")
+@settings(max_examples=150, deadline=None)
+@given(stretches(), st.booleans())
+def test_what_is_left_out_of_a_walk_changes_nothing(
+    frames: list[tuple[dict[str, float], tuple[str, ...]]], is_packed: bool
+) -> None:
+    places: dict[str, int] = {}
+    made = []
+    for at, (values, alerts) in enumerate(frames):
+        if is_packed and tuple(values) != tuple(places):
+            places = {name: place for place, name in enumerate(values)}
+        packed = Values(places, array("d", values.values())) if is_packed else values
+        made.append(Frame(at * 100 * MS, packed, alerts))
+    trace = Trace(made)
+    seen = throttling(trace, governor="simple")
+    times, state, episode, spells = walked_frame_by_frame(trace, "simple")
+    assert (seen.times_ns.tolist(), seen.state.tolist(), seen.episode.tolist()) == (times, state, episode)
+    told = [
+        (one.start_ns, one.evidence, *((one.end_ns, one.causes) if one.is_over else ())) for one in seen.episodes
+    ]  # fmt: skip
+    assert told == spells
+
+
+def test_a_trace_that_grew_is_walked_again() -> None:
+    grows = trace(20)
+    assert not throttling(grows).episodes
+    assert throttling(grows) is throttling(grows)
+    grows.add(Frame(2 * S, CALM, ("gpu-throttle-alert",)))
+    assert len(throttling(grows).episodes) == 1
+    assert grows.series("oc_events")[0].size == 21
+
+
+def test_calm_frames_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    walked: list[int] = []
+    update = ThrottleDetector.update
+
+    def counted(self: ThrottleDetector, reading: SourceReading) -> Transition | None:
+        walked.append(1)
+        return update(self, reading)
+
+    monkeypatch.setattr(ThrottleDetector, "update", counted)
+    seen = throttling(trace(2_000, alerts=lambda at: ["gpu-throttle-alert"] if 1_000 <= at < 1_010 else []))
+    assert len(seen.episodes) == 1
+    assert seen.times_ns.size == 2_000
+    assert len(walked) < 20
