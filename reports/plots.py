@@ -73,7 +73,7 @@ class Axis:
         step = 10.0 ** math.floor(math.log10((self.high - self.low) / 2))
         choices += [
             [step * part * n for n in range(math.ceil(self.low / step / part), math.floor(self.high / step / part) + 1)]
-            for part in (2, 1, 0.5)
+            for part in (5, 2, 1, 0.5)
         ]
         inside = [[value for value in choice if self.low <= value <= self.high] for choice in choices]
         return next((choice for choice in inside if 3 <= len(choice) <= 7), max(inside[-3:], key=len)[:7])

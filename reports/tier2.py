@@ -72,6 +72,10 @@ _EFFECT_KEY = (
 _LOADED = ("load", "session", "compile", "first_call", "import", "start", "ready")
 
 
+_LONG = 40
+"""Characters of a cell that is not said again in every line."""
+
+
 @dataclass(frozen=True)
 class Lead:
     """What Tier-2 says of the whole run. ``words``: sentences, the gravest first. ``sheets``: every row, then its figures."""
@@ -126,7 +130,7 @@ def lead(rows: Sequence[Verdict], anchors: Anchors) -> Lead | None:
         _across(_AROUND_CAPTION, timed, _AROUND),
         _across(_MEMORY_CAPTION, timed, _MEMORY),
     ]
-    return Lead(_sentences(own), [sheet for sheet in made if sheet.rows])
+    return Lead(_sentences(own), [sheet for sheet in made if sheet.rows or sheet.notes])
 
 
 def _sentences(rows: Sequence[Verdict]) -> list[str]:
@@ -193,7 +197,7 @@ def of_model(rows: Sequence[Verdict], anchors: Anchors) -> list[Table]:
         _across(_CYCLES_CAPTION, timed, _CYCLES),
         _times(timed),
     ]
-    return [sheet for sheet in made if sheet.rows]
+    return [sheet for sheet in made if sheet.rows or sheet.notes]
 
 
 def _judged(items: Sequence[tuple[Verdict, Judgement]]) -> Table:
@@ -321,11 +325,13 @@ def about_flights(folder: Path, rows: Sequence[Verdict], anchors: Anchors) -> li
     order = list(words.ABOUT_A_FLIGHT)
     return [
         About(
-            f"All models together: {lane}",
+            words.ABOUT_A_FLIGHT["harness"][0]
+            if {row.case.kind for row in own} == {"harness"}
+            else f"All models together: {lane}",
             f"flight-{at}",
             [_part(folder, row, anchors) for row in sorted(own, key=lambda row: order.index(row.case.kind))],
         )
-        for at, (lane, own) in enumerate(by_lane.items())
+        for at, (lane, own) in enumerate(sorted(by_lane.items(), key=lambda item: item[1][0].case.kind == "harness"))
     ]
 
 
@@ -340,7 +346,7 @@ def _part(folder: Path, row: Verdict, anchors: Anchors) -> Part:
         sheets.marked(row, anchors),
         sheets.why(row),
         row.remedy,
-        [sheet for sheet in make(row) if sheet.rows],
+        [sheet for sheet in make(row) if sheet.rows or sheet.notes],
         figures.streams(folder, row) if told else None,
         next(iter(figures.stories(folder, told)), None),
     )
@@ -351,8 +357,9 @@ def _flight(row: Verdict) -> list[Table]:
     abouts = list(dict.fromkeys(filter(None, (words.figure_name(figure.name)[1] for figure in row.summary.figures))))
     checks = {check.name: check for check in row.checks}
 
-    def of(name: str, about: str) -> Cell:
-        return _told(next((figure for figure in row.summary.figures if _is(figure, name, about)), None))
+    def of(name: str, about: str) -> str:
+        found = next((figure for figure in row.summary.figures if _is(figure, name, about)), None)
+        return words.DASH if found is None else words.quantity(found.value, found.unit)
 
     columns: Columns[str] = {
         "Model": sheets.isolated,
@@ -372,6 +379,7 @@ def _flight(row: Verdict) -> list[Table]:
         if load_of_all is None
         else [f"Utilisation of the device by all of them: {_told(load_of_all)} ({load_of_all.source})."]
     )
+    notes += _unknown(replace(f, name=f.name.partition("[")[0]) for f in row.summary.figures if "[" in f.name)
     if row.summary.measurement.deadline_ns:
         notes.append(
             f"Deadline of the stream that decides: {words.quantity(row.summary.measurement.deadline_ns, 'ns')}."
@@ -560,18 +568,13 @@ def _bar(figure: Figure | None, largest: float) -> Cell:
 def _slim(sheet: Table) -> Table:
     """Without columns that are dashes all the way down; what every line of several says alike, at length, becomes a note."""
     if not sheet.rows:
-        return sheet
+        return replace(sheet, notes=())
     kept, notes = [0], []
     for at, heading in enumerate(sheet.headings[1:], start=1):
         cells = [line[at] for line in sheet.rows]
         if all(cell == words.DASH for cell in cells):
             continue
-        if (
-            len(cells) > 1
-            and len(set(cells)) == 1
-            and not isinstance(cells[0], Markup)
-            and heading not in sheet.numeric
-        ):
+        if len(cells) > 1 and len(set(cells)) == 1 and len(cells[0]) > _LONG and not isinstance(cells[0], Markup):
             notes.append(f"{heading}, in every line: {cells[0]}")
         else:
             kept.append(at)

@@ -33,6 +33,17 @@ def full(builder: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def flown(builder: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of Tier-2 and its reports. Not to be changed by a test."""
+    from reports import write_reports
+
+    folder = tmp_path_factory.mktemp("runs") / "flown"
+    builder.tier2_run(folder)
+    write_reports(folder)
+    return folder
+
+
 @pytest.fixture
 def small(builder: ModuleType, tmp_path: Path) -> Path:
     """A run folder of a test's own, without reports."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +13,15 @@ import pyarrow
 import pyarrow.parquet
 
 from harness.records import (
+    ABOUT_A_FLIGHT,
     BoardState,
     Case,
     Check,
     Divergence,
+    Figure,
+    Judgement,
     LatencyFigures,
+    LaunchFigures,
     LayerFinding,
     Measurement,
     Outcome,
@@ -297,3 +301,237 @@ def _hostile(folder: Path) -> list[Verdict]:
     damaged = measured(escaping, samples_file="../../etc/passwd", errors_file="outputs/absent.npz")
     figures_ns = latency_of(np.full(30, 5_000_000))
     return [first, Verdict(Summary(damaged, latency=figures_ns), Outcome.MEASURED, "p95 5 ms")]
+
+
+# Tier-2: one simulated model under its budget, one model that is not decided, and every kind of row about a flight.
+
+STREAMS = ("lightglue", "ultravpr")
+BUDGET_NS = 60_000_000
+FIGURES = (
+    Figure("h2d_p50_ns", 94_160.0, "ns", "device events"),
+    Figure("compute_p50_ns", 25_014_587.0, "ns", "device events"),
+    Figure("wait_p50_ns", None, "ns", why="the runtime does not split its time"),
+    Figure("harness_late_p99_ns", 0.0, "ns", "woke less due"),
+    Figure("throttled_requests_share", 25.0, "%", "telemetry beside the samples"),
+    Figure("mean_power_w", 8.264, "W", "the energy counter"),
+    Figure("energy_per_call_j", 2.7477, "J", "the energy counter"),
+    Figure("gpu_clock_min_mhz", 510.0, "MHz", "telemetry"),
+    Figure("gpu_clock_max_mhz", 1173.0, "MHz", "telemetry"),
+    Figure("tj_temp_start_c", 67.2, "°C", "telemetry"),
+    Figure("tj_temp_max_c", 99.0, "°C", "telemetry"),
+    Figure("process_peak_bytes", 398_458_880.0, "bytes", "the process's high-water mark"),
+    Figure("driver_process_bytes", None, "bytes", why="an Orin's driver does not tell it"),
+)
+
+
+def tier2_case(kind: str, model: str = "", runtime: str = "tensorrt") -> Case:
+    about = kind in ABOUT_A_FLIGHT
+    return Case(
+        id=f"{kind}-{runtime}-fp16" if about else f"{model}-{runtime}-fp16-b1-{kind}",
+        tier=2,
+        kind=kind,
+        model=kind if about else model,
+        runtime=runtime,
+        precision="fp16",
+        lane="fp16",
+        size="flight",
+        simulated="hot" if runtime == "tensorrt" else "",
+        covers=("T2-01", "T2-03"),
+    )
+
+
+def write_tier2_samples(folder: Path, name: str, *, launches: int = 2, calls: int = 400, mixed: bool = False) -> str:
+    """As ``harness.samples`` lays them out: 100 calls before the measurement begins; the last quarter meets a throttled board.
+
+    One request in fifty of the measured failed. Launches begin at unlike times: each has its own origin.
+    """
+    generator = np.random.default_rng(11)
+    columns: dict[str, list[np.ndarray]] = {}
+    for launch in range(launches):
+        scheduled = 300_000_000 * (1 + launch) + np.arange(calls) * 25_000_000
+        throttled = np.arange(calls) >= 3 * calls // 4
+        took = (1e6 * np.where(throttled, 20.0, 10.0) * np.exp(generator.normal(0, 0.05, calls))).astype(np.int64)
+        columns.setdefault("launch", []).append(np.full(calls, launch))
+        columns.setdefault("stream", []).append(np.arange(calls) % 4 // 3 * mixed)
+        for at in ("scheduled_ns", "woke_ns", "started_ns"):
+            columns.setdefault(at, []).append(scheduled)
+        columns.setdefault("done_ns", []).append(scheduled + took)
+        columns.setdefault("phase", []).append(np.where(np.arange(calls) < 100, 1, 2))
+        columns.setdefault("status", []).append(np.where(np.arange(calls) % 50 == 49, 1, 0))
+        columns.setdefault("throttled", []).append(throttled.astype(np.int8))
+    table = {name: np.concatenate(parts) for name, parts in columns.items()}
+    table["model"] = np.array(STREAMS, object)[table["stream"]]
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(table), path)
+    return name
+
+
+def write_trace(folder: Path, name: str, *, launches: int = 2) -> str:
+    """As ``harness.recording.trace_table`` lays it out: ten frames a second; the clock falls for the last quarter."""
+    frames = 110
+    at = np.concatenate([300_000_000 * (1 + launch) + np.arange(frames) * 100_000_000 for launch in range(launches)])
+    part = np.tile(np.arange(frames) / frames, launches)
+    table = {
+        "launch": np.repeat(np.arange(launches), frames),
+        "at_ns": at,
+        "gpu_clock_mhz": np.where(part < 0.75, 1173.0, 510.0),
+        "tj_temp_c": 60.0 + 39.0 * part,
+        "power_w": np.full(len(at), 21.5),
+        "fan_rpm": np.full(len(at), np.nan),
+        "alerts": [""] * len(at),
+        "missing": [""] * len(at),
+    }
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(table), path)
+    return name
+
+
+def judgement_of(
+    figures: LatencyFigures, outcome: Outcome, *, needed: int | None = None, launches: int = 2
+) -> Judgement:
+    def launch(at: int) -> LaunchFigures:
+        return LaunchFigures(
+            at,
+            300,
+            6,
+            figures.p50.value_ns,
+            figures.p95.value_ns,
+            6,
+            100,
+            1.7,
+            7.6,
+            -2.2,
+            outcome,
+            "6 of 300 over the budget",
+        )
+
+    return Judgement(
+        rule="at most 5 % of the requests over the budget",
+        budget_ns=BUDGET_NS,
+        alpha=0.05,
+        floor=3.0,
+        floor_source="12 runs of this board",
+        effect=3.0,
+        bound_ns=26_584_297,
+        drift=0.0107,
+        needed=needed,
+        blind_spot="clusters of slow calls rarer than about one in 12 s are not bounded",
+        launches=tuple(launch(at) for at in range(launches)),
+    )
+
+
+def tier2_run(folder: Path) -> Run:
+    """Rows of Tier-2: a model that passes and one that is not decided, load, and each kind about a flight; all simulated."""
+    board = BoardState(
+        gpu_temp_c=63.2, clock_mhz=1173.0, throttled=False, power_mode="MAXN_SUPER", power_mode_id=0, module="Orin NX 16GB",
+        caps={"gpu_mhz": 1173.0, "emc_mhz": 3199.0}, is_pinned=True, governor="nvhost_podgov", gpu_processes=(),
+        temperatures_c={"tj-thermal": 63.1875}, available_bytes=14_914_945_024, uptime_s=4_000.0, boot_id="b1", source="sysfs",
+    )  # fmt: skip
+    hot = replace(board, gpu_temp_c=99.0, power_mode="15W", power_mode_id=2, throttled=True)
+
+    def seen(row: Case, **given: object) -> Measurement:
+        return measured(
+            row, simulated=True, witness=False, placement="tensorrt[simulated hot]", board_start=board, board_end=hot,
+            profile="pr", rate_hz=39.0, deadline_ns=333_000_000, launches=2, **given
+        )  # fmt: skip
+
+    def sampled(row: Case, **given: bool) -> Measurement:
+        files = {
+            "samples_file": write_tier2_samples(folder, f"samples/{row.id}.parquet", **given),
+            "trace_file": write_trace(folder, f"traces/{row.id}.parquet"),
+        }
+        return seen(row, **files)
+
+    figures = latency_of(np.full(588, 10_500_000) + np.arange(588) * 20_000, failed=12)
+    figures = replace(figures, count=600)
+    verdicts = []
+    for model, outcome, needed in (("lightglue", Outcome.PASS, None), ("ultravpr", Outcome.INCONCLUSIVE, 900)):
+        summary = Summary(
+            sampled(tier2_case("latency", model)),
+            latency=figures,
+            figures=FIGURES,
+            judgement=judgement_of(figures, outcome, needed=needed),
+        )
+        checks = (
+            Check("p95", outcome, "12 of 600 over it"),
+            Check("throttling", Outcome.MEASURED, "25 % were throttled"),
+        )
+        verdicts.append(Verdict(summary, outcome, f"p95 against 60 ms: {model}", checks))
+    of_load = [
+        Figure(f"load_{name}", 4e8, "ns", "5 fresh processes", 3e8, 5e8) for name in ("p50_ns", "p95_ns", "max_ns")
+    ]
+    of_load.append(Figure("first_load_max_ns", 9e9, "ns", "1 fresh process"))
+    load = Summary(seen(tier2_case("load", "lightglue")), figures=tuple(of_load))
+    verdicts.append(Verdict(load, Outcome.MEASURED, "load up to 400 ms"))
+    verdicts += _about_a_flight(seen, sampled, figures)
+    run = Run(
+        id="2b8c2a6e4b7d4c13a5b0c9d8e7f60124", started_at="2026-03-04T10:00:00+00:00", finished_at="2026-03-04T11:00:00+00:00",
+        complete=True, exit_code=1, last_line="PASS 2, FAIL 2.", command="trigate run --simulated hot --profile pr", seed=0,
+        settings={"profile": "pr"}, environment={"os": "Linux 6.8"}, configuration_sha256="c0" * 32, pack_sha256="",
+        planned=tuple(verdict.case for verdict in verdicts), verdicts=tuple(verdicts), trigate_version="0.1.0",
+    )  # fmt: skip
+    write_run(folder, run)
+    return run
+
+
+def _about_a_flight(
+    seen: Callable[..., Measurement], sampled: Callable[..., Measurement], figures: LatencyFigures
+) -> list[Verdict]:
+    by_model = tuple(
+        figure
+        for model in STREAMS
+        for figure in (
+            Figure(f"compute_p50_ns[{model}]", 10_108_077.0, "ns", "device events"),
+            Figure(
+                f"deadline_misses.{model}[{model}]",
+                406.0,
+                "count",
+                "of 1801 requests, later than 333 ms, failed or dropped",
+            ),
+            Figure(f"utilisation[{model}]", 0.708, "ratio", "mean service time times rate"),
+        )
+    )
+    checks = tuple(Check(model, Outcome.FAIL, f"{model}: p95 is over 333 ms") for model in STREAMS)
+    flight = Summary(
+        sampled(tier2_case("flight"), mixed=True), latency=figures, figures=(*by_model, *FIGURES),
+        judgement=judgement_of(figures, Outcome.FAIL),
+    )  # fmt: skip
+    heat = Summary(
+        sampled(tier2_case("heat"), mixed=True),
+        latency=figures,
+        figures=(
+            Figure("time_to_throttle_s", 385.35, "s", "the throttle detector"),
+            Figure("hot_over_cold_p95", 17.0, "ratio", "the last minutes over the first", 11.4, None),
+            Figure("cool_down_s", None, "s", "tj_temp_c", why="it was not reached in the trace"),
+            Figure("exceeding_p50_cycles", 10_739_574.9, "count", "time of the call × the GPU's clock then"),
+        ),
+    )
+    memory = Summary(
+        seen(tier2_case("memory")),
+        figures=tuple(
+            Figure(f"{kind}{about}", value * 2**20, "bytes", f"source of {kind}")
+            for about, value in (("[lightglue]", 200.0), ("[ultravpr]", 300.0), ("", 1423.4))
+            for kind in ("host_bytes", "gpu_bytes")
+        ),
+    )
+    leak = Check("leak of lightglue gpu", Outcome.PASS, "no growth seen")
+    takeoff = Summary(
+        seen(tier2_case("takeoff")),
+        figures=(
+            Figure("takeoff_ready_ns", 1.21e9, "ns", "a fresh process"),
+            Figure("restart_ready_ns", 1.28e9, "ns", "a fresh process after a SIGKILL"),
+            Figure("kept_after_kill_bytes", None, "bytes", why="neither NvMap nor MemAvailable is told"),
+        ),
+    )
+    harness = Summary(seen(tier2_case("harness")), figures=(Figure("sample_cost_ns", 417.0, "ns", "storing one row"),))
+    return [
+        Verdict(flight, Outcome.FAIL, "lightglue: p95 is over 333 ms", checks),
+        Verdict(heat, Outcome.FAIL, "p95 over the sustained time", remedy="Cool the board better."),
+        Verdict(
+            memory, Outcome.PASS, "host memory 300 MiB of 1.5 GiB", (leak, Check("host memory", Outcome.PASS, "under"))
+        ),
+        Verdict(takeoff, Outcome.MEASURED, "take-off ready in 1.21 s"),
+        Verdict(harness, Outcome.MEASURED, "the harness itself costs 417 ns a sample"),
+    ]

@@ -79,3 +79,15 @@ def test_a_band_is_well_formed_names_itself_and_escapes_what_it_is_given() -> No
 @pytest.mark.parametrize("value", [0.0, 1e-300, 1e300, math.inf])
 def test_positions_stay_inside_the_picture(value: float) -> None:
     assert 0.0 <= plots.Axis(1.0, 10.0).at(value) <= 100.0
+
+
+def test_values_set_apart_hang_under_the_line_on_the_same_scale() -> None:
+    values = np.append(np.full(90, 2.0), np.full(10, 8.0))
+    axis = plots.Axis(1.0, 10.0)
+    root = ET.fromstring(plots.draw_band(plots.Band("t", values, apart=values[90:]), axis))
+    (hanging,) = root.findall(".//path[@class='apart']")
+    (depth,) = re.findall(r"V([0-9.]+)h", hanging.get("d", ""))
+    assert float(depth) == pytest.approx(18 * (1 + math.log10(10)) / (1 + math.log10(90)), abs=0.06)
+    assert float(root.get("height", "0")) > float(
+        ET.fromstring(plots.draw_band(plots.Band("t", values), axis)).get("height", "0")
+    )

@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from harness.records import Outcome
 from reports import words
 from reports.ranking import matters
@@ -30,6 +32,20 @@ def test_when_all_passes_the_row_nearest_to_its_tolerance_is_shown(full: Path) -
     rows = [row for row in words.rows_of(read_run(full)) if words.is_evidence(row)]
     first = matters(rows)[0]
     assert first.why.startswith("of the rows that pass, the nearest to its tolerance: 28 % of it, at output scores")
+
+
+@pytest.mark.covers("T2-02")
+def test_a_latency_row_near_its_budget_comes_before_one_that_is_far_from_it(flown: Path) -> None:
+    row = next(row for row in read_run(flown).verdicts if row.case.kind == "latency" and row.outcome is Outcome.PASS)
+    judgement = row.summary.judgement
+    assert judgement is not None
+    real = replace(row.summary.measurement, case=replace(row.case, simulated=""), simulated=False, witness=True)
+    rows = [
+        replace(row, summary=replace(row.summary, measurement=real, judgement=replace(judgement, budget_ns=budget_ns)))
+        for budget_ns in (60_000_000, 25_000_000)
+    ]
+    first = matters(rows)[0]
+    assert first.why.startswith("of the rows that pass, the nearest to its budget: p95 takes 87 % of it")
 
 
 def test_a_required_row_that_did_not_run_comes_before_one_that_is_not_required(full: Path) -> None:

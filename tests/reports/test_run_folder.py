@@ -96,6 +96,37 @@ def test_calls_keeps_every_measured_call_and_counts_the_rest(tmp_path: Path, bui
     assert (seen.warmup, seen.failed) == (5, 2)
 
 
+@pytest.mark.covers("T2-03")
+def test_calls_of_tier2_count_from_when_they_were_due_and_know_what_met_a_throttled_board(tmp_path: Path) -> None:
+    table = {
+        "launch": [0, 0, 0, 1],
+        "scheduled_ns": [0, 0, 0, 5],
+        "started_ns": [1_000_000] * 4,
+        "done_ns": [3_000_000, 4_000_000, 5_000_000, 7_000_005],
+        "phase": [1, 2, 2, 2],
+        "status": [0, 0, 1, 0],
+        "throttled": np.array([0, 1, 1, -1], np.int8),
+        "model": ["a", "a", "b", "a"],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "s.parquet")
+    samples = run_folder.read_samples(tmp_path, "s.parquet")
+    assert run_folder.models(samples) == ["a", "b"]
+    due, begun = run_folder.calls(samples, is_open=True), run_folder.calls(samples)
+    assert due.latency_ms.tolist() == [4.0, 7.0]
+    assert begun.latency_ms.tolist() == pytest.approx([3.0, 6.000005])
+    assert due.throttled_ms.tolist() == [4.0]
+    assert (due.warmup, due.failed) == (1, 1)
+    assert run_folder.calls(samples, model="b").failed == 1
+
+
+def test_a_trace_is_read_and_one_that_is_none_is_refused(tmp_path: Path, builder: ModuleType) -> None:
+    name = builder.write_trace(tmp_path, "traces/a.parquet")
+    assert len(run_folder.read_trace(tmp_path, name)) == 220
+    pyarrow.parquet.write_table(pyarrow.table({"launch": [0]}), tmp_path / name)
+    with pytest.raises(RecordError, match=r"traces/a\.parquet lacks the columns at_ns"):
+        run_folder.read_trace(tmp_path, name)
+
+
 @pytest.mark.parametrize("damage", ["truncate", "columns", "absent"])
 def test_damaged_samples_are_refused_with_their_name(tmp_path: Path, builder: ModuleType, damage: str) -> None:
     name = builder.write_samples(tmp_path, "samples/a.parquet", np.full(30, 1_000_000))

@@ -39,6 +39,67 @@ def test_an_interval_has_its_unit_and_a_dash_for_a_bound_that_is_not_known() -> 
 
 
 @pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (None, "ns", "–"),
+        (math.nan, "W", "–"),
+        (0.0, "ns", "0 ms"),
+        (417.0, "ns", "417 ns"),
+        (2_409.0, "ns", "2.41 µs"),
+        (999_990.0, "ns", "1.00 ms"),
+        (25_014_587.0, "ns", "25.0 ms"),
+        (2.6e9, "ns", "2.60 s"),
+        (512.0, "bytes", "512 B"),
+        (210_000.0, "bytes", "205 KiB"),
+        (398_458_880.0, "bytes", "380 MiB"),
+        (1_495_269_376.0, "bytes", "1.39 GiB"),
+        (-2_097_152.0, "bytes", "-2.00 MiB"),
+        (8.264, "W", "8.26 W"),
+        (2.7477, "J", "2.75 J"),
+        (67.1875, "°C", "67.2 °C"),
+        (1173.0, "MHz", "1,173 MHz"),
+        (406.0, "count", "406"),
+        (10_739_574.9, "count", "10.7 million"),
+        (1.2226, "ratio", "1.22"),
+        (385.35, "s", "6 min 25 s"),
+        (240.0, "s", "4 min"),
+        (11_520.0, "s", "3 h 12 min"),
+        (-300.0, "s", "-5 min"),
+        (12.34, "s", "12.3 s"),
+    ],
+)
+def test_a_quantity_is_in_a_unit_for_people(value: float | None, unit: str, text: str) -> None:
+    assert words.quantity(value, unit) == text
+
+
+def test_a_quantity_has_its_interval_where_it_has_one() -> None:
+    assert words.spread(17.0, 11.4, None, "ratio") == "17.0 [11.4, –]"
+    assert words.spread(1e6, None, None, "ns") == "1.00 ms"
+    assert words.spread(None, 1.0, 2.0, "W") == "–"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("gpu_temp_max_c[disk]", ("GPU temperature max", "disk")),
+        ("deadline_misses.disk[disk]", ("Deadline misses", "disk")),
+        ("leak_bytes_per_cycle[disk gpu]", ("Leak per cycle", "disk gpu")),
+        ("soak_slope_c_per_min", ("Soak slope per min", "")),
+        ("h2d_p50_ns", ("Host to device p50", "")),
+        ("host_bytes", ("Host", "")),
+    ],
+)
+def test_a_figure_has_a_name_for_people(name: str, told: tuple[str, str]) -> None:
+    assert words.figure_name(name) == told
+
+
+def test_what_would_decide_is_a_count_and_a_time() -> None:
+    assert words.undecided(900, 39.0) == "about 900 more requests, 23.1 s at 39 Hz"
+    assert words.undecided(900, None) == "about 900 more requests"
+    assert words.undecided(None, 39.0) == ""
+
+
+@pytest.mark.parametrize(
     ("share", "text"), [(None, "–"), (0.0, "0 %"), (0.004, "<1 %"), (0.42, "42 %"), (11.2, "1,120 %"), (math.inf, "∞")]
 )
 def test_a_share_is_told_in_percent(share: float | None, text: str) -> None:
