@@ -15,7 +15,8 @@ __all__ = ["PROFILES", "Profile"]
 class Profile:
     """``alpha``: the error of a verdict, each way. ``launches``: fresh processes; 1: one, which speaks for itself alone.
 
-    ``least_s``, ``most_s``: measuring time before the first look and after the last; ``least_calls`` as well.
+    ``least_s``, ``most_s``: measuring time before the first look and after the last; ``least_calls`` as well, and
+    ``most_calls`` where no rate says how many there can be.
     ``soak``: before measuring; ``None``: a warm-up alone. ``warmup_calls``: never judged. ``needs_floor``: nothing passes
     without a design effect from history. ``precision``: where no budget applies, enough once the interval of p95 is no
     wider than this share of it. ``sustained_s``: of the row about heat. ``load_rounds``: fresh processes of the row about
@@ -28,6 +29,7 @@ class Profile:
     least_s: float
     most_s: float
     least_calls: int
+    most_calls: int
     soak: SoakRule | None
     warmup_calls: int
     needs_floor: bool
@@ -48,19 +50,19 @@ class Profile:
 
 PROFILES: Mapping[str, Profile] = {
     "quick": Profile(
-        "quick", alpha=0.05, launches=1, least_s=0.0, most_s=45.0, least_calls=120, soak=None, warmup_calls=10,
+        "quick", alpha=0.05, launches=1, least_s=0.0, most_s=45.0, least_calls=120, most_calls=5_000, soak=None, warmup_calls=10,
         needs_floor=False, precision=0.1, sustained_s=30.0, load_rounds=3, decides=False,
     ),
     "pr": Profile(
-        "pr", alpha=0.05, launches=1, least_s=120.0, most_s=1200.0, least_calls=300, soak=SoakRule(), warmup_calls=50,
-        needs_floor=False, precision=0.05, sustained_s=600.0, load_rounds=5, decides=True,
+        "pr", alpha=0.05, launches=1, least_s=120.0, most_s=1200.0, least_calls=300, most_calls=200_000, soak=SoakRule(),
+        warmup_calls=50, needs_floor=False, precision=0.05, sustained_s=600.0, load_rounds=5, decides=True,
     ),
     "signoff": Profile(
-        "signoff", alpha=0.01, launches=5, least_s=600.0, most_s=3600.0, least_calls=600, soak=SoakRule(),
+        "signoff", alpha=0.01, launches=5, least_s=600.0, most_s=3600.0, least_calls=600, most_calls=1_000_000, soak=SoakRule(),
         warmup_calls=50, needs_floor=True, precision=0.02, sustained_s=1800.0, load_rounds=60, decides=True,
     ),
     "floor": Profile(
-        "floor", alpha=0.01, launches=6, least_s=3600.0, most_s=3600.0, least_calls=600, soak=SoakRule(),
+        "floor", alpha=0.01, launches=6, least_s=3600.0, most_s=3600.0, least_calls=600, most_calls=1_000_000, soak=SoakRule(),
         warmup_calls=50, needs_floor=False, precision=0.0, sustained_s=0.0, load_rounds=0, decides=False,
     ),
 }  # fmt: skip

@@ -21,10 +21,7 @@ from harness.statistics import design_effect, quantile_ranks
 from harness.steadiness import Drift, drift
 from runtime.protocol import Array
 
-__all__ = ["CLOSED_LOOP_MOST", "BudgetRule", "PrecisionRule", "Ruling", "StopRule", "TimeRule", "rule_of"]
-
-CLOSED_LOOP_MOST = 1_000_000
-"""Samples after which a closed loop ends whatever its seconds: a hundred megabytes of rows."""
+__all__ = ["BudgetRule", "PrecisionRule", "Ruling", "StopRule", "TimeRule", "rule_of"]
 
 _GROWTH = 1.35
 
@@ -48,11 +45,11 @@ class StopRule(Protocol):
 def rule_of(profile: Profile, rate_hz: float, budget_ns: int | None, floor: float | None = None) -> StopRule:
     """The rule of one launch: of its budget; without one, of the interval of p95; all of the time where none is asked.
 
-    ``rate_hz`` 0: closed loop; it looks by count, up to ``CLOSED_LOOP_MOST`` samples. ``floor``: the design effect from
+    ``rate_hz`` 0: closed loop; it looks by count, up to ``profile.most_calls`` samples. ``floor``: the design effect from
     history. Raises ``ValueError`` for a budget that is not above 0, or a negative rate.
     """
     least = profile.least(rate_hz)
-    most = profile.most(rate_hz) if rate_hz else max(least, CLOSED_LOOP_MOST)
+    most = profile.most(rate_hz) if rate_hz else max(least, profile.most_calls)
     if rate_hz < 0 or (budget_ns is not None and budget_ns <= 0):
         raise ValueError(f"budget {budget_ns} ns at {rate_hz} Hz; expected a budget above 0, and no negative rate.")
     if profile.precision == 0.0:

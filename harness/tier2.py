@@ -102,6 +102,12 @@ class Tier2:
         settle: Callable[[Case, RunFolder], Verdict] = getattr(self, f"_{case.kind}")
         return settle(case, folder)
 
+    def recall(self, verdict: Verdict) -> None:
+        """What a row of a resumed run told those after it: where its runtime ran, and TensorRT's p95."""
+        if verdict.case.tier == 2:
+            self._place(verdict.summary.measurement)
+            self._set_target(verdict)
+
     # Rows of one model
 
     def _load(self, case: Case, folder: RunFolder) -> Verdict:
@@ -147,9 +153,7 @@ class Tier2:
             launches=[seen.measurement for seen in launches],
             lost_ns=sum(seen.lost_ns for seen in launches),
         )
-        latency = verdict.summary.latency
-        if case.runtime == "tensorrt" and latency is not None:
-            self._p95_ns[case.model] = latency.p95.value_ns
+        self._set_target(verdict)
         extra = _soak_figures(launches) + _memory_figures(launches)
         verdict = with_baseline(verdict, self.baselines, self.machine)
         return replace(verdict, summary=replace(verdict.summary, figures=(*verdict.summary.figures, *extra)))
@@ -340,7 +344,7 @@ class Tier2:
 
     def _harness(self, case: Case, folder: RunFolder) -> Verdict:
         del folder
-        figures = (*harness_cost(self.station), *self._observer_effect())
+        figures = (*harness_cost(self.station, seconds=5.0 if self.profile.decides else 2.0), *self._observer_effect())
         by_name = {figure.name: figure.value for figure in figures}
         cost, late = by_name.get("sample_cost_ns"), by_name.get("wake_p95_ns")
         words = "nothing, in virtual time" if cost is None else f"{cost:.0f} ns a sample"
@@ -501,6 +505,11 @@ class Tier2:
         theirs = self._p95_ns.get(case.model)
         return round(_ORT_TARGET * theirs) if case.runtime == "onnx_trt_ep" and theirs else None
 
+    def _set_target(self, verdict: Verdict) -> None:
+        case, latency = verdict.case, verdict.summary.latency
+        if case.kind == "latency" and case.runtime == "tensorrt" and latency is not None:
+            self._p95_ns[case.model] = latency.p95.value_ns
+
     def _learn(self, verdict: Verdict, columns: Mapping[str, Array], stream: int, folder: RunFolder) -> None:
         """Under the profile ``floor`` each hour of each stream of the mix is a session of its floor."""
         if self.profile.name == "floor" and self.floors is not None:
@@ -515,7 +524,13 @@ class Tier2:
 
     def _floor(self, case: Case, rate_hz: float) -> Floor | None:
         """What history says of a row that is about to be measured; its placement is known from the row that loaded it."""
-        if self.floors is None or (case.runtime, case.precision) not in self._placed:
+        if self.floors is None:
+            return None
+        if self.begin is not None and (case.runtime, case.precision) not in self._placed:
+            # no row of a simulated board comes before this one: another board tells
+            with contextlib.suppress(RuntimeCoreError, *self.kills), contextlib.closing(self.begin().open(case)) as one:
+                self._place(one.measurement())
+        if (case.runtime, case.precision) not in self._placed:
             return None
         placement, precision = self._placed[case.runtime, case.precision]
         state = self.station.board_state()

@@ -59,7 +59,8 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.covers("RE-01", "RE-04", "T1-01", "T1-03")
 def test_a_users_model_in_both_forms_is_judged_and_reported(trigate: Any, tmp_path: Path) -> None:
     config = tiny.write_project(tmp_path)
-    done = trigate("run", config, "--out", "run")
+    fresh = "not load and not memory and not takeoff and not harness"  # a test of their own has these
+    done = trigate("run", config, "--out", "run", "--", "-k", fresh)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].endswith("No evidence about TensorRT.")
     run = read(tmp_path / "run")
@@ -86,6 +87,28 @@ def test_a_users_model_in_both_forms_is_judged_and_reported(trigate: Any, tmp_pa
     assert (tmp_path / "run" / latency.summary.measurement.samples_file).exists()
     for name in ("report.html", "report.md", "junit.xml", "tables/verdicts.csv"):
         assert (tmp_path / "run" / name).stat().st_size > 0
+
+
+@pytest.mark.covers("T2-01", "T2-05", "OR-07")
+def test_tier_2_runs_whole_on_a_host_without_a_board(trigate: Any, tmp_path: Path) -> None:
+    config = tiny.write_project(tmp_path)
+    done = trigate("run", config, "--tier", "2", "--runtime", "onnx_trt_ep", "--out", "run")
+    assert done.returncode == 3, done.stdout + done.stderr  # named, and nothing here has a budget
+    assert "none of its rows is judged here, only measured" in done.stdout
+    rows = {verdict.case.kind: verdict for verdict in read(tmp_path / "run").verdicts}
+    measured = {"harness", "load", "latency", "memory", "takeoff"}
+    assert {kind for kind, row in rows.items() if row.outcome is Outcome.MEASURED} >= measured
+    figures = {kind: {figure.name: figure.value for figure in row.summary.figures} for kind, row in rows.items()}
+    assert figures["load"]["load_p95_ns"]
+    assert figures["load"]["first_session_p50_ns"]  # once with empty caches
+    assert figures["memory"]["host_bytes"]
+    assert figures["takeoff"]["restart_ready_ns"]
+    assert figures["harness"]["sample_cost_ns"]
+    assert figures["harness"]["telemetry_effect"] is not None
+    assert "the same outputs" in rows["takeoff"].reason
+    judged = trigate("judge", "run", config, "--board", "here", "--out", "again")
+    assert judged.returncode == 2
+    assert "no board 'here'" in judged.stderr
 
 
 @pytest.mark.covers("T1-02", "T1-01")
@@ -390,7 +413,7 @@ def test_a_plan_can_be_seen_first(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert main(["run", "--model", str(path), "--dry-run", "--cache", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "m-onnx_trt_ep-fp32-b1" in told
-    assert "conformance-tensorrt-simulated-10.3.0" in told
+    assert "conformance-tensorrt-simulated-10.3.0" not in told  # it says nothing of this model
     if find_spec("tensorrt") is None:
         assert re.search(r"NOT RUN: tensorrt: (not installed|no GPU)", told)
 

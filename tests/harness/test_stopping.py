@@ -7,7 +7,7 @@ import pytest
 
 from harness.profiles import PROFILES
 from harness.records import Outcome
-from harness.stopping import CLOSED_LOOP_MOST, BudgetRule, PrecisionRule, TimeRule, rule_of
+from harness.stopping import BudgetRule, PrecisionRule, TimeRule, rule_of
 from runtime.protocol import Array
 
 RULE = BudgetRule(budget_ns=60_000_000, rate_hz=39.0)
@@ -124,7 +124,7 @@ def test_the_profile_and_the_budget_choose_the_rule() -> None:
 def test_a_closed_loop_looks_by_count() -> None:
     rule = rule_of(PROFILES["quick"], 0.0, 60_000_000)
     looks = list(rule.looks())
-    assert (looks[0], looks[-1]) == (120, CLOSED_LOOP_MOST)
+    assert (looks[0], looks[-1]) == (120, PROFILES["quick"].most_calls)
     assert isinstance(rule, BudgetRule)
     latencies = calls(150, 0.035, seed=12)
     assert rule.judge(latencies, none(latencies)).reason.endswith("more samples would decide")
