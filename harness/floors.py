@@ -127,6 +127,15 @@ class Floors:
         floors = [replace(_floor(one), carried_from=_versions(one.key)) for one in carried]
         return max(floors, key=lambda floor: floor.effect)
 
+    def check(self) -> None:
+        """Read every file. Raises ``UsageError`` for one that is damaged."""
+        for path in sorted(self.folder.glob("*.json")):
+            self._read(path)
+
+    def is_empty(self) -> bool:
+        """Whether nothing was ever learned."""
+        return not any(self.folder.glob("*.json"))
+
     def why_not(self, key: FloorKey) -> str:
         """Why ``get`` has nothing, and what to do; empty where it has."""
         if self.get(key) is not None:
@@ -192,7 +201,7 @@ def key_of(verdict: Verdict, board: BoardState | None = None, versions: Mapping[
         module=state.module or "",
         model=measurement.case.model,
         runtime=measurement.placement or measurement.case.runtime,
-        precision=measurement.precision_ran or measurement.case.precision,
+        precision=measurement.case.precision,
         caps=dict(state.caps),
         rate_hz=measurement.rate_hz or 0.0,
         versions=dict(versions or {}),

@@ -116,6 +116,7 @@ class _Launch:
     failures: Counter[str] = field(default_factory=Counter)
     first_call_ns: dict[str, int] = field(default_factory=dict)
     load_ns: dict[str, int] = field(default_factory=dict)
+    placements: dict[str, str] = field(default_factory=dict)
     soak: SoakState | None = None
     broken: str = ""
 
@@ -158,6 +159,9 @@ class _Launch:
                 around.enter_context(self.station.every(1.0, self.flush))
                 self.first_calls()
                 measurement = judged.measurement(first_call_ns=self.first_call_ns.get(self.judged_model))
+                for at in self.distinct():
+                    engine, model = self.engines[at].engine, self.order.streams[at].case.model
+                    self.placements[model] = (measurement if engine is judged else engine.measurement()).placement
                 self.warm_up()
                 if not self.station.simulated:
                     around.enter_context(_undisturbed())
@@ -211,6 +215,7 @@ class _Launch:
             lost_ns=lost_ns,
             incomplete=incomplete,
             notes=tuple(self.notes),
+            placements=self.placements,
         )
 
     # What runs beside the requests

@@ -85,6 +85,7 @@ class Told:
     lost_ns: int = 0
     incomplete: str = ""
     notes: tuple[str, ...] = ()
+    placements: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
     message: str = ""
     remedy: str = ""
@@ -214,6 +215,7 @@ def _seen(asked: Asked, ended: str, rows: Mapping[str, Any]) -> Seen:
         lost_ns=told.lost_ns,
         incomplete=incomplete,
         notes=told.notes,
+        placements=told.placements,
     )
 
 
@@ -323,6 +325,7 @@ def _launch(asked: Asked, say: Callable[[str], None]) -> Told:
         seen.lost_ns,
         seen.incomplete,
         seen.notes,
+        seen.placements,
     )
 
 

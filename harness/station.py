@@ -123,7 +123,7 @@ class Seen:
     """What one launch saw. ``log``: of all phases. ``incomplete``: why it ended early; empty if it did not.
 
     ``soak``: how the soak went: ``waited_s``, ``slope_c_per_min`` (``None``: no temperature), ``is_steady``, ``words``.
-    ``first_call_ns``, ``memory`` by model. ``lost_ns``: see ``Station.lost_ns``. ``origin_ns``: of the log and the trace.
+    ``first_call_ns``, ``placements`` (as ``Measurement.placement``) by model. ``lost_ns``: see ``Station.lost_ns``.
     """
 
     measurement: Measurement
@@ -136,3 +136,4 @@ class Seen:
     lost_ns: int = 0
     incomplete: str = ""
     notes: tuple[str, ...] = ()
+    placements: Mapping[str, str] = field(default_factory=dict)

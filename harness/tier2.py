@@ -88,7 +88,7 @@ class Tier2:
     machine: str = ""
     learned: list[str] = field(default_factory=list)
     _p95_ns: dict[str, int] = field(default_factory=dict)
-    _placed: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    _placed: dict[tuple[str, str, str], str] = field(default_factory=dict)
     _is_warm: bool = False
     _cycle_s: float | None = None
     _before: BoardState | None = None
@@ -104,8 +104,8 @@ class Tier2:
 
     def recall(self, verdict: Verdict) -> None:
         """What a row of a resumed run told those after it: where its runtime ran, and TensorRT's p95."""
-        if verdict.case.tier == 2:
-            self._place(verdict.summary.measurement)
+        if verdict.case.kind in ("load", "latency"):
+            self._place(verdict.case, verdict.summary.measurement.placement)
             self._set_target(verdict)
 
     # Rows of one model
@@ -119,11 +119,17 @@ class Tier2:
             rounds=self.profile.load_rounds,
             environ=self.environ,
             runner=self.rounds,
-            cold_rounds=_COLD_ROUNDS if case.runtime == "onnx_trt_ep" else 0,  # TensorRT would build
+            cold_rounds=self._cold_rounds(case),
         )
-        self._place(seen.measurement)
+        self._place(case, seen.measurement.placement)
         measurement = replace(seen.measurement, profile=self.profile.name)
         return judge_load(measurement, seen.rounds, budget=self._budget(case.model))
+
+    def _cold_rounds(self, case: Case) -> int:
+        """With empty caches ONNX Runtime makes a session anew, and TensorRT builds: minutes on a board."""
+        return {"onnx_trt_ep": _COLD_ROUNDS, "tensorrt": _COLD_ROUNDS if self.profile.decides else 0}.get(
+            case.runtime, 0
+        )
 
     def _latency(self, case: Case, folder: RunFolder) -> Verdict:
         rule = self.models[case.model].load
@@ -164,7 +170,14 @@ class Tier2:
         streams = self._mix(case)
         slowest = self._slowest_judged(streams)  # when it has enough, every other stream has more
         budget = self._within_deadline(streams[slowest])
-        order = Order(self.profile, streams, judged=slowest, budget_ns=latency_gate.budget_ns_of(budget))
+        floor = self._floor(streams[slowest].case, streams[slowest].rate_hz)
+        order = Order(
+            self.profile,
+            streams,
+            judged=slowest,
+            budget_ns=latency_gate.budget_ns_of(budget),
+            floor=floor.effect if floor else None,
+        )
         launches = self._launches(case, order, folder)
         measurement = self._written(case, launches, folder)
         columns, traces = _pooled(launches), _traces(launches)
@@ -184,7 +197,8 @@ class Tier2:
                 lost_ns=sum(seen.lost_ns for seen in launches),
             )
             name = stream.case.model
-            self._learn(replace(one, summary=replace(one.summary, measurement=_of(one, stream))), columns, at, folder)
+            of_stream = _of(one, stream, launches[0].placements.get(name, ""))
+            self._learn(replace(one, summary=replace(one.summary, measurement=of_stream)), columns, at, folder)
             figures += [
                 replace(figure, name=f"{figure.name}[{name}]")
                 for figure in one.summary.figures
@@ -222,6 +236,7 @@ class Tier2:
         seconds = self.profile.sustained_s
         profile = replace(self.profile, least_s=seconds, most_s=seconds, launches=1, precision=0.0)
         judged = _busiest(streams)
+        floor = self._floor(streams[judged].case, streams[judged].rate_hz)
         order = Order(profile, streams, judged=judged, is_first=not self._is_warm)
         origin_ns = self.station.now_ns()
         (seen,) = launches = self._launches(case, order, folder, profile)
@@ -241,6 +256,7 @@ class Tier2:
             is_open=stream.rate_hz > 0,
             state_checks=self._state(case, launches, hot_start_c=math.inf),
             soak=seen.soak,
+            floor=floor.effect if floor else None,
             stream=judged,
         )
         self._is_warm = True
@@ -324,7 +340,14 @@ class Tier2:
             killed.append(str(kill))
         measurement = replace(measurement, board_start=self._before or BoardState(), board_end=station.board_state())
         return judge_memory(
-            measurement, engines, resident, cycles, board=self.board, killed=killed, calls=calls, calls_per_look=_CALLS
+            measurement,
+            engines,
+            resident[-1:],  # two looks at one process: one launch
+            cycles,
+            board=self.board,
+            killed=killed,
+            calls=calls,
+            calls_per_look=_CALLS,
         )
 
     def _cool_down(self, trace: Trace, origin_ns: int, most_s: float) -> None:
@@ -446,7 +469,8 @@ class Tier2:
                     journal = open_journal(path)
                 with contextlib.closing(journal):
                     seen.append(run_launch(self.station, one, journal=journal, say=self.say))
-            self._place(seen[-1].measurement)
+            for stream in order.streams:
+                self._place(stream.case, seen[-1].placements.get(stream.case.model, ""))
             self._is_warm = self._is_warm or bool(self.profile.soak and seen[-1].soak.get("is_over"))
             self._cycle_s = seen[-1].soak.get("period_s") or self._cycle_s
             if seen[-1].incomplete:
@@ -517,28 +541,29 @@ class Tier2:
             is_simulated = bool(self.station.simulated)
             self.learned += learn(self.floors, folder.path.name, rows, self.versions, is_simulated=is_simulated)
 
-    def _place(self, measurement: Measurement) -> None:
-        case = measurement.case
-        if measurement.placement:
-            self._placed[case.runtime, case.precision] = measurement.placement, measurement.precision_ran
+    def _place(self, case: Case, placement: str) -> None:
+        if placement:
+            self._placed[case.model, case.runtime, case.precision] = placement
+
+    def _placement(self, case: Case) -> str:
+        """Where it runs, as an earlier row saw; an engine that none has loaded is loaded to tell. Empty: it cannot be."""
+        key = case.model, case.runtime, case.precision
+        if key not in self._placed:
+            station = self.station if self.begin is None else self.begin()
+            with contextlib.suppress(RuntimeCoreError, *self.kills), contextlib.closing(station.open(case)) as engine:
+                self._place(case, engine.measurement().placement)
+        return self._placed.get(key, "")
 
     def _floor(self, case: Case, rate_hz: float) -> Floor | None:
-        """What history says of a row that is about to be measured; its placement is known from the row that loaded it."""
-        if self.floors is None:
+        """What history says of a row that is about to be measured, on the board as it was before any of them."""
+        if self.floors is None or self.floors.is_empty():
             return None
-        if self.begin is not None and (case.runtime, case.precision) not in self._placed:
-            # no row of a simulated board comes before this one: another board tells
-            with contextlib.suppress(RuntimeCoreError, *self.kills), contextlib.closing(self.begin().open(case)) as one:
-                self._place(one.measurement())
-        if (case.runtime, case.precision) not in self._placed:
-            return None
-        placement, precision = self._placed[case.runtime, case.precision]
-        state = self.station.board_state()
+        state = self._before or self.station.board_state()
         key = FloorKey(
             module=state.module or "",
             model=case.model,
-            runtime=placement,
-            precision=precision or case.precision,
+            runtime=self._placement(case),
+            precision=case.precision,
             caps=dict(state.caps),
             rate_hz=rate_hz,
             versions=dict(self.versions),
@@ -615,9 +640,10 @@ def _notes(launches: Sequence[Seen]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(said))
 
 
-def _of(verdict: Verdict, stream: Stream) -> Measurement:
+def _of(verdict: Verdict, stream: Stream, placement: str) -> Measurement:
     """A row of the mix as one of the stream's own model."""
-    return replace(verdict.summary.measurement, case=stream.case)
+    own = verdict.summary.measurement
+    return replace(own, case=stream.case, placement=placement or own.placement)
 
 
 def _temperature_c(frame: Frame) -> float | None:
