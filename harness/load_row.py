@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,10 +34,14 @@ _TIMES = ("start_ns", "import_ns", "compile_ns", "load_ns", "first_call_ns", "re
 
 @dataclass(frozen=True)
 class LoadLimits:
-    """In seconds (OR-07): ``session_s`` with a warm cache, ``first_session_s`` with an empty one."""
+    """In seconds. ONNX Runtime (OR-07): ``session_s`` with a warm cache, ``first_session_s`` with an empty one. TensorRT
+    (TT-09): ``build_s`` of an engine, ``rebuild_int8_s`` of an INT8 one from a calibration cache that is trusted.
+    """
 
     session_s: float = 5.0
     first_session_s: float = 30.0
+    build_s: float = 60.0
+    rebuild_int8_s: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,9 @@ def measure_load(
     root: Path = Path("/"),
     run: RunChild = run_child,
 ) -> LoadSeen:
-    """Run ``cold_rounds`` processes with empty caches, one that fills the real caches, and ``rounds`` that find them full.
+    """Run a process that fills the real caches, ``cold_rounds`` with empty ones, and ``rounds`` that find them full.
+
+    A cold round has the calibration caches nevertheless: what it then takes is a rebuild from a trusted one.
 
     The warm ones are run by ``runner``. Never raises for what a process does: a round without times says why. After a
     filling process that failed there are no warm rounds, since each would fail as it did.
@@ -93,13 +100,14 @@ def measure_load(
 
     done: list[LoadRound] = []
     results: list[ChildResult] = []
+    filling = once(whole)
     for _ in range(cold_rounds):
         with tempfile.TemporaryDirectory(prefix="trigate-cold-") as folder:
+            _bring_calibration(job, Path(folder))
             caches = {"engine_cache_dir": folder, "ort_trt_cache_dir": f"{folder}/ort"}
             result = once(replace(whole, job=replace(job, config={**job.config, **caches})))
             done.append(_round(result, is_cold=True))
             results.append(result)
-    filling = once(whole)
     results.append(filling)
     notes = [f"a cold round: {entry.failed}" for entry in done if entry.failed]
     if filling.seen is None:
@@ -124,6 +132,13 @@ def measure_load(
         notes=(*measurement.notes, *notes),
     )
     return LoadSeen(measurement, tuple(done), tuple(notes))
+
+
+def _bring_calibration(job: ChildJob, folder: Path) -> None:
+    """Calibration caches with their sidecars, and nothing else of the caches."""
+    here = Path(str(job.config.get("engine_cache_dir", "")))
+    for path in sorted(here.glob("*.cache*")) if job.config.get("engine_cache_dir") else ():
+        shutil.copy2(path, folder / path.name)
 
 
 def _round(result: ChildResult, *, is_cold: bool) -> LoadRound:
@@ -178,6 +193,12 @@ def judge_load(
                 first = _limit("first session creation", of_cold, limits.first_session_s, alpha)
                 is_open = first.outcome is Outcome.INCONCLUSIVE
                 checks.append(replace(first, outcome=Outcome.MEASURED) if is_open else first)
+        if measurement.case.runtime == "tensorrt" and (builds := [one.compile_ns for one in cold if not one.failed]):
+            is_int8 = measurement.case.precision == "int8"
+            what = "INT8 rebuild from a trusted calibration cache" if is_int8 else f"{measurement.case.precision} build"
+            built = _limit(what, builds, limits.rebuild_int8_s if is_int8 else limits.build_s, alpha)
+            is_open = built.outcome is Outcome.INCONCLUSIVE
+            checks.append(replace(built, outcome=Outcome.MEASURED) if is_open else built)
     if not checks:
         return Verdict(summary, Outcome.MEASURED, f"{_in_words(warm)}; no budget for loading applies to this board")
     deciding = worst(checks)

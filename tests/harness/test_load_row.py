@@ -25,15 +25,22 @@ def test_cold_rounds_find_empty_caches_and_warm_ones_an_engine(tmp_path: Path) -
     def run(job: ProcessJob, **more: Any) -> ChildResult:
         assert more["poll_s"] is None  # times are what counts
         ran.append(job)
+        found.append(sorted(path.name for path in Path(job.job.config["engine_cache_dir"]).glob("*")))
         return in_process(job)
 
+    found: list[list[str]] = []
     job = job_in(tmp_path, "disk")
+    home = Path(job.config["engine_cache_dir"])
+    home.mkdir(parents=True, exist_ok=True)
+    for name in ("disk.cache", "disk.cache.sha256", "disk.engine"):
+        (home / name).write_bytes(b"it is there")
     seen = measure_load(case_of("disk", "Quick"), job, rounds=3, cold_rounds=2, environ={}, runner=Rounds(), run=run)
     assert [entry.is_cold for entry in seen.rounds] == [True, True, False, False, False]
     caches = [each.job.config["engine_cache_dir"] for each in ran]
-    assert len({*caches[:2]}) == 2
-    assert set(caches[2:]) == {job.config["engine_cache_dir"]}
-    assert not any(Path(cache).exists() for cache in caches[:2])
+    assert len({*caches[1:3]}) == 2
+    assert {caches[0], *caches[3:]} == {job.config["engine_cache_dir"]}
+    assert not any(Path(cache).exists() for cache in caches[1:3])
+    assert found[1] == ["disk.cache", "disk.cache.sha256"]  # of all caches, what calibration made
     assert [bool(each.entries) for each in ran] == [False, False, False, True, True, True]
     assert all(entry.load_ns > 0 and entry.ready_ns > entry.load_ns for entry in seen.rounds)
     assert (seen.measurement.launches, seen.measurement.failed_count) == (5, 0)
@@ -58,8 +65,11 @@ def rounds(*loads_s: float, cold: bool = False) -> list[LoadRound]:
     ]
 
 
-def judged(found: list[LoadRound], *, load_s: float | None = 5.0, runtime: str = "tensorrt") -> Verdict:
-    return judge_load(Measurement(replace(CASE, runtime=runtime)), found, budget=Budget(load_s=load_s))
+def judged(
+    found: list[LoadRound], *, load_s: float | None = 5.0, runtime: str = "tensorrt", precision: str = "fp16"
+) -> Verdict:
+    case = replace(CASE, runtime=runtime, precision=precision)
+    return judge_load(Measurement(case), found, budget=Budget(load_s=load_s))
 
 
 @pytest.mark.covers("TT-09", "T2-02")
@@ -106,6 +116,19 @@ def test_session_creation_has_limits_of_its_own_on_onnx_runtime() -> None:
     slow = [replace(entry, compile_ns=11 * 10**9) for entry in warm]
     assert judged(slow, runtime="onnx_trt_ep").reason.startswith("session creation up to 12 s of 5 s")
     assert judged(slow).outcome is Outcome.PASS
+
+
+@pytest.mark.covers("TT-09")
+def test_a_build_has_a_limit_and_an_int8_rebuild_another() -> None:
+    warm = rounds(*[1.0] * 59)
+    slow = [LoadRound(True, 10**8, 10**9, 50 * 10**9, 10**9, 10**7, 60 * 10**9)]
+    assert [check.outcome for check in judged([*slow, *warm]).checks] == [Outcome.PASS, Outcome.MEASURED]
+    never = [replace(slow[0], compile_ns=61 * 10**9)]
+    assert judged([*never, *warm]).reason.startswith("fp16 build up to")
+    assert judged([*never, *warm]).outcome is Outcome.FAIL
+    verdict = judged([*slow, *warm], precision="int8")
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.reason.startswith("INT8 rebuild from a trusted calibration cache up to")
 
 
 def test_figures_have_their_intervals_and_a_failed_round_is_slower_than_all() -> None:
