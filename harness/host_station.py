@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,11 +205,12 @@ def station_on(
     job: LaunchJob | None = None,
     say: Callable[[str], None] = lambda words: None,
     on_frame: Callable[[Frame], None] = lambda frame: None,
+    own_pids: Collection[int] = (),
 ) -> HostStation:
     """A station of this machine with all that it has: instruments, the board's state, memory by every source.
 
     ``telemetry``: which instruments (``harness.telemetry.INSTRUMENTS``); empty: none. ``root``: of the file system they
-    read. ``on_frame``: gets each frame as it is read.
+    read. ``on_frame``: gets each frame as it is read. ``own_pids``: processes of the run, beside this one and its children.
     """
     instruments = choose_instruments(root, name=telemetry) if telemetry else None
     meter = MemoryMeter(root)
@@ -217,7 +218,7 @@ def station_on(
         bench,
         instruments=instruments,
         memory=meter.marks,
-        board_state=lambda: read_board(root, frame=instruments.read(0) if instruments else None),
+        board_state=lambda: read_board(root, frame=instruments.read(0) if instruments else None, own_pids=own_pids),
         job=job,
         say=say,
         on_frame=on_frame,

@@ -313,7 +313,11 @@ def _launch(asked: Asked, say: Callable[[str], None]) -> Told:
         Path(asked.trace).open("w", buffering=1, encoding="utf-8") as file,
     ):
         station = station_on(
-            bench, root=Path(asked.job.root), telemetry=asked.job.telemetry, on_frame=FrameWriter(file).write
+            bench,
+            root=Path(asked.job.root),
+            telemetry=asked.job.telemetry,
+            on_frame=FrameWriter(file).write,
+            own_pids=(os.getppid(),),  # earlier rows of the run may have left it on the GPU
         )
         seen = run_launch(station, asked.order, journal=journal, say=say)
     return Told(
