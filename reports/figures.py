@@ -247,7 +247,7 @@ def _rugs(seen: Sequence[Calls], clock: timeline.Clock) -> list[Strip]:
         which = np.concatenate(parts)
         if which.any():
             told = f"{np.count_nonzero(which):,} of {len(which):,} requests {what}"
-            filled = np.isfinite(timeline.into_bins(at_s[which], np.ones(int(which.sum())), clock.length_s).middle)
+            filled = timeline.when(at_s[which], clock.length_s)
             svg = timeline.draw_rug(
                 timeline.Rug(f"When requests were {name}", filled, told, is_loud=name != "measured")
             )

@@ -138,7 +138,7 @@ def _sentences(rows: Sequence[Verdict]) -> list[str]:
         outcome: [row for row in rows if row.outcome is outcome] for outcome in words.SYMBOLS
     }
     told = {
-        Outcome.FAIL: "over a limit",
+        Outcome.FAIL: "over a limit, or broken",
         Outcome.INCONCLUSIVE: "not decided",
         Outcome.NOT_RUN: "without evidence",
         Outcome.MEASURED: "measured, with no budget that applies",
@@ -417,13 +417,12 @@ def _memory(row: Verdict) -> list[Table]:
         "Engine": lambda about: sheets.isolated(about or "all resident"),
         **{heading: bar(words.figure_name(kind)[0]) for heading, kind in headings.items()},
     }
-    notes = []
-    for heading, kind in headings.items():
-        sources = list(dict.fromkeys(figure.source for figure in shown if figure.name.partition("[")[0] == kind))
-        longest = [
-            text for text in sources if text and not any(other != text and other.startswith(text) for other in sources)
-        ]
-        notes += [f"{heading}: {'; '.join(longest)}."] * bool(longest)
+    notes = [
+        f"{heading}: {'; '.join(sources)}."
+        for heading, kind in headings.items()
+        if (sources := dict.fromkeys(_instrument(f) for f in shown if f.value is not None and _stem(f) == kind))
+    ]
+    notes += _unknown([replace(figure, name=_stem(figure)) for figure in shown])
     leaks = [(row, check) for check in row.checks if check.name.startswith("leak")]
     others = [(row, check) for check in row.checks if not check.name.startswith("leak")]
     rest = [f for f in row.summary.figures if f not in shown and not f.name.startswith("leak")]
@@ -431,8 +430,24 @@ def _memory(row: Verdict) -> list[Table]:
         _checks(others, "Against the budgets"),
         sheets.table("High-water marks, on one scale", columns, abouts, notes=notes),
         _checks(leaks, "Growth from load to load and from call to call"),
-        _listed("What else was read", rest),
+        *_by_engine("What else was read", rest),
     ]
+
+
+def _by_engine(caption: str, items: Sequence[Figure]) -> list[Table]:
+    """Engines down, figures across; those that are of no engine are of all resident."""
+    found = {(_stem(figure), words.figure_name(figure.name)[1]): figure for figure in items if figure.value is not None}
+    columns: dict[str, Callable[[str], Cell]] = {"Engine": lambda about: sheets.isolated(about or "all resident")}
+    for stem in dict.fromkeys(stem for stem, _ in found):
+        columns[words.figure_name(stem)[0]] = lambda about, stem=stem: _range([found.get((stem, about))])  # type: ignore[misc] # bound default
+    abouts = dict.fromkeys(about for _, about in found)
+    notes = [
+        f"{words.figure_name(stem)[0]}: {source}"
+        for stem, source in dict.fromkeys((stem, _instrument(figure)) for (stem, _), figure in found.items())
+        if source
+    ]
+    told = ["; ".join(notes) + "."] * bool(notes) + _unknown([replace(figure, name=_stem(figure)) for figure in items])
+    return [sheets.table(caption, columns, abouts, numeric=set(columns) - {"Engine"}, notes=told)]
 
 
 def _takeoff(row: Verdict) -> list[Table]:
@@ -555,14 +570,14 @@ def _told(figure: Figure | None) -> Cell:
 
 
 def _bar(figure: Figure | None, largest: float) -> Cell:
-    text = _told(figure)
+    text = _range([figure])
     if figure is None or not figure.value or largest <= 0:
         return text
     share = max(0.0, 100 * figure.value / largest)
     return Markup(
         '{} <svg class="meter" aria-hidden="true" width="100%" height="8"><line class="base" x1="0" x2="100%" y1="7.5" y2="7.5"/>'
         '<rect class="bars" x="0" y="0" width="{:.1f}%" height="7"/></svg>'
-    ).format(words.plain(str(text)), share)
+    ).format(text, share)
 
 
 def _slim(sheet: Table) -> Table:
@@ -740,6 +755,15 @@ def _misses(row: Verdict, model: str) -> str:
     if figure is None or figure.value is None:
         return words.DASH
     return f"{figure.value:,.0f} {figure.source}"
+
+
+def _stem(figure: Figure) -> str:
+    return figure.name.partition("[")[0]
+
+
+def _instrument(figure: Figure) -> str:
+    """Where a figure comes from, without how often it was looked at."""
+    return re.sub(r"(, worst of \d+ looks?)+$", "", figure.source)
 
 
 def _is(figure: Figure, stem: str, about: str) -> bool:

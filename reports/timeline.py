@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-__all__ = ["BINS", "Bins", "Clock", "Lane", "Rug", "draw_axis", "draw_lane", "draw_rug", "ends", "into_bins"]
+__all__ = ["BINS", "Bins", "Clock", "Lane", "Rug", "draw_axis", "draw_lane", "draw_rug", "ends", "into_bins", "when"]
 
 BINS = 160
 """Of the time axis."""
@@ -87,15 +87,28 @@ class Rug:
 def into_bins(at_s: Vector, values: Vector, length_s: float) -> Bins:
     """Thin values over time; what is not finite is left out."""
     kept = np.isfinite(values)
-    place = np.clip((at_s[kept] / length_s * BINS).astype(np.int64), 0, BINS - 1)
-    order = np.lexsort((values[kept], place))
-    ordered, place = values[kept][order], place[order]
+    ordered, place = values[kept], _pieces(at_s[kept], length_s)
+    by_value = np.argsort(ordered)
+    order = by_value[
+        np.argsort(place[by_value], kind="stable")
+    ]  # 16 bits are sorted in one pass: twice as fast as lexsort
+    ordered, place = ordered[order], place[order]
     firsts, ends = np.searchsorted(place, np.arange(BINS)), np.searchsorted(place, np.arange(BINS), "right")
     filled = ends > firsts
     low, middle, high = (np.full(BINS, math.nan) for _ in range(3))
     low[filled], high[filled] = ordered[firsts[filled]], ordered[ends[filled] - 1]
     middle[filled] = (ordered[(firsts + ends - 1)[filled] // 2] + ordered[(firsts + ends)[filled] // 2]) / 2
     return Bins(low, middle, high)
+
+
+def when(at_s: Vector, length_s: float) -> Truth:
+    """The pieces of time in which one of these moments lies. bool [BINS]."""
+    filled: Truth = np.bincount(_pieces(at_s, length_s), minlength=BINS) > 0
+    return filled
+
+
+def _pieces(at_s: Vector, length_s: float) -> npt.NDArray[np.int16]:
+    return np.clip(at_s / length_s * BINS, 0, BINS - 1).astype(np.int16)
 
 
 def ends(lane: Lane) -> tuple[float, float]:

@@ -508,12 +508,18 @@ def _about_a_flight(
             Figure("exceeding_p50_cycles", 10_739_574.9, "count", "time of the call × the GPU's clock then"),
         ),
     )
+    marks = tuple(
+        Figure(f"{kind}{about}", value * 2**20, "bytes", f"source of {kind}, worst of 12 looks, worst of 1 look")
+        for about, value in (("[lightglue]", 200.0), ("[ultravpr]", 300.0), ("", 1423.4))
+        for kind in ("host_bytes", "gpu_bytes")
+    )
     memory = Summary(
         seen(tier2_case("memory")),
-        figures=tuple(
-            Figure(f"{kind}{about}", value * 2**20, "bytes", f"source of {kind}")
-            for about, value in (("[lightglue]", 200.0), ("[ultravpr]", 300.0), ("", 1423.4))
-            for kind in ("host_bytes", "gpu_bytes")
+        figures=(
+            *marks,
+            Figure("total_bytes", None, "bytes", why="the card has its own memory"),
+            Figure("process_peak_bytes[lightglue]", 91_330_970.0, "bytes", "VmHWM, worst of 15 looks"),
+            Figure("leak_bytes_per_cycle[lightglue gpu]", 0.0, "bytes", "slope of 20 looks", 0.0, 0.0),
         ),
     )
     leak = Check("leak of lightglue gpu", Outcome.PASS, "no growth seen")

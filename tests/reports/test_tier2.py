@@ -45,7 +45,7 @@ def test_every_kind_of_row_about_a_flight_has_its_title_and_place() -> None:
 
 def test_the_verdict_stands_first_in_words_gravest_first(text: str) -> None:
     order = [
-        "2 of 8 rows are over a limit: The flight mix, Heat.",
+        "2 of 8 rows are over a limit, or broken: The flight mix, Heat.",
         "1 of 8 rows is not decided: ultravpr.",
         "measured, with no budget that applies: lightglue (load), Take-off, The harness itself.",
         "2 of 8 rows are within every limit that applies: lightglue, Memory.",
@@ -122,6 +122,13 @@ def test_heat_take_off_and_the_harness_list_their_figures(text: str) -> None:
         "Sample cost 417 ns storing one row",
     ):
         assert told in text, told
+
+
+def test_memory_tells_each_source_once_and_what_is_not_known(text: str) -> None:
+    assert "Host: source of host_bytes. GPU: source of gpu_bytes." in text
+    assert "Not known: Total (the card has its own memory)." in text
+    assert "Process peak: VmHWM." in text
+    assert "87.1 MiB" in text
 
 
 def test_memory_has_a_bar_per_engine_and_source_on_one_scale(source: str) -> None:
