@@ -104,6 +104,7 @@ class House:
 def assemble(request: Request, house: House, command: Sequence[str], *, dry_run: bool = False) -> Job:
     """A job. With ``dry_run`` no pack is made, and the job can be printed but not run. Raises ``UsageError``."""
     host = detect_host()
+    _refuse_what_does_not_go_together(request)
     configuration, models = _models(request, house)
     scenario = _scenario(request, house)
     module = scenario.board.module if scenario else host.module
@@ -202,6 +203,29 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     )
 
 
+def _refuse_what_does_not_go_together(request: Request) -> None:
+    """A word that would be left out without a sound is an error. Raises ``UsageError``."""
+    if request.simulated:
+        tiers = " ".join(map(str, request.tiers))
+        labels = sorted({*request.runtimes, *(word.partition("[")[0] for word in request.require)} - {"tensorrt"})
+        for is_given, words in (
+            (request.is_tier_named and set(request.tiers) != {2}, f"--tier {tiers}: a simulated board is for tier 2"),
+            (request.pack is not None, f"--pack {request.pack}: a simulated board computes nothing"),
+            (bool(request.inputs), f"--inputs {request.inputs}: a simulated board computes nothing"),
+            (request.device != "auto", f"--device {request.device}: a simulated board brings its own"),
+            (request.assumptions is not None, "--assumptions: they are of a real board"),
+            (bool(labels), f"{', '.join(labels)}: what is simulated stands for tensorrt"),
+        ):
+            if is_given:
+                raise UsageError(f"--simulated {request.simulated} does not go with {words}. Leave one of the two out.")
+    if request.history is not None:
+        history = request.history.expanduser().absolute()
+        spot = next(path for path in (history, *history.parents) if path.exists())
+        if not spot.is_dir() or not os.access(spot, os.W_OK | os.X_OK):
+            why = "cannot be written" if spot.is_dir() else "is a file"
+            raise UsageError(f"--history: floors cannot be kept in {request.history}: {spot} {why}. Give another folder.")
+
+
 def _scenario(request: Request, house: House) -> Scenario | None:
     """The simulated board that was asked for, by its file or by the name of one of ours."""
     if not request.simulated:
@@ -209,7 +233,15 @@ def _scenario(request: Request, house: House) -> Scenario | None:
     from harness.scenario import load_scenario
 
     path = Path(request.simulated)
-    return load_scenario(path if path.suffix == ".toml" else house.scenarios / f"{request.simulated}.toml")
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise UsageError(f"--simulated: {path} is no file. Give one, or the name of a scenario of ours.")
+        return load_scenario(path)
+    ours = {one.stem: one for one in sorted(house.scenarios.glob("*.toml"))}
+    if request.simulated not in ours:
+        hint = did_you_mean(request.simulated, ours)
+        raise UsageError(f"--simulated: there is no scenario {request.simulated!r}. {hint} Or give FILE.toml.")
+    return load_scenario(ours[request.simulated])
 
 
 def _tier2(  # noqa: PLR0917 # all that a run was put together from
@@ -237,7 +269,7 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
             return SimulatedOrin(scenario, seed=request.seed)
 
         versions = {"jetpack": scenario.board.jetpack}
-        floors = Floors(history / "floors-simulated")
+        floors = _floors(history / "floors-simulated", request, profile)
         unified = scenario.board.unified
         return Tier2(
             begin(), begin=begin, floors=floors, versions=versions, kills=(SimulatedKill,), is_unified=unified, **common
@@ -264,7 +296,7 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
     assumptions = load_assumptions(request.assumptions) if request.assumptions else None
     return Tier2(
         station,
-        floors=Floors(history / "floors"),
+        floors=_floors(history / "floors", request, profile),
         versions=versions,
         job=job,
         baselines=load_baselines(house.baselines) if house.baselines else Baselines(),
@@ -275,6 +307,14 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
         state_checks=(lambda case: checks_for(case, assumptions)) if assumptions else (lambda case: ()),
         **common,
     )
+
+
+def _floors(folder: Path, request: Request, profile: Profile) -> Floors:
+    """Whoever counts on floors hears of a damaged one before anything is measured."""
+    floors = Floors(folder)
+    if request.history is not None or profile.needs_floor:
+        floors.check()
+    return floors
 
 
 def _ordinal(device: str) -> int:

@@ -57,14 +57,16 @@ def rejudge(
         )
     if profile is not None and profile not in PROFILES:
         raise UsageError(f"there is no profile {profile!r}. {did_you_mean(profile, PROFILES)}")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(f"--out: {out} exists already. Name a new folder, so that no run is lost.")
     again = _Again(run_folder, run, configuration, board_name, profile=profile, floors=floors)
     if not again.rows:
         raise UsageError(f"{run_folder} has no latency row with samples: there is nothing to judge again.")
     files = sorted(again.files())
+    verdicts = tuple(again.settle(verdict) for verdict in again.verdicts)  # before anything is written
     with RunFolder(out) as folder:
         for name in files:
             folder.write(name, (run_folder / name).read_bytes())
-        verdicts = tuple(again.settle(verdict) for verdict in again.verdicts)
         require = [word for word in run.settings.get("require", "").replace(",", " ").split() if word]
         judged = replace(
             run,
@@ -247,8 +249,9 @@ def _read_table(path: Path, what: str) -> dict[str, Any]:
 
     try:
         table = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        raise UsageError(f"the {what} {path} cannot be read: {' '.join(str(error).split())}.") from error
+    except (OSError, pyarrow.ArrowException) as error:
+        words = " ".join(str(error).split()).rstrip(".")
+        raise UsageError(f"the {what} {path} cannot be read: {words}. Copy the whole run folder again.") from error
     # a column of text or with nulls is a list; a million numbers stay an array
     return {
         name: (
@@ -283,6 +286,8 @@ def _inside(folder: Path, name: str, case_id: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise UsageError(f"{case_id} names the file {name!r}, which is not inside the run folder {folder}.")
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{case_id} names the file {name!r}, a link that leads out of the run folder {folder}.")
     if not (folder / name).is_file():
         raise UsageError(f"{folder / name}, which {case_id} names, is missing. Copy the whole run folder.")
     return name

@@ -101,6 +101,8 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
     folder.write_run(state.record)
     if job.tier2 is not None:
         job.tier2.say = progress.said
+        for verdict in state.verdicts.values():
+            job.tier2.recall(verdict)
     left = [case for case in job.cases if case.id not in state.verdicts]
 
     def settle(case: Case) -> Verdict:
@@ -111,9 +113,12 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
         state.add(verdict)
         progress.done(verdict)
 
-    with progress.rows(left), folder.open_log() as log, contextlib.redirect_stderr(log):
-        rounds = job.tier2.rounds if job.tier2 is not None else None
-        interrupted, internal = run_rows(left, job.suites, timed(settle), heard, arguments, rounds=rounds)
+    try:
+        with progress.rows(left), folder.open_log() as log, contextlib.redirect_stderr(log):
+            rounds = job.tier2.rounds if job.tier2 is not None else None
+            interrupted, internal = run_rows(left, job.suites, timed(settle), heard, arguments, rounds=rounds)
+    except KeyboardInterrupt:  # between two rows, or before the first
+        interrupted, internal = True, []
     return state.finish(interrupted, internal)
 
 

@@ -28,7 +28,7 @@ from harness.fakes.thermal_model import Board, ThermalModel
 from harness.launch import run_launch
 from harness.plan import lane_name
 from harness.records import BoardState, Case, Figure, Measurement
-from harness.samples import SampleLog, read_journal
+from harness.samples import SampleLog, open_journal, read_journal
 from harness.scenario import Event, Scenario, SimulatedModel
 from harness.station import Order, Seen
 from harness.trace import Frame, Trace
@@ -397,15 +397,16 @@ class SimulatedOrin:
 
         A process that the kernel kills leaves the rows of its journal, and ``Seen.incomplete``.
         """
-        other = SimulatedOrin(self.scenario, _machine=self._machine)
+        other, begun = SimulatedOrin(self.scenario, _machine=self._machine), 0
         try:
             with contextlib.ExitStack() as around:
-                file = None if journal is None else around.enter_context(journal.open("wb"))
+                file = None if journal is None else around.enter_context(open_journal(journal))
+                begun = file.tell() if file is not None else 0
                 return run_launch(other, order, journal=file)
         except SimulatedKill as kill:
             log = SampleLog([stream.case.model for stream in order.streams], launch=order.launch)
             if journal is not None:
-                log.extend(read_journal(journal))
+                log.extend(read_journal(journal, from_byte=begun))
             case = order.streams[order.judged].case
             dead = Measurement(case, simulated=True, incomplete=str(kill), profile=order.profile.name)
             return Seen(dead, log, Trace(), incomplete=str(kill))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import fixtures
 import harness.assemble
 from harness.assemble import House, Request, _unsimulated, assemble
 from harness.errors import UsageError
@@ -164,3 +165,39 @@ def test_suites_about_runtimes_are_planned_where_the_house_brings_them(house: Ho
     assert job.runtime_suites["conformance"] is suite
     assert [case.runtime for case in job.cases if case.kind == "conformance" and not case.simulated] == list(LABELS)
     assert not [case for case in planned(house, tiers=(0,)).cases if case.kind == "conformance"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"simulated": "stedy"}, "there is no scenario 'stedy'. Did you mean 'steady'\\?"),
+        ({"simulated": "../steady"}, "there is no scenario '../steady'"),
+        ({"simulated": "mine.toml"}, "mine.toml is no file"),
+        ({"simulated": "steady", "tiers": (1,), "is_tier_named": True}, "does not go with --tier 1"),
+        ({"simulated": "steady", "pack": Path("a")}, "does not go with --pack a"),
+        ({"simulated": "steady", "inputs": "a.npz"}, "does not go with --inputs a.npz"),
+        ({"simulated": "steady", "device": "cpu"}, "does not go with --device cpu"),
+        ({"simulated": "steady", "assumptions": Path("a")}, "does not go with --assumptions"),
+        ({"simulated": "steady", "runtimes": ("onnx_trt_ep",)}, "does not go with onnx_trt_ep: .* stands for tensorrt"),
+        ({"simulated": "steady", "require": ("onnx_trt_ep[cpu]",)}, "does not go with onnx_trt_ep"),
+        ({"history": Path(__file__)}, "--history: floors cannot be kept in .* is a file. Give another folder"),
+        ({"history": Path(__file__) / "floors"}, "--history: floors cannot be kept in .* is a file"),
+        ({"profile": "signoff"}, "--profile signoff decides something, so it needs --require"),
+    ],
+)
+def test_words_that_would_be_left_out_without_a_sound_are_refused(
+    house: House, asked: dict[str, Any], says: str
+) -> None:
+    scenarios = Path(fixtures.__file__).parent / "scenarios"
+    with pytest.raises(UsageError, match=says):
+        planned(replace(house, scenarios=scenarios), **asked)
+
+
+def test_a_damaged_floor_is_told_before_anything_is_measured(house: House, tmp_path: Path) -> None:
+    for folder in ("floors", "floors-simulated"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "one.json").write_text("{")
+    with pytest.raises(UsageError, match=r"floors/one\.json is no floor"):
+        planned(house, history=tmp_path)
+    assert planned(house, history=tmp_path / "other").tier2 is not None
+    assert not (tmp_path / "other").exists()

@@ -187,15 +187,22 @@ def test_what_is_no_run_or_not_whole_is_refused(tmp_path: Path) -> None:
         verdict = replace(run.verdicts[1], summary=replace(run.verdicts[1].summary, measurement=measurement))
         path.write_text(json.dumps(to_json(replace(run, verdicts=(verdict,)))))
         again("is not inside the run folder")
+    (tmp_path / "run/samples/out.parquet").symlink_to(__file__)
+    measurement = replace(run.verdicts[1].summary.measurement, samples_file="samples/out.parquet")
+    verdict = replace(run.verdicts[1], summary=replace(run.verdicts[1].summary, measurement=measurement))
+    path.write_text(json.dumps(to_json(replace(run, verdicts=(verdict,)))))
+    again("a link that leads out of the run folder")
     path.write_text(json.dumps(to_json(run)))
+    (tmp_path / "run/samples/a.parquet").write_bytes(b"PAR1 and no more")
+    again(r"the samples .*a\.parquet cannot be read: .*Copy the whole run folder again")
     (tmp_path / "run/samples/a.parquet").unlink()
     again(r"a\.parquet, which latency\[m-tensorrt\] names, is missing")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
     made(tmp_path / "whole")
-    with pytest.raises(UsageError, match="is not empty and holds no run"):
+    with pytest.raises(UsageError, match="exists already"):
         rejudge(tmp_path / "whole", configuration(), "orin", tmp_path / "full")
-    with pytest.raises(UsageError, match="holds a run already"):
+    with pytest.raises(UsageError, match="exists already"):
         rejudge(tmp_path / "whole", configuration(), "orin", tmp_path / "whole")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from harness.gates import judge_runtime
 from harness.measure import Bench, Observed
 from harness.pack import Pack
 from harness.plan import Ask
-from harness.records import Case, Check, Measurement, Outcome, Run, Verdict
+from harness.records import Case, Check, Measurement, Outcome, Run, Verdict, run_from_text
 from harness.run import Job, Progress, run
 from harness.run_folder import RunFolder
 from runtime import RuntimeConfig, RuntimeNotAvailableError
@@ -39,6 +40,7 @@ def of_a_model(at: int = 0) -> Case:
 
 
 def finished(tmp_path: Path, cases: list[Case], suite: Any = None, **more: Any) -> Run:
+    progress = more.pop("progress", Progress())
     job = Job(
         ask=Ask((0, 1, 2), (), (), "small", (), None, {}),
         cases=tuple(cases),
@@ -60,7 +62,7 @@ def finished(tmp_path: Path, cases: list[Case], suite: Any = None, **more: Any) 
         **more,
     )
     with RunFolder(tmp_path / "run") as folder:
-        return run(job, folder, Progress())
+        return run(job, folder, progress)
 
 
 def verdict_of(case: Case, reason: str = "", **measured: Any) -> Verdict:
@@ -116,3 +118,14 @@ def test_a_third_partys_class_that_hangs_costs_its_rows_and_not_the_run(
     assert reasons[0] == "C-01 It is one: HANGS: it did not come back in 1 s"
     assert reasons[1:] == ["Hangs: it did not come back in 0.2 s"] * 2  # once seen to hang, it is given less time
     assert done.complete
+
+
+def test_ctrl_c_between_two_rows_ends_the_run_as_interrupted_and_it_is_written_down(tmp_path: Path) -> None:
+    class Impatient(Progress):
+        def rows(self, planned: Sequence[Case]) -> contextlib.AbstractContextManager[None]:
+            raise KeyboardInterrupt
+
+    run = finished(tmp_path, [about()], None, progress=Impatient())
+    assert (run.interrupted, run.complete, run.exit_code) == (True, False, 130)
+    assert run.last_line.startswith("Interrupted after 0 of 1 rows; go on with --resume.")
+    assert run_from_text((tmp_path / "run/run.json").read_text()).interrupted

@@ -165,6 +165,21 @@ def test_the_profile_floor_teaches_what_the_next_sign_off_needs(folder: RunFolde
     assert again.summary.measurement.launches == 2
     assert again.summary.judgement is not None
     assert again.summary.judgement.floor is not None
+    alone = tier2(**few).settle(row("latency", "ultravpr"), folder)  # no row came before it
+    assert alone.summary.judgement is not None
+    assert alone.summary.judgement.floor == again.summary.judgement.floor
+
+
+def test_a_resumed_run_knows_what_its_rows_told_before(folder: RunFolder) -> None:
+    first = tier2()
+    case = row("latency", "lightglue")
+    told = first.settle(case, folder)
+    resumed = tier2()
+    resumed.recall(told)
+    of_ort = replace(case, runtime="onnx_trt_ep")
+    assert resumed._target_ns(of_ort) == first._target_ns(of_ort)
+    assert first._target_ns(of_ort) is not None
+    assert resumed._placed == first._placed
 
 
 def test_what_was_measured_before_ctrl_c_is_kept_and_said_to_be_incomplete(

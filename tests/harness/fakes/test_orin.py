@@ -16,7 +16,7 @@ from harness.fakes.orin import SimulatedKill, SimulatedOrin
 from harness.load import latencies_ns, select
 from harness.profiles import PROFILES, Profile
 from harness.records import Case, Figure
-from harness.samples import Status
+from harness.samples import COLUMNS, SampleLog, Status, open_journal, read_journal
 from harness.scenario import Event, Fan, OverCurrent, Scenario, load_scenario
 from harness.station import Order, Stream
 from runtime.errors import DeviceLostError, InferenceError, OutOfMemoryError
@@ -280,7 +280,12 @@ def test_memory_that_is_not_there_is_an_error_of_the_core_and_leaves_nothing_beh
 def test_a_process_that_is_killed_leaves_its_journal_and_no_memory(tmp_path: Path) -> None:
     doomed = (Event("leak", {"size": 10_000_000, "every_calls": 20}), Event("kill", {"size": 350 * MIB}))
     station = SimulatedOrin(scenario(*doomed))
+    with open_journal(tmp_path / "journal") as file:  # of the launch before
+        earlier = SampleLog(["lightglue"], journal=file)
+        earlier.extend({name: np.full(7, 5) for name in COLUMNS})
+        earlier.flush()
     seen = station.fresh(order(), tmp_path / "journal")
+    assert len(read_journal(tmp_path / "journal")["launch"]) == 7 + len(seen.log)
     assert seen.incomplete.startswith("killed (SIGKILL)")
     assert seen.measurement.simulated
     assert 39 <= len(seen.log) < 400
