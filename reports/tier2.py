@@ -255,9 +255,9 @@ def _launches(items: Sequence[tuple[Verdict, LaunchFigures]]) -> Table:
     return _slim(sheets.table("Launch by launch", columns, items, numeric=numeric, notes=notes))
 
 
-def _checks(
-    items: Sequence[tuple[Verdict, Check]], caption: str = "What was asked of these rows and did not simply pass"
-) -> Table:
+def _checks(items: Sequence[tuple[Verdict, Check]], caption: str) -> Table:
+    """The gravest answers first."""
+    items = sorted(items, key=lambda item: list(words.SYMBOLS).index(item[1].outcome))
     columns: Columns[tuple[Verdict, Check]] = {
         "Question": lambda item: sheets.isolated(item[1].name),
         "Lane": lambda item: sheets.isolated(_lane(item[0])),

@@ -89,6 +89,16 @@ def test_each_launch_is_a_line(report: reports.Report) -> None:
     assert cells(launches, "tensorrt")["Over the budget"] == "6 of 300 (2 %)"
 
 
+def test_the_gravest_answers_come_first(report: reports.Report) -> None:
+    row = next(row for row in report.run.verdicts if row.case.kind == "memory")
+    grown = replace(row.checks[0], name="leak of ultravpr gpu", outcome=Outcome.FAIL)
+    (part,) = tier2.about_flights(report.folder, [replace(row, checks=(*row.checks, grown))], {row.case.id: "a"})[
+        0
+    ].parts
+    leaks = next(sheet for sheet in part.sheets if sheet.caption.startswith("Growth"))
+    assert "ultravpr" in leaks.rows[0][0]
+
+
 def test_one_launch_without_a_budget_is_no_table(report: reports.Report) -> None:
     row = next(row for row in report.run.verdicts if row.case.kind == "latency")
     judgement = row.summary.judgement
