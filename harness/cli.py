@@ -415,25 +415,46 @@ def _judge(arguments: argparse.Namespace) -> int:
 
 
 def _telemetry_record(arguments: argparse.Namespace) -> int:
-    import shlex
-
     from harness.recording import run_record
     from harness.telemetry import choose_instruments
 
     say: Callable[[str], None] = (
         (lambda words: None) if arguments.quiet else (lambda words: print(words, file=sys.stderr))
     )
+    _check_root(arguments.root)
     with contextlib.closing(choose_instruments(arguments.root)) as instruments:
         text, told = run_record(
             instruments,
             arguments.out,
             seconds=arguments.seconds,
             hz=arguments.hz,
-            following=shlex.split(arguments.follow),
+            following=_words("--follow", arguments.follow) if arguments.follow else (),
             say=say,
         )
     print(json.dumps(told, indent=1) if arguments.json else text)
     return 0
+
+
+def _check_root(root: Path) -> None:
+    from harness.errors import UsageError
+
+    if not root.is_dir():
+        raise UsageError(f"--root is {root}, which is no folder; expected one that holds sys/ and proc/.")
+
+
+def _words(option: str, text: str) -> list[str]:
+    """A command as a shell would take it apart."""
+    import shlex
+
+    from harness.errors import UsageError
+
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{option} is {text!r}, which is no command: {error}.") from error
+    if not words:
+        raise UsageError(f"{option} is {text!r}; expected a command, as tegrastats or 'sudo tegrastats'.")
+    return words
 
 
 def _telemetry_replay(arguments: argparse.Namespace) -> int:
@@ -456,6 +477,7 @@ def _probe(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
+    _check_root(arguments.root)
     if arguments.probe:
         return _probe(arguments)
     from harness.doctor import examine

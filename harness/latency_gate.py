@@ -39,7 +39,7 @@ from harness.stopping import BudgetRule, Ruling
 from harness.trace import Trace
 from runtime.protocol import Array
 
-__all__ = ["OWN_CHECKS", "budget_ns_of", "judge", "target_ns_of", "unlike"]
+__all__ = ["OWN_CHECKS", "budget_ns_of", "judge", "lost_checks", "target_ns_of", "unlike"]
 
 Columns = Mapping[str, Array]
 
@@ -265,10 +265,16 @@ def _outer_checks(launches: Sequence[Measurement], lost_ns: int) -> list[Check]:
     if differing := unlike(launches):
         words = f"the launches are not of one kind: {differing}; their figures are not pooled"
         checks.append(Check(_ALIKE, Outcome.INCONCLUSIVE, words))
-    if lost_ns > _LOST_NS:
-        words = f"the machine was suspended or its clock was stepped, by {lost_ns / 1e9:.1f} s: run the row again"
-        checks.append(Check("suspended", Outcome.INCONCLUSIVE, words))
+    checks += lost_checks(lost_ns)
     return checks
+
+
+def lost_checks(lost_ns: int) -> list[Check]:
+    """Of a machine that slept, or whose clock was set, while something was measured (``Station.lost_ns``)."""
+    if lost_ns <= _LOST_NS:
+        return []
+    words = f"the machine was suspended or its clock was stepped, by {lost_ns / 1e9:.1f} s: run the row again"
+    return [Check("suspended", Outcome.INCONCLUSIVE, words)]
 
 
 def _clock_checks(columns: Columns) -> list[Check]:

@@ -474,3 +474,31 @@ def test_a_third_partys_runtime_that_breaks_a_clause_fails_tier_0_and_the_page_s
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert all(check.name in page for check in row.checks)
     assert broken[0].means in page
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("telemetry", "record", "--out", "x", "--follow", "'"), '--follow is "\'", which is no command'),
+        (("telemetry", "record", "--out", "x", "--follow", "  "), "--follow is '  '; expected a command"),
+        (("telemetry", "record", "--out", "x", "--hz", "0"), "--hz is 0; expected a rate above 0"),
+        (("telemetry", "record", "--out", "x", "--seconds", "nan"), "--seconds is nan; expected a time above 0"),
+        (("telemetry", "record", "--out", "x", "--root", "nowhere"), "--root is nowhere, which is no folder"),
+        (("telemetry", "replay", "."), "the trace . cannot be read: Is a directory"),
+        (("doctor", "--root", "nowhere"), "--root is nowhere, which is no folder"),
+        (("judge", ".", "--out", "x"), ". is no run folder: it has no run.json"),
+    ],
+)
+def test_what_no_device_is_needed_for_is_refused_in_a_sentence(
+    words: tuple[str, ...],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"trigate: {says}")
+    assert "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []

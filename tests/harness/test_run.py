@@ -122,8 +122,11 @@ def test_a_third_partys_class_that_hangs_costs_its_rows_and_not_the_run(
 
 def test_ctrl_c_between_two_rows_ends_the_run_as_interrupted_and_it_is_written_down(tmp_path: Path) -> None:
     class Impatient(Progress):
-        def rows(self, planned: Sequence[Case]) -> contextlib.AbstractContextManager[None]:
-            raise KeyboardInterrupt
+        @contextlib.contextmanager
+        def rows(self, planned: Sequence[Case]) -> Iterator[None]:
+            if planned:
+                raise KeyboardInterrupt
+            yield
 
     run = finished(tmp_path, [about()], None, progress=Impatient())
     assert (run.interrupted, run.complete, run.exit_code) == (True, False, 130)
