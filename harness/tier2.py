@@ -254,7 +254,7 @@ class Tier2:
             budget_ns=latency_gate.budget_ns_of(budget),
             profile=profile,
             is_open=stream.rate_hz > 0,
-            state_checks=self._state(case, launches, hot_start_c=math.inf),
+            state_checks=(*self._state(case, launches, hot_start_c=math.inf), *latency_gate.lost_checks(seen.lost_ns)),
             soak=seen.soak,
             floor=floor.effect if floor else None,
             stream=judged,

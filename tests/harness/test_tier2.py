@@ -170,6 +170,13 @@ def test_the_profile_floor_teaches_what_the_next_sign_off_needs(folder: RunFolde
     assert alone.summary.judgement.floor == again.summary.judgement.floor
 
 
+@pytest.mark.covers("T2-03")
+def test_heat_that_a_machine_slept_through_is_no_verdict(folder: RunFolder) -> None:
+    verdict = tier2("suspended", replace(SHORT, sustained_s=600.0)).settle(row("heat"), folder)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "the machine was suspended or its clock was stepped, by 600.0 s" in verdict.reason
+
+
 def test_a_resumed_run_knows_what_its_rows_told_before(folder: RunFolder) -> None:
     first = tier2()
     case = row("latency", "lightglue")
