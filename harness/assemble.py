@@ -177,7 +177,9 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
             bench.build(runtime, bench.config)  # a class that is none is told before anything runs
     cases = planning.plan(ask)
     tier2 = _tier2(request, house, bench, configuration, models, board, profile, scenario)
-    tier2.observed = next((case for case in cases if case.kind == "latency" and not case.not_run), None)
+    can_run = [case for case in cases if not case.not_run and case.model not in broken]
+    tier2.observed = next((case for case in can_run if case.kind == "latency"), None)
+    tier2.missing = broken
     return Job(
         ask=ask,
         cases=cases,

@@ -17,7 +17,7 @@ from harness.board import check_state
 from harness.child_job import ChildJob
 from harness.config import BoardConfig, Budget, ModelConfig
 from harness.floors import Floor, FloorKey, Floors, learn
-from harness.gates import worst
+from harness.gates import refusal_of, worst
 from harness.heat_figures import NOT_APPLICABLE
 from harness.launch import run_launch
 from harness.load import select
@@ -30,7 +30,18 @@ from harness.paired import LOOKS
 from harness.plan import flight_models
 from harness.profiles import Profile
 from harness.recording import trace_table
-from harness.records import BoardState, Case, Check, Figure, Measurement, Outcome, Summary, Tolerance, Verdict
+from harness.records import (
+    ABOUT_A_FLIGHT,
+    BoardState,
+    Case,
+    Check,
+    Figure,
+    Measurement,
+    Outcome,
+    Summary,
+    Tolerance,
+    Verdict,
+)
 from harness.rounds import Rounds
 from harness.run_folder import RunFolder
 from harness.samples import SampleLog, open_journal
@@ -52,6 +63,7 @@ _CYCLES, _LOOKS = 20, 20
 _CALLS = 100
 """Calls between two looks at memory: what a leak is told from noise by."""
 _MEMORY_LAUNCHES = 5
+_WITHOUT_LAUNCHES = ("load", "memory", "takeoff", "harness")
 _COOL_S = 600.0
 
 
@@ -64,7 +76,8 @@ class Tier2:
     a floor depends on. ``state_checks``: more of them for a case, as from a file of probed assumptions. ``tolerances``: by
     model and lane. ``gpu_index``: of the card that NVML is asked about a process. ``kills``: what a simulated kernel raises
     to end a process. ``observed``: on whose calls the cost of telemetry is measured. ``baselines``,
-    ``machine``: what rows are shown against, and whose. ``learned``: what the profile ``floor`` taught, in words.
+    ``machine``: what rows are shown against, and whose. ``missing``: models that cannot run at all, and why. ``learned``:
+    what the profile ``floor`` taught, in words.
     """
 
     station: Station
@@ -86,6 +99,7 @@ class Tier2:
     observed: Case | None = None
     baselines: Baselines = field(default_factory=Baselines)
     machine: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
     learned: list[str] = field(default_factory=list)
     _p95_ns: dict[str, int] = field(default_factory=dict)
     _placed: dict[tuple[str, str, str], str] = field(default_factory=dict)
@@ -99,8 +113,52 @@ class Tier2:
             self.station, self._is_warm, self._before, self._cycle_s = self.begin(), False, None, None
         if self._before is None:
             self._before = self.station.board_state()
+        if case.kind in ABOUT_A_FLIGHT and case.kind != "harness" and not self._flying(case):
+            return refusal_of(case, self._lacking(case))
         settle: Callable[[Case, RunFolder], Verdict] = getattr(self, f"_{case.kind}")
-        return settle(case, folder)
+        start = self.station.board_state() if case.kind in _WITHOUT_LAUNCHES else BoardState()
+        verdict = settle(case, folder)
+        if case.kind in _WITHOUT_LAUNCHES:
+            verdict = self._on_its_board(verdict, start)
+        return self._of_whole_flight(verdict)
+
+    def _on_its_board(self, verdict: Verdict, start: BoardState) -> Verdict:
+        """A row that no launch read the board for, with its state (T2-04), open where that is not the declared one.
+
+        What failed for a board in any state stays a FAIL: too much memory, or a process that gave nothing.
+        """
+        case, end = verdict.case, self.station.board_state()
+        measurement = replace(verdict.summary.measurement, board_start=start, board_end=end)
+        found = [*check_state(self.board, start, end, hot_start_c=math.inf), *self.state_checks(case)]
+        verdict = replace(
+            verdict, summary=replace(verdict.summary, measurement=measurement), checks=(*verdict.checks, *found)
+        )
+        gravest = next((check for check in found if check.outcome is Outcome.INCONCLUSIVE), None)
+        fails_anyway = verdict.outcome is Outcome.FAIL and (
+            case.kind != "load" or any(check.name == "processes" for check in verdict.checks)
+        )
+        if gravest is None or fails_anyway or verdict.outcome is Outcome.NOT_RUN or case.kind == "harness":
+            return verdict
+        return replace(
+            verdict, outcome=Outcome.INCONCLUSIVE, reason=f"{gravest.reason} (but for that: {verdict.reason})"
+        )
+
+    def _of_whole_flight(self, verdict: Verdict) -> Verdict:
+        """A row about all models that lacks one says so, and passes nothing."""
+        case = verdict.case
+        is_shared = case.kind in ABOUT_A_FLIGHT and case.kind != "harness"
+        if not is_shared or verdict.outcome is Outcome.NOT_RUN or not (lacking := self._lacking(case)):
+            return verdict
+        outcome = Outcome.INCONCLUSIVE if verdict.outcome is Outcome.PASS else verdict.outcome
+        return replace(verdict, outcome=outcome, reason=f"without {lacking}; of the others: {verdict.reason}")
+
+    def _flying(self, case: Case) -> list[ModelConfig]:
+        models = flight_models(list(self.models.values()), case.runtime)
+        return [model for model in models if model.name not in self.missing]
+
+    def _lacking(self, case: Case) -> str:
+        models = flight_models(list(self.models.values()), case.runtime)
+        return "; ".join(f"{model.name}: {self.missing[model.name]}" for model in models if model.name in self.missing)
 
     def recall(self, verdict: Verdict) -> None:
         """What a row of a resumed run told those after it: where its runtime ran, and TensorRT's p95."""
@@ -414,9 +472,7 @@ class Tier2:
 
     def _resident_cases(self, case: Case) -> list[Case]:
         """All engines of a runtime, as they are resident in flight."""
-        models = flight_models(list(self.models.values()), case.runtime)
-        there = [model for model in models if self.job is None or model.name in self.job.packs]
-        return [_of_model(case, model) for model in there]
+        return [_of_model(case, model) for model in self._flying(case)]
 
     def _with_profile(self, verdict: Verdict) -> Verdict:
         measurement = replace(verdict.summary.measurement, profile=self.profile.name)
@@ -440,7 +496,7 @@ class Tier2:
 
     def _mix(self, case: Case) -> tuple[Stream, ...]:
         """The streams of the flight: each model at its rate, its bursts as one; without any rate all in a closed loop."""
-        models = flight_models(list(self.models.values()), case.runtime)
+        models = self._flying(case)
         rated = [model for model in models if model.load is not None]
         streams = []
         for model in rated or models:

@@ -230,3 +230,23 @@ class _Blind:
         frame = self._station.read(origin_ns)
         kept = {name: value for name, value in frame.values.items() if "temp" not in name}
         return replace(frame, values=kept)
+
+
+@pytest.mark.covers("T2-02", "T1-03")
+@pytest.mark.parametrize("kind", ["flight", "memory"])
+def test_a_flight_that_lacks_a_model_passes_nothing_and_names_it(kind: str, folder: RunFolder) -> None:
+    verdict = tier2(missing={"ultravpr": "p.onnx is not there"}).settle(row(kind), folder)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.reason.startswith("without ultravpr: p.onnx is not there; of the others: ")
+    alone = tier2(missing={"ultravpr": "gone", "lightglue": "gone too"}).settle(row(kind), folder)
+    assert (alone.outcome, alone.reason) == (Outcome.FAIL, "lightglue: gone too; ultravpr: gone")
+
+
+@pytest.mark.covers("T2-04")
+def test_a_row_about_memory_has_the_boards_state_and_is_open_on_another_board(folder: RunFolder) -> None:
+    here = tier2().settle(row("memory"), folder)
+    assert (here.outcome, here.summary.measurement.board_start.power_mode) == (Outcome.PASS, "MAXN_SUPER")
+    elsewhere = tier2(board=replace(BOARD, power_mode="15W")).settle(row("memory"), folder)
+    assert elsewhere.outcome is Outcome.INCONCLUSIVE
+    assert "nvpmodel" in elsewhere.reason
+    assert "GPU memory" in elsewhere.reason
