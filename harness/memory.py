@@ -288,8 +288,10 @@ class HighWater:
 
     def figures(self) -> Marks:
         """One figure of each name, with how often was looked in its source."""
-        looked = f"worst of {self.looks} look{'' if self.looks == 1 else 's'}"
-        return tuple(replace(mark, source=f"{mark.source}, {looked}") for mark in list(self._worst.values()))
+        looked = f", worst of {self.looks} looks" if self.looks > 1 else ""
+        return tuple(
+            replace(mark, source=f"{mark.source}{looked}" if mark.source else "") for mark in list(self._worst.values())
+        )
 
 
 def _is_worse(mark: Figure, than: float) -> bool:

@@ -227,7 +227,7 @@ class BudgetRule:
 
     def blind_spot(self, count: int) -> str:
         """What a run of ``count`` samples cannot see, in words: ten clusters are wanted to say anything about their kind."""
-        rare = f"{count / self.rate_hz / 10:.0f} s" if self.rate_hz else f"{count // 10} calls"
+        rare = f"{count / self.rate_hz / 10:.3g} s" if self.rate_hz else f"{count // 10} calls"
         return f"clusters of slow calls rarer than about one in {rare} are not bounded"
 
     def _ends_over(self, ranked: Array) -> bool:
