@@ -430,7 +430,7 @@ class Tier2:
         cost, late = by_name.get("sample_cost_ns"), by_name.get("wake_p95_ns")
         words = "nothing, in virtual time" if cost is None else f"{cost:.0f} ns a sample"
         if late is not None:
-            words += f", woken {late / 1e3:.0f} us late at p95"
+            words += f", woken {late / 1e3:.0f} µs late at p95"
         effect = next((figure for figure in figures if figure.name == "telemetry_effect"), None)
         if effect is not None and effect.value is not None:
             interval = f" [{effect.low:+.2f}, {effect.high:+.2f}]" if effect.low is not None else ""
