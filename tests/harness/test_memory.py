@@ -149,7 +149,7 @@ def test_the_high_water_is_the_worst_of_each_source(looks: list[tuple[int, int |
     seen = high_water((of("process_bytes", a), of("system_available_bytes", b)) for a, b in looks)
     assert find(seen, "process_bytes").value == max(a for a, _ in looks)
     assert find(seen, "system_available_bytes").value == min((b for _, b in looks if b is not None), default=None)
-    looked = f", worst of {len(looks)} looks" if len(looks) > 1 else "PSS"
+    looked = f", worst of {len(looks)} looks" if len(looks) > 1 else "a source"
     assert looked in find(seen, "process_bytes").source
 
 
