@@ -18,7 +18,7 @@ from harness.config import BoardConfig, Configuration, ModelConfig, load_configu
 from harness.errors import UsageError, did_you_mean
 from harness.floors import Floors
 from harness.host import availability, environment, is_there
-from harness.host_station import HostStation
+from harness.host_station import HostStation, state_of
 from harness.launch_child import LaunchJob
 from harness.measure import Bench
 from harness.memory import MemoryMeter
@@ -225,7 +225,9 @@ def _refuse_what_does_not_go_together(request: Request) -> None:
         spot = next(path for path in (history, *history.parents) if path.exists())
         if not spot.is_dir() or not os.access(spot, os.W_OK | os.X_OK):
             why = "cannot be written" if spot.is_dir() else "is a file"
-            raise UsageError(f"--history: floors cannot be kept in {request.history}: {spot} {why}. Give another folder.")
+            raise UsageError(
+                f"--history: floors cannot be kept in {request.history}: {spot} {why}. Give another folder."
+            )
 
 
 def _scenario(request: Request, house: House) -> Scenario | None:
@@ -290,6 +292,7 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
         bench,
         instruments=instruments,
         memory=meter.marks,
+        board_state=lambda: state_of(Path("/"), instruments),
         job=LaunchJob(job),
     )
     host = detect_host()

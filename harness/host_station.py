@@ -20,8 +20,9 @@ from harness.telemetry import Instruments, Ticker, choose_instruments
 from harness.trace import Frame
 from runtime.errors import RuntimeCoreError
 from runtime.protocol import Array, InferenceRuntime, Splits
+from runtime.thermal_sources.jtop import load_jtop
 
-__all__ = ["SPIN_NS", "Clocks", "HostEngine", "HostStation", "clock_of", "station_on"]
+__all__ = ["SPIN_NS", "Clocks", "HostEngine", "HostStation", "clock_of", "state_of", "station_on"]
 
 SPIN_NS = 200_000
 """How long before a request is due the thread stops to sleep and spins: Linux wakes a sleeper 50 to 150 us late.
@@ -197,6 +198,17 @@ class HostStation:
         return run_child(self.job, order, journal, say=self.say)
 
 
+def state_of(root: Path, instruments: Instruments | None, own_pids: Collection[int] = ()) -> BoardState:
+    """The board's state by all that tells it: files, NVML, instruments, and jetson-stats where its service runs (T2-04)."""
+    runs_jtop = root == Path("/") and Path("/run/jtop.sock").exists()
+    return read_board(
+        root,
+        frame=instruments.read(0) if instruments else None,
+        own_pids=own_pids,
+        jtop=load_jtop if runs_jtop else None,
+    )
+
+
 def station_on(
     bench: Bench,
     *,
@@ -218,7 +230,7 @@ def station_on(
         bench,
         instruments=instruments,
         memory=meter.marks,
-        board_state=lambda: read_board(root, frame=instruments.read(0) if instruments else None, own_pids=own_pids),
+        board_state=lambda: state_of(root, instruments, own_pids),
         job=job,
         say=say,
         on_frame=on_frame,
