@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness import heat, latency_gate
-from harness.align import align
+from harness.align import align, energy
 from harness.baselines import Baselines, with_baseline
 from harness.board import check_state
 from harness.child_job import ChildJob
@@ -20,7 +20,7 @@ from harness.floors import Floor, FloorKey, Floors, learn
 from harness.gates import refusal_of, worst
 from harness.heat_figures import NOT_APPLICABLE
 from harness.launch import run_launch
-from harness.load import select
+from harness.load import missed, select
 from harness.load_row import judge_load, measure_load
 from harness.memory import bytes_in_words, find, footprint, judge_memory
 from harness.memory_row import judge_memory_row, measure_memory
@@ -65,6 +65,7 @@ _CALLS = 100
 _MEMORY_LAUNCHES = 5
 _WITHOUT_LAUNCHES = ("load", "memory", "takeoff", "harness")
 _COOL_S = 600.0
+_IDLE_FRAMES, _IDLE_STEP_NS = 20, 100_000_000
 
 
 @dataclass
@@ -106,6 +107,7 @@ class Tier2:
     _is_warm: bool = False
     _cycle_s: float | None = None
     _before: BoardState | None = None
+    _idle_w: float | None = None
 
     def settle(self, case: Case, folder: RunFolder) -> Verdict:
         """Measure and judge one row. Raises the core's errors, and ``FolderError`` where its samples cannot be written."""
@@ -113,6 +115,7 @@ class Tier2:
             self.station, self._is_warm, self._before, self._cycle_s = self.begin(), False, None, None
         if self._before is None:
             self._before = self.station.board_state()
+            self._idle_w = None if self.begin is not None else self._idle_power()
         if case.kind in ABOUT_A_FLIGHT and case.kind != "harness" and not self._flying(case):
             return refusal_of(case, self._lacking(case))
         settle: Callable[[Case, RunFolder], Verdict] = getattr(self, f"_{case.kind}")
@@ -121,6 +124,20 @@ class Tier2:
         if case.kind in _WITHOUT_LAUNCHES:
             verdict = self._on_its_board(verdict, start)
         return self._of_whole_flight(verdict)
+
+    def _idle_power(self) -> float | None:
+        """The mean power before the first row, of the board and of us who wait; ``None`` where no instrument tells it."""
+        station, trace, watts = self.station, Trace(), None
+        origin_ns = station.now_ns()
+        for at in range(_IDLE_FRAMES):
+            frame = station.read(origin_ns)
+            trace.add(frame)
+            if at:
+                watts = find(energy(trace, next(iter(trace)).at_ns, frame.at_ns, 0), "mean_power_w").value
+                if watts is None:
+                    return None
+            station.wait_until(origin_ns + (at + 1) * _IDLE_STEP_NS)
+        return watts
 
     def _on_its_board(self, verdict: Verdict, start: BoardState) -> Verdict:
         """A row that no launch read the board for, with its state (T2-04), open where that is not the declared one.
@@ -216,6 +233,7 @@ class Tier2:
             streams=order.streams,
             launches=[seen.measurement for seen in launches],
             lost_ns=sum(seen.lost_ns for seen in launches),
+            idle_w=self._idle_w,
         )
         self._set_target(verdict)
         extra = _soak_figures(launches) + _memory_figures(launches)
@@ -253,6 +271,7 @@ class Tier2:
                 streams=streams,
                 judged=at,
                 lost_ns=sum(seen.lost_ns for seen in launches),
+                idle_w=self._idle_w,
             )
             name = stream.case.model
             of_stream = _of(one, stream, launches[0].placements.get(name, ""))
@@ -263,7 +282,8 @@ class Tier2:
                 if not _is_shared(figure)
             ]
             if at == 0:
-                figures += [figure for figure in one.summary.figures if _is_shared(figure)]
+                share = one.summary.measurement.sample_count / max(1, len(select(columns)["status"]))
+                figures += [_of_mix(figure, share) for figure in one.summary.figures if _is_shared(figure)]
             checks += [replace(check, name=f"{name}: {check.name}") for check in one.checks]
             checks.append(Check(name, one.outcome, one.reason))
             if at == _busiest(streams):
@@ -274,8 +294,9 @@ class Tier2:
         deciding = worst([*self._state(case, launches), *own])
         if deciding.outcome is Outcome.PASS and undecided:
             deciding = undecided[0]
+        calls = select(columns)
         summary = Summary(
-            measurement,
+            replace(measurement, sample_count=int(calls["status"].size), failed_count=int(missed(calls).sum())),
             latency=latency,
             judgement=judgement,
             figures=(*figures, *_soak_figures(launches), *_memory_figures(launches)),
@@ -425,7 +446,13 @@ class Tier2:
 
     def _harness(self, case: Case, folder: RunFolder) -> Verdict:
         del folder
-        figures = (*harness_cost(self.station, seconds=5.0 if self.profile.decides else 2.0), *self._observer_effect())
+        why = "" if self._idle_w is not None else "no instrument tells the board's power"
+        idle = Figure("idle_power_w", self._idle_w, "W", "before the first row", why=why)
+        figures = (
+            idle,
+            *harness_cost(self.station, seconds=5.0 if self.profile.decides else 2.0),
+            *self._observer_effect(),
+        )
         by_name = {figure.name: figure.value for figure in figures}
         cost, late = by_name.get("sample_cost_ns"), by_name.get("wake_p95_ns")
         words = "nothing, in virtual time" if cost is None else f"{cost:.0f} ns a sample"
@@ -711,6 +738,13 @@ def _is_shared(figure: Figure) -> bool:
     """Of the board, and so the same for every stream of a mix."""
     words = ("power", "temp", "clock", "energy", "oc_events", "throttled", "wake", "harness")
     return any(word in figure.name for word in words)
+
+
+def _of_mix(figure: Figure, share: float) -> Figure:
+    """The board's energy is spent on the calls of all streams, of which one stream has this share."""
+    if "per_call" not in figure.name or figure.value is None:
+        return figure
+    return replace(figure, value=figure.value * share, source=f"{figure.source}, of all calls of the mix")
 
 
 def _soak_figures(launches: Sequence[Seen]) -> tuple[Figure, ...]:

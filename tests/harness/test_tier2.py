@@ -23,6 +23,7 @@ from harness.scenario import load_scenario
 from harness.station import Order, Seen
 from harness.steadiness import SoakRule
 from harness.tier2 import Tier2
+from harness.trace import Frame
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "fixtures" / "scenarios"
 BOARD = BoardConfig("orin-nx", "p3767-0000", "MAXN_SUPER", gpu_memory_bytes=4 << 30, host_memory_bytes=3 << 29)
@@ -113,6 +114,12 @@ def test_the_flight_mix_is_one_workload_held_to_its_deadlines(folder: RunFolder)
     assert "ultravpr: p95 is under 333 ms" in verdict.reason
     assert "lightglue: p95 is under 333 ms" in verdict.reason
     columns = read_samples(folder.path / verdict.summary.measurement.samples_file)
+    judged = columns["phase"] == Phase.MEASURE
+    calls = int(judged.sum())
+    assert verdict.summary.measurement.sample_count == calls
+    wall_s = (columns["done_ns"][judged].max() - columns["scheduled_ns"][judged].min()) / 1e9
+    joules = figure(verdict, "energy_per_call_j").value * calls
+    assert joules == pytest.approx(figure(verdict, "mean_power_w").value * wall_s, rel=0.02)
     own = columns["stream"] == [model.name for model in (MATCHER, PLACES)].index("lightglue")
     due = columns["scheduled_ns"][own & (columns["phase"] == Phase.MEASURE)]
     whole = due[: len(due) // 13 * 13].reshape(-1, 13)
@@ -250,3 +257,18 @@ def test_a_row_about_memory_has_the_boards_state_and_is_open_on_another_board(fo
     assert elsewhere.outcome is Outcome.INCONCLUSIVE
     assert "nvpmodel" in elsewhere.reason
     assert "GPU memory" in elsewhere.reason
+
+
+@pytest.mark.covers("T2-01")
+@pytest.mark.parametrize(("values", "idle_w"), [({"power_w": 7.0}, 7.0), ({}, None)])
+def test_the_idle_boards_power_is_measured_before_the_first_row_or_said_to_be_unknown(
+    values: dict[str, float], idle_w: float | None, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_host = tier2()
+    on_host.begin = None
+    station = on_host.station
+    monkeypatch.setattr(station, "read", lambda origin_ns: Frame(station.now_ns() - origin_ns, values))
+    verdict = on_host.settle(Case("harness", 2, "harness", "harness", "harness", "fp32", "fp32", ""), folder)
+    idle = figure(verdict, "idle_power_w")
+    assert idle.value == pytest.approx(idle_w)
+    assert bool(idle.why) is (idle_w is None)
