@@ -168,8 +168,9 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         builder=builder.label if builder else "",
         scenario=scenario.name if scenario else "",
         profile=profile.name,
-        # floors are learned in the flight mix; a simulated board computes nothing, and starts no processes of this host
-        only=("flight",) if profile.name == "floor" else _SIMULATED_KINDS if scenario else (),
+        # floors are learned in the flight mix, and alone by what does not fly in it; a simulated board computes nothing, and
+        # starts no processes of this host
+        only=("flight", "latency") if profile.name == "floor" else _SIMULATED_KINDS if scenario else (),
     )
     bench = _bench(request, house, pack, host)
     for runtime in runtimes:

@@ -97,7 +97,16 @@ def plan(ask: Ask) -> tuple[Case, ...]:
                 cases += [_ready(replace(case, tier=tier, size=ask.size), model, ask) for case in rows]
     if 2 in ask.tiers:
         cases += _about_a_flight(ask)
-    return tuple(case for case in cases if not ask.only or case.kind in ask.only)
+    return tuple(case for case in cases if (not ask.only or case.kind in ask.only) and not _has_taught(case, ask))
+
+
+def _has_taught(case: Case, ask: Ask) -> bool:
+    """Under the profile ``floor``: whether a latency row has nothing to learn that the flight mix, or no budget, asks for."""
+    if ask.profile != "floor" or case.kind != "latency":
+        return False
+    model = next(model for model in ask.models if model.name == case.model)
+    is_flown = model.load is not None and case.precision == model.precision[0]
+    return is_flown or (ask.board is not None and not _is_limited("latency", ask.board, [model]))
 
 
 def _about_the_harness(ask: Ask) -> Case:

@@ -236,6 +236,7 @@ class Tier2:
             idle_w=self._idle_w,
         )
         self._set_target(verdict)
+        self._learn(verdict, _pooled(launches), 0, folder)
         extra = _soak_figures(launches) + _memory_figures(launches)
         verdict = with_baseline(verdict, self.baselines, self.machine)
         return replace(verdict, summary=replace(verdict.summary, figures=(*verdict.summary.figures, *extra)))

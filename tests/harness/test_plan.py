@@ -183,3 +183,24 @@ def test_on_a_simulated_board_every_row_says_so_and_none_is_required() -> None:
     rows = plan(asked)
     assert {case.kind for case in rows} == {"load", "latency", "flight", "memory", "takeoff", "heat"}
     assert {(case.simulated, case.not_run) for case in rows} == {("steady", "")}
+
+
+def test_floors_are_learned_in_the_mix_and_alone_by_what_does_not_fly_in_it() -> None:
+    board = BoardConfig("orin-nx", "p3767-0000")
+    limited = {"orin-nx": Budget(p95_ms=60.0)}
+    flown = ModelConfig("flown", onnx=Path("a.onnx"), precision=("fp16", "int8"), load=LoadRule(39.0), budget=limited)
+    unrated = ModelConfig("unrated", onnx=Path("b.onnx"), budget=limited)
+    shown = ModelConfig("shown", onnx=Path("c.onnx"))
+    night = Ask(
+        (2,),
+        ("tensorrt",),
+        (flown, unrated, shown),
+        "small",
+        (),
+        board,
+        {},
+        only=("flight", "latency"),
+        profile="floor",
+    )
+    ids = ["flown-tensorrt-int8-b1-latency", "unrated-tensorrt-fp16-b1-latency", "flight-tensorrt-fp16"]
+    assert [case.id for case in plan(night)] == ids
