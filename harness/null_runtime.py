@@ -12,7 +12,7 @@ import numpy as np
 from harness.launch import run_launch
 from harness.load import lateness_ns, select
 from harness.profiles import PROFILES, Profile
-from harness.records import Case, Figure, Measurement
+from harness.records import INTERRUPTED, Case, Figure, Measurement
 from harness.samples import SampleLog
 from harness.station import Engine, Order, Seen, Station, Stream
 from runtime.data import BuildConfig, EngineCacheEntry, EngineDescription, EngineHandle, ThermalState
@@ -146,7 +146,10 @@ def _launch(station: Station, rate_hz: float, seconds: float, *, telemetry_hz: f
     if telemetry_hz is not None:
         whole = replace(whole, telemetry_hz=telemetry_hz)
     null: Station = _Null(station)  # type: ignore[assignment] # all but open is the station's own
-    return run_launch(null, Order(whole, (Stream(case, rate_hz),)))
+    seen = run_launch(null, Order(whole, (Stream(case, rate_hz),)))
+    if seen.incomplete.startswith(INTERRUPTED):  # a launch keeps its rows instead, and these are nobody's
+        raise KeyboardInterrupt
+    return seen
 
 
 def _cost_of_a_sample(clock: Callable[[], int]) -> float:

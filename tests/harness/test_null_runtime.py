@@ -50,6 +50,21 @@ def test_its_cost_is_a_sample_a_call_and_how_late_the_station_wakes() -> None:
     assert len(asked) > 1000
 
 
+def test_ctrl_c_in_a_launch_of_the_harness_is_not_lost_with_its_rows() -> None:
+    station = TinyStation(simulated="")
+    now_ns, asked = station.now_ns, iter(range(10**6))
+
+    def interrupted() -> int:
+        if next(asked) == 200:
+            raise KeyboardInterrupt
+        return now_ns()
+
+    station.now_ns = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        harness_cost(station, seconds=1.0)
+    assert next(asked) < 1_000
+
+
 def test_in_virtual_time_it_costs_nothing_and_says_so() -> None:
     (figure,) = harness_cost(TinyStation())
     assert figure.value is None
