@@ -241,7 +241,7 @@ def _scenario(request: Request, house: House) -> Scenario | None:
     if path.suffix == ".toml":
         if not path.is_file():
             raise UsageError(f"--simulated: {path} is no file. Give one, or the name of a scenario of ours.")
-        return load_scenario(path)
+        return load_scenario(path, house.scenarios)
     ours = {one.stem: one for one in sorted(house.scenarios.glob("*.toml"))}
     if request.simulated not in ours:
         hint = did_you_mean(request.simulated, ours)
@@ -299,7 +299,7 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
     host = detect_host()
     found = environment(host)
     versions = {name: found[name] for name in ("jetpack", "tensorrt_host", "onnxruntime-gpu", "torch") if name in found}
-    assumptions = load_assumptions(request.assumptions) if request.assumptions else None
+    assumptions = load_assumptions(request.assumptions, of=host) if request.assumptions else None
     return Tier2(
         station,
         floors=_floors(history / "floors", request, profile),

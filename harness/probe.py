@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from harness.errors import UsageError
 from harness.probes import Finding, Host, Probe, State, clocks, files, libraries, unknown
 from harness.records import Case, Check, Outcome, to_json
-from runtime.platform import detect_host
+from runtime.platform import HostTuple, detect_host
 
 __all__ = [
     "SCHEMA",
@@ -203,8 +203,10 @@ def _ours() -> str:
         return ""
 
 
-def load_assumptions(path: Path) -> Assumptions:
-    """What ``write`` wrote, at ``path`` or in that folder. Raises ``UsageError`` for what is no such file."""
+def load_assumptions(path: Path, *, of: HostTuple | None = None) -> Assumptions:
+    """What ``write`` wrote, at ``path`` or in that folder. Raises ``UsageError`` for what is no such file, or, with ``of``,
+    was probed on another machine or under other versions than that host's.
+    """
     target = path / "assumptions.json" if path.is_dir() else path
     again = "Make it on the board: trigate doctor --probe --out FILE."
     try:
@@ -218,7 +220,7 @@ def load_assumptions(path: Path) -> Assumptions:
     if told.get("schema") != SCHEMA:
         raise UsageError(f"{target} has schema {told.get('schema')!r}; this trigate reads {SCHEMA}. {again}")
     try:
-        return Assumptions(
+        found = Assumptions(
             {str(name): str(value) for name, value in dict(told["host"]).items()},
             str(told["probed_at"]),
             tuple(_row(entry) for entry in told["assumptions"]),
@@ -226,6 +228,18 @@ def load_assumptions(path: Path) -> Assumptions:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{target} is damaged: {type(error).__name__}: {error}. {again}") from error
+    if of is not None:
+        here = {"module": of.module, "sm": of.sm, "l4t": of.l4t, "tensorrt": of.trt}
+        other = [
+            f"{name} {found.host[name]} there, {value} here"
+            for name, value in here.items()
+            if found.host.get(name, value) != value
+        ]
+        if other:
+            raise UsageError(
+                f"{target} was probed on another machine or under other versions: {'; '.join(other)}. {again}"
+            )
+    return found
 
 
 def _row(told: Any) -> Assumption:

@@ -161,9 +161,9 @@ class Scenario:
         return [event for event in self.events if event.kind == kind]
 
 
-def load_scenario(path: Path) -> Scenario:
-    """Read a scenario. Raises ``UsageError`` that names the file, the key, what came and what was expected."""
-    table = Table(_overlaid(path, ()), str(path))
+def load_scenario(path: Path, library: Path | None = None) -> Scenario:
+    """Read a scenario. ``library``: a folder where what it is ``like`` is looked for after its own. Raises ``UsageError`` that names the file, the key, what came and what was expected."""
+    table = Table(_overlaid(path, (), library), str(path))
     table.get("like", str, "the name of a scenario")
     if not isinstance(table.values.get("board"), dict):
         raise UsageError(f"{path} has no [board]. Give it one, or say like = 'NAME' of a scenario beside it.")
@@ -179,7 +179,7 @@ def load_scenario(path: Path) -> Scenario:
     return Scenario(path.stem, board, models, read, int(seed or 0))
 
 
-def _overlaid(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _overlaid(path: Path, seen: tuple[Path, ...], library: Path | None) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -193,9 +193,11 @@ def _overlaid(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(like, str):
         return values
     below = path.with_name(f"{like}.toml")
+    if library is not None and not below.exists():
+        below = library / below.name
     if below in (*seen, path):
         raise UsageError(f"{path}: like = {like!r} goes round in a circle. One of them has to stand alone.")
-    return _merged(_overlaid(below, (*seen, path)), values)
+    return _merged(_overlaid(below, (*seen, path), library), values)
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

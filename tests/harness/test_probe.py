@@ -234,3 +234,14 @@ def test_a_real_child_is_asked_on_this_machine_and_answers() -> None:
     here = Host(Path("/"), HostTuple("none", "none", "none"), True, {}, subprocess.run, sys.executable)
     found = libraries.asked("jtop", here, 60)
     assert "jtop-units" in found or "jtop" in found[""].seen
+
+
+def test_assumptions_of_another_machine_are_refused_with_the_difference(tmp_path: Path) -> None:
+    found = Assumptions({"module": "p3767-0000", "sm": "87", "l4t": "36.4.3", "tensorrt": "10.3.0"}, "now", ())
+    path = found.write(tmp_path / "assumptions.json")
+    same = HostTuple("87", "6.2", "10.3.0", "36.4.3", "p3767-0000")
+    assert load_assumptions(path, of=same) == found
+    with pytest.raises(
+        UsageError, match="another machine or under other versions: tensorrt 10.3.0 there, 10.16.1 here"
+    ):
+        load_assumptions(path, of=replace(same, trt="10.16.1"))

@@ -228,6 +228,13 @@ def test_the_flights_configuration_is_of_these_boards() -> None:
     assert (BOARD.module, BOARD.power_mode) == (scenario.board.module, scenario.board.power_mode)
 
 
+def test_what_a_scenario_is_like_may_be_one_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('like = "steady"\n[board]\nidle_w = 7.5\n')
+    assert load_scenario(tmp_path / "mine.toml", FOLDER).board.idle_w == 7.5
+    with pytest.raises(UsageError, match="There is no scenario"):
+        load_scenario(tmp_path / "mine.toml")
+
+
 def test_a_scenario_lies_over_another_and_its_events_replace_those_below(tmp_path: Path) -> None:
     for name in ("steady", "leak_1mb_per_100_frames"):
         (tmp_path / f"{name}.toml").write_bytes((FOLDER / f"{name}.toml").read_bytes())
