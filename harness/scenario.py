@@ -162,7 +162,10 @@ class Scenario:
 
 
 def load_scenario(path: Path, library: Path | None = None) -> Scenario:
-    """Read a scenario. ``library``: a folder where what it is ``like`` is looked for after its own. Raises ``UsageError`` that names the file, the key, what came and what was expected."""
+    """Read a scenario. ``library``: a folder where what it is ``like`` is looked for after its own.
+
+    Raises ``UsageError`` that names the file, the key, what came and what was expected.
+    """
     table = Table(_overlaid(path, (), library), str(path))
     table.get("like", str, "the name of a scenario")
     if not isinstance(table.values.get("board"), dict):

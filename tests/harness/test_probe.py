@@ -242,6 +242,6 @@ def test_assumptions_of_another_machine_are_refused_with_the_difference(tmp_path
     same = HostTuple("87", "6.2", "10.3.0", "36.4.3", "p3767-0000")
     assert load_assumptions(path, of=same) == found
     with pytest.raises(
-        UsageError, match="another machine or under other versions: tensorrt 10.3.0 there, 10.16.1 here"
+        UsageError, match=r"another machine or under other versions: tensorrt 10\.3\.0 there, 10\.16\.1 here"
     ):
         load_assumptions(path, of=replace(same, trt="10.16.1"))
