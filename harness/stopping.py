@@ -210,7 +210,10 @@ class BudgetRule:
                 outcome, reason = Outcome.INCONCLUSIVE, f"not stationary: {words}"
         elif outcome is Outcome.PASS and self.needs_floor and self.floor is None:
             outcome = Outcome.INCONCLUSIVE
-            reason = f"{share}; that would pass, but no history of this board gives a floor of the design effect"
+            reason = (
+                f"{share}; that would pass, but no history of this board gives a floor of the design effect: "
+                "`trigate run --profile floor` learns it"
+            )
         elif outcome is not Outcome.INCONCLUSIVE:
             reason = share
         else:

@@ -580,8 +580,10 @@ class Tier2:
         if any(len(seen.trace) for seen in launches):
             trace_file = folder.write_samples(f"traces/{case.id}.parquet", trace_table(_traces(launches)))
         (folder.path / "samples" / f"{case.id}.journal").unlink(missing_ok=True)
+        own = launches[0].measurement
+        on_cpu = next((where for seen in launches for where in seen.placements.values() if where.endswith("[cpu]")), "")
         return replace(
-            launches[0].measurement,
+            replace(own, placement=on_cpu, provider="cpu") if on_cpu else own,  # one engine of the mix is enough
             case=case,
             samples_file=samples_file,
             trace_file=trace_file,

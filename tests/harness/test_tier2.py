@@ -272,3 +272,18 @@ def test_the_idle_boards_power_is_measured_before_the_first_row_or_said_to_be_un
     idle = figure(verdict, "idle_power_w")
     assert idle.value == pytest.approx(idle_w)
     assert bool(idle.why) is (idle_w is None)
+
+
+@pytest.mark.covers("T1-01")
+def test_one_engine_of_the_mix_on_the_cpu_makes_it_a_row_of_the_cpu(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = SimulatedOrin.fresh
+
+    def fallen_back(self: SimulatedOrin, order: Order, journal: Path | None) -> Seen:
+        seen = fresh(self, order, journal)
+        return replace(seen, placements={**seen.placements, "ultravpr": "onnx_trt_ep[cpu]"})
+
+    monkeypatch.setattr(SimulatedOrin, "fresh", fallen_back)
+    verdict = tier2(profile=replace(SHORT, soak=None)).settle(row("flight"), folder)
+    assert (verdict.summary.measurement.provider, verdict.summary.measurement.placement) == ("cpu", "onnx_trt_ep[cpu]")
