@@ -112,6 +112,9 @@ class Leaks(Quick):
 
 def write_pack(folder: Path, name: str) -> ModelPack:
     """The tiny model's pack without reference: what a load needs."""
+    import pytest
+
+    pytest.importorskip("onnx", reason="onnx: not installed")
     from tests.harness.tiny import WIDTH, write_onnx  # brings onnx, which no child shall hold
 
     folder.mkdir(parents=True)
