@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from harness.config import BoardConfig, ModelConfig
 from harness.records import ABOUT_A_FLIGHT, Case
 from runtime.protocol import LABELS
 
-__all__ = ["SHORT_NAMES", "SIMULATED", "TIERS", "Ask", "flight_models", "lane_name", "plan"]
+__all__ = ["SHORT_NAMES", "SIMULATED", "TIERS", "Ask", "flight_models", "lane_name", "lane_of", "plan"]
 
 TIERS = (0, 1, 2)
 
@@ -105,8 +106,7 @@ def _has_taught(case: Case, ask: Ask) -> bool:
     if ask.profile != "floor" or case.kind != "latency":
         return False
     model = next(model for model in ask.models if model.name == case.model)
-    is_flown = model.load is not None and case.precision == model.precision[0]
-    return is_flown or (ask.board is not None and not _is_limited("latency", ask.board, [model]))
+    return model.load is not None or (ask.board is not None and not _is_limited("latency", ask.board, [model]))
 
 
 def _about_the_harness(ask: Ask) -> Case:
@@ -115,15 +115,15 @@ def _about_the_harness(ask: Ask) -> Case:
 
 
 def _about_a_flight(ask: Ask) -> list[Case]:
-    """All models of a runtime together."""
+    """All models of a runtime together, once in each precision that any of them has."""
     named = {word.partition("[")[0] for word in ask.require}
     rows: list[Case] = []
     for runtime in ask.runtimes:
         models = flight_models(ask.models, runtime)
         if not models:
             continue
-        precision = models[0].precision[0]
-        for kind in ABOUT_A_FLIGHT:
+        precisions = dict.fromkeys(precision for model in models for precision in model.precision)
+        for precision, kind in itertools.product(precisions, ABOUT_A_FLIGHT):
             if kind == "harness" or (kind == "flight" and not any(model.load for model in models)):
                 continue
             case = Case(
@@ -133,12 +133,13 @@ def _about_a_flight(ask: Ask) -> list[Case]:
                 model=kind,
                 runtime=runtime,
                 precision=precision,
-                lane=_lane(precision),
+                lane=lane_of(precision),
                 size=ask.size,
                 covers=_COVERS[kind],
                 simulated=ask.scenario,
             )
             reason = "" if ask.scenario else ask.unavailable.get(runtime, "")
+            reason = reason or _unable(runtime, precision)
             is_judged = _is_decided(kind, ask, models)
             rows.append(replace(case, not_run=reason, required=is_judged and runtime in named))
     return rows
@@ -197,7 +198,7 @@ def _builds(model: ModelConfig, ask: Ask) -> list[Case]:
     if not _has_artifact(model, "tensorrt") or "tensorrt" not in ask.runtimes:
         return []
     builder = ask.builder or "tensorrt"
-    return [_case(model, "build", builder, precision, _lane(precision)) for precision in model.precision]
+    return [_case(model, "build", builder, precision, lane_of(precision)) for precision in model.precision]
 
 
 def _parity(model: ModelConfig, ask: Ask) -> list[Case]:
@@ -206,10 +207,10 @@ def _parity(model: ModelConfig, ask: Ask) -> list[Case]:
     if {"onnx_trt_ep", "pytorch_fp16"} <= set(own):
         rows.append(_case(model, "semantic", "onnx_trt_ep", "fp32", "fp32", against="pytorch_fp16"))
     for precision in dict.fromkeys(("fp32", *model.precision)):
-        rows += [_case(model, "parity", runtime, precision, _lane(precision)) for runtime in ask.runtimes]
+        rows += [_case(model, "parity", runtime, precision, lane_of(precision)) for runtime in ask.runtimes]
     for precision in model.precision:
         rows += [
-            _case(model, "pair", first, precision, _lane(precision), against=second)
+            _case(model, "pair", first, precision, lane_of(precision), against=second)
             for at, first in enumerate(own)
             for second in own[at + 1 :]
         ]
@@ -219,14 +220,14 @@ def _parity(model: ModelConfig, ask: Ask) -> list[Case]:
 def _latency(model: ModelConfig, ask: Ask) -> list[Case]:
     own = [runtime for runtime in ask.runtimes if _has_artifact(model, runtime)]
     return [
-        _case(model, kind, runtime, precision, _lane(precision))
+        _case(model, kind, runtime, precision, lane_of(precision))
         for precision in model.precision
         for runtime in own
         for kind in ("load", "latency")
     ]
 
 
-def _lane(precision: str) -> str:
+def lane_of(precision: str) -> str:
     """Which tolerance applies: what rounding does is derived for fp32 and fp16; what quantising may cost is stated."""
     return {"fp32": "fp32", "fp16": "fp16"}.get(precision, "int8")
 
@@ -264,14 +265,19 @@ def _ready(case: Case, model: ModelConfig, ask: Ask) -> Case:
         reason = f"{case.runtime}: the model has no {'checkpoint' if case.runtime == 'pytorch_fp16' else 'ONNX file'}"
     for runtime in filter(None, (case.runtime, case.against)):
         reason = reason or ("" if ask.scenario else ask.unavailable.get(runtime, ""))
-        if runtime in LABELS and case.precision in ("int8", "mixed") and runtime != "tensorrt":
-            reason = reason or f"{runtime}: no {case.precision} in this release"
+        reason = reason or _unable(runtime, case.precision)
     # a row without a budget on this board is MEASURED, so nothing may hang on it
     judged = case.kind in ("semantic", "parity") or (case.tier == 2 and _is_decided(case.kind, ask, [model]))
     named = {word.partition("[")[0] for word in ask.require}
     if ask.scenario:
         return replace(case, not_run=reason, simulated=ask.scenario)
     return replace(case, not_run=reason, required=judged and case.runtime in named)
+
+
+def _unable(runtime: str, precision: str) -> str:
+    """Why a runtime of ours cannot run in a precision; empty if it can."""
+    is_without = runtime in LABELS and runtime != "tensorrt" and precision in ("int8", "mixed")
+    return f"{runtime}: no {precision} in this release" if is_without else ""
 
 
 def board_for(boards: Mapping[str, BoardConfig], module: str, name: str) -> BoardConfig | None:

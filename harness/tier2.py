@@ -27,7 +27,7 @@ from harness.memory_row import judge_memory_row, measure_memory
 from harness.null_runtime import harness_cost
 from harness.observer import observer_effect
 from harness.paired import LOOKS
-from harness.plan import flight_models
+from harness.plan import flight_models, lane_of
 from harness.profiles import Profile
 from harness.recording import trace_table
 from harness.records import (
@@ -161,10 +161,17 @@ class Tier2:
         )
 
     def _of_whole_flight(self, verdict: Verdict) -> Verdict:
-        """A row about all models that lacks one says so, and passes nothing."""
+        """A row about all models that lacks one says so, and passes nothing; one in another precision is noted."""
         case = verdict.case
-        is_shared = case.kind in ABOUT_A_FLIGHT and case.kind != "harness"
-        if not is_shared or verdict.outcome is Outcome.NOT_RUN or not (lacking := self._lacking(case)):
+        if case.kind not in ABOUT_A_FLIGHT or case.kind == "harness" or verdict.outcome is Outcome.NOT_RUN:
+            return verdict
+        others = [model for model in self._flying(case) if case.precision not in model.precision]
+        if others:
+            words = ", ".join(f"{model.name} in {model.precision[0]}" for model in others)
+            measurement = verdict.summary.measurement
+            notes = (*measurement.notes, f"not every model has {case.precision}: {words}")
+            verdict = replace(verdict, summary=replace(verdict.summary, measurement=replace(measurement, notes=notes)))
+        if not (lacking := self._lacking(case)):
             return verdict
         outcome = Outcome.INCONCLUSIVE if verdict.outcome is Outcome.PASS else verdict.outcome
         return replace(verdict, outcome=outcome, reason=f"without {lacking}; of the others: {verdict.reason}")
@@ -276,7 +283,8 @@ class Tier2:
             )
             name = stream.case.model
             of_stream = _of(one, stream, launches[0].placements.get(name, ""))
-            self._learn(replace(one, summary=replace(one.summary, measurement=of_stream)), columns, at, folder)
+            if stream.case.precision == case.precision:  # a model in another one has a mix of its own to learn from
+                self._learn(replace(one, summary=replace(one.summary, measurement=of_stream)), columns, at, folder)
             figures += [
                 replace(figure, name=f"{figure.name}[{name}]")
                 for figure in one.summary.figures
@@ -689,8 +697,10 @@ def _indicative(verdict: Verdict) -> Verdict:
 
 
 def _of_model(case: Case, model: ModelConfig) -> Case:
-    """A row about all models as one of a single model, for the station."""
-    return replace(case, id=f"{case.id}-{model.name}", model=model.name, kind="latency", precision=model.precision[0])
+    """A row about all models as one of a single model, for the station: in the row's precision, or the model's first."""
+    precision = case.precision if case.precision in model.precision else model.precision[0]
+    name = f"{case.id}-{model.name}"
+    return replace(case, id=name, model=model.name, kind="latency", precision=precision, lane=lane_of(precision))
 
 
 def _gpu_bytes(marks: Sequence[Figure]) -> float:

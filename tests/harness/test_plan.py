@@ -202,5 +202,19 @@ def test_floors_are_learned_in_the_mix_and_alone_by_what_does_not_fly_in_it() ->
         only=("flight", "latency"),
         profile="floor",
     )
-    ids = ["flown-tensorrt-int8-b1-latency", "unrated-tensorrt-fp16-b1-latency", "flight-tensorrt-fp16"]
+    ids = ["unrated-tensorrt-fp16-b1-latency", "flight-tensorrt-fp16", "flight-tensorrt-int8"]
     assert [case.id for case in plan(night)] == ids
+
+
+@pytest.mark.covers("T2-01")
+def test_all_models_together_have_a_row_in_each_precision_that_any_of_them_has() -> None:
+    flown = ModelConfig("flown", onnx=Path("a.onnx"), precision=("fp16", "int8"), load=LoadRule(39.0))
+    rows = plan(ask(flown, ONNX, tiers=(2,), runtimes=("tensorrt", "onnx_trt_ep"), unavailable={}))
+    heat = {case.id: case.not_run for case in rows if case.kind == "heat"}
+    assert heat == {
+        "heat-tensorrt-fp16": "",
+        "heat-tensorrt-int8": "",
+        "heat-onnx_trt_ep-fp16": "",
+        "heat-onnx_trt_ep-int8": "onnx_trt_ep: no int8 in this release",
+    }
+    assert {case.id for case in rows if case.lane == "int8"} >= {"flight-tensorrt-int8", "memory-tensorrt-int8"}

@@ -287,3 +287,20 @@ def test_one_engine_of_the_mix_on_the_cpu_makes_it_a_row_of_the_cpu(
     monkeypatch.setattr(SimulatedOrin, "fresh", fallen_back)
     verdict = tier2(profile=replace(SHORT, soak=None)).settle(row("flight"), folder)
     assert (verdict.summary.measurement.provider, verdict.summary.measurement.placement) == ("cpu", "onnx_trt_ep[cpu]")
+
+
+@pytest.mark.covers("T2-01")
+def test_a_mix_flies_in_its_precision_and_a_model_that_lacks_it_in_its_own(folder: RunFolder) -> None:
+    models = {"lightglue": replace(MATCHER, precision=("fp16", "int8")), "ultravpr": PLACES}
+    settling = tier2(profile=replace(SHORT, soak=None), models=models)
+    case = replace(row("flight"), id="flight-tensorrt-int8", precision="int8", lane="int8")
+    assert [(one.model, one.precision, one.lane) for one in settling._resident_cases(case)] == [
+        ("lightglue", "int8", "int8"),
+        ("ultravpr", "fp16", "fp16"),
+    ]
+    measurement = settling.settle(case, folder).summary.measurement
+    assert "not every model has int8: ultravpr in fp16" in measurement.notes
+    assert {key: key[2] for key in settling._placed} == {
+        ("lightglue", "tensorrt", "int8"): "int8",
+        ("ultravpr", "tensorrt", "fp16"): "fp16",
+    }
