@@ -22,7 +22,7 @@ from harness.host_station import HostStation, state_of
 from harness.launch_child import LaunchJob
 from harness.measure import Bench
 from harness.memory import MemoryMeter
-from harness.pack import Maker, ModelPack, Pack, Source, load_pack
+from harness.pack import Maker, Pack, Source, load_pack
 from harness.plan import Ask
 from harness.probe import checks_for, load_assumptions
 from harness.profiles import PROFILES, Profile
@@ -105,7 +105,9 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     """A job. With ``dry_run`` no pack is made, and the job can be printed but not run. Raises ``UsageError``."""
     host = detect_host()
     _refuse_what_does_not_go_together(request)
-    configuration, models = _models(request, house)
+    given = load_pack(request.pack) if request.pack is not None else None
+    kept = given.configuration if given is not None and request.config is None else None
+    configuration, models = _models(request, house, kept)
     scenario = _scenario(request, house)
     module = scenario.board.module if scenario else host.module
     board = planning.board_for(configuration.boards, module, request.board)
@@ -118,7 +120,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     require = planning.requirements(
         [*request.runtimes, *(parse_requirement(word, "--require") for word in request.require)],
         # the built-in configuration's rules are for its own models
-        board if (request.config or not request.models) and not scenario else None,
+        board if (request.config or kept or not request.models) and not scenario else None,
         host.jetpack != "none" and not scenario,
         configuration.require,
     )
@@ -133,8 +135,8 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
                 f"--simulated {scenario.name}: none of the models is among its own ({', '.join(scenario.models)})."
             )
         pack = Pack({}, "", request.seed, "flight")
-    elif request.pack is not None:
-        pack = load_pack(request.pack)
+    elif given is not None:
+        pack = given
         models = _packed(pack, models, request, broken)
     elif dry_run:
         pack = Pack({}, "", request.seed, size)
@@ -334,9 +336,22 @@ def _unsimulated() -> str:
 
 
 def make_pack(request: Request, house: House) -> tuple[Pack, Configuration]:
-    """Every model of the request, packed; the first that cannot be raises ``UsageError``."""
+    """Every model of the request, packed; the first that cannot be raises ``UsageError``.
+
+    The configuration is that of these models alone: of a file that is named it says nothing.
+    """
     configuration, models = _models(request, house)
-    return _maker(request, house, configuration, request.size or "small").make(models), configuration
+    pack = _maker(request, house, configuration, request.size or "small").make(models)
+    for model in models:
+        if model.task is not None:
+            house.say(
+                f"{model.name}: the task metric {model.task.metric} is code, and not in the pack: "
+                "give the configuration beside --pack"
+            )
+    boards = configuration.boards
+    if request.models and not request.config:  # the built-in configuration's rules are for its own models
+        boards = {name: replace(board, require=()) for name, board in boards.items()}
+    return pack, replace(configuration, boards=boards, models={model.name: model for model in models})
 
 
 def _maker(request: Request, house: House, configuration: Configuration, size: str) -> Maker:
@@ -465,9 +480,14 @@ def _runtime(word: str) -> str:
     raise UsageError(f"--runtime: {word!r} is no runtime. {did_you_mean(word, LABELS)} Or give package.module:Class.")
 
 
-def _models(request: Request, house: House) -> tuple[Configuration, list[ModelConfig]]:
-    """The configuration, and the models that were asked for (all of its own where none was named)."""
-    configuration = load_configuration(request.config or house.default_config)
+def _models(
+    request: Request, house: House, kept: Configuration | None = None
+) -> tuple[Configuration, list[ModelConfig]]:
+    """The configuration, and the models that were asked for (all of its own where none was named).
+
+    ``kept``: the one that a pack brings, which stands for a file that was not given.
+    """
+    configuration = kept or load_configuration(request.config or house.default_config)
     for plugin in configuration.plugins:
         import_plugin(plugin)
     for word in request.architectures:
@@ -516,24 +536,13 @@ def _packed(pack: Pack, models: Sequence[ModelConfig], request: Request, broken:
     Without a configuration and without --model these are all models of the pack.
     """
     if request.config is None and not request.models:
-        return [_as_packed(packed) for packed in pack.models.values()]
+        return [packed.config() for packed in pack.models.values()] if pack.configuration is None else list(models)
     for model in models:
         if model.name not in pack.models:
             if request.models:
                 raise UsageError(f"--model: the pack has no {model.name!r}. {did_you_mean(model.name, pack.models)}")
             broken[model.name] = f"the pack {request.pack} has no model {model.name!r}: make the pack again"
     return list(models)
-
-
-def _as_packed(packed: ModelPack) -> ModelConfig:
-    """What a pack alone says of a model."""
-    return ModelConfig(
-        packed.name,
-        onnx=packed.path(packed.onnx) if packed.onnx else None,
-        checkpoint=packed.path(packed.checkpoint) if packed.checkpoint else None,
-        architecture=packed.architecture,
-        precision=packed.precision,
-    )
 
 
 def _register(word: str, registry: ArchitectureRegistry) -> None:

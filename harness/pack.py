@@ -1,6 +1,7 @@
 """Making apart from measuring (architecture, decision 11): models, inputs, references and tolerances in one folder.
 
-    pack.json                 Pack as JSON: schema, settings, and per model a digest of its folder's model.json
+    pack.json                 schema, settings, what the configuration says of boards and of each model's load and budgets,
+                              and of each model the digests of its folder's files
     <model>/model.json        ModelPack as JSON
     <model>/model.onnx        with its external data; model.fp16.onnx: the same, cast
     <model>/<architecture>.pt the checkpoint
@@ -29,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from harness import inputs as feeds_of
-from harness.config import Configuration, ModelConfig
+from harness.config import BoardConfig, Budget, Configuration, LoadRule, ModelConfig
 from harness.errors import UsageError, did_you_mean
 from harness.inputs import Feed
 from harness.records import RecordError, Tolerance, from_json, to_json
@@ -107,6 +108,16 @@ class ModelPack:
             raise UsageError(f"the pack of {self.name!r} names the file {name!r}; expected a plain file name.")
         return Path(self.folder) / name
 
+    def config(self) -> ModelConfig:
+        """What a pack alone says of a model."""
+        return ModelConfig(
+            self.name,
+            onnx=self.path(self.onnx) if self.onnx else None,
+            checkpoint=self.path(self.checkpoint) if self.checkpoint else None,
+            architecture=self.architecture,
+            precision=self.precision,
+        )
+
     def feeds(self) -> list[dict[str, Array]]:
         """The stored inputs, one mapping per sample. Raises ``UsageError`` if the bytes are not those that were packed."""
         feeds = _read_samples(self.path("inputs.npz"))
@@ -150,12 +161,34 @@ class ModelPack:
 
 @dataclass(frozen=True)
 class Pack:
-    """All models of one configuration. ``sha256``: of the models' keys, so of everything that went into them."""
+    """All models of one configuration. ``sha256``: of the models' keys, so of everything that went into them.
+
+    ``configuration``: what it said of boards, rates and budgets, for a machine that has the pack alone; its models are those
+    of the pack. ``None`` for a pack that was not read from a folder, and for one of before it was kept. Task metrics and
+    plugins are code, and are not in it.
+    """
 
     models: Mapping[str, ModelPack]
     sha256: str
     seed: int
     size: str
+    configuration: Configuration | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class _StatedModel:
+    load: LoadRule | None = None
+    budget: Mapping[str, Budget] = field(default_factory=dict)
+    measure_at: tuple[Mapping[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Stated:
+    """What ``pack.json`` keeps of a configuration."""
+
+    require: tuple[str, ...]
+    boards: Mapping[str, BoardConfig]
+    models: Mapping[str, _StatedModel]
 
 
 @dataclass(frozen=True)
@@ -300,12 +333,15 @@ def write_pack(pack: Pack, configuration: Configuration, folder: Path) -> Path:
             draft.mkdir()
             for name, model in pack.models.items():
                 shutil.copytree(model.folder, draft / name)
+            stated = to_json(_stated(configuration, pack))
             table = {
                 "schema": PACK_SCHEMA,
                 "seed": pack.seed,
                 "size": pack.size,
                 "sha256": pack.sha256,
                 "configuration": {"path": Path(configuration.path).name, "sha256": configuration.sha256},
+                "stated": stated,
+                "stated_sha256": _json_sha256(stated),
                 "models": {name: _digests(draft / name) for name in pack.models},
             }
             write_atomic(draft / "pack.json", json.dumps(table, indent=1).encode())
@@ -339,7 +375,47 @@ def load_pack(folder: Path) -> Pack:
         done[name] = read_model(folder / name)
     if _digest_of(done) != sha256:
         raise UsageError(f"{folder}/pack.json was changed since the pack was made. Copy or make the pack again.")
-    return Pack(done, sha256, seed, size)
+    return Pack(done, sha256, seed, size, _configuration(folder, table, done))
+
+
+def _stated(configuration: Configuration, pack: Pack) -> _Stated:
+    models = {name: model for name, model in configuration.models.items() if name in pack.models}
+    return _Stated(
+        configuration.require,
+        configuration.boards,
+        {name: _StatedModel(model.load, model.budget, model.measure_at) for name, model in models.items()},
+    )
+
+
+def _configuration(folder: Path, table: Mapping[str, Any], models: Mapping[str, ModelPack]) -> Configuration | None:
+    """The configuration that a pack was made with, as far as it is kept. Raises ``UsageError`` where it was changed."""
+    if "stated" not in table:
+        return None
+    if table.get("stated_sha256") != _json_sha256(table["stated"]):
+        raise UsageError(f"{folder}/pack.json was changed since the pack was made. Copy or make the pack again.")
+    try:
+        stated = from_json(_Stated, table["stated"])
+        path, sha256 = str(table["configuration"]["path"]), str(table["configuration"]["sha256"])
+    except (KeyError, TypeError, RecordError) as error:
+        raise UsageError(f"{folder}/pack.json cannot be read: {error}. Make the pack again.") from error
+    said = {name: stated.models.get(name, _StatedModel()) for name in models}
+    return Configuration(
+        path,
+        folder.resolve(),
+        sha256,
+        require=stated.require,
+        boards=stated.boards,
+        models={
+            name: replace(
+                model.config(), load=said[name].load, budget=said[name].budget, measure_at=said[name].measure_at
+            )
+            for name, model in models.items()
+        },
+    )
+
+
+def _json_sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _with_feeds(source: SourceModel, feeds: Sequence[Feed], origin: str) -> SourceModel:

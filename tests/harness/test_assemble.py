@@ -1,5 +1,6 @@
 """From what was asked to models: names, paths, plugins and architectures, each refused in one sentence where it is wrong."""
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,10 +12,13 @@ import pytest
 import fixtures
 import harness.assemble
 from harness.assemble import House, Request, _unsimulated, assemble
+from harness.config import BoardConfig, load_configuration
 from harness.errors import UsageError
+from harness.pack import Pack, _digest_of, write_pack
 from harness.run import Job
 from runtime.architectures import ArchitectureRegistry
 from runtime.protocol import LABELS
+from tests.harness.tiny_pack import write_tiny_pack
 
 NOTHING_BUILT = dict.fromkeys(
     ("BUILD_TENSORRT_RUNTIME", "BUILD_ONNX_TRT_EP_RUNTIME", "BUILD_PYTORCH_FP16_RUNTIME"), "OFF"
@@ -201,3 +205,73 @@ def test_a_damaged_floor_is_told_before_anything_is_measured(house: House, tmp_p
         planned(house, history=tmp_path)
     assert planned(house, history=tmp_path / "other").tier2 is not None
     assert not (tmp_path / "other").exists()
+
+
+STATED = """
+require = ["pytorch_fp16"]
+[board.mine]
+module = "p3767-0000"
+require = ["onnx_trt_ep"]
+memory = { gpu = "4 GiB" }
+[model.%s]
+torch = { checkpoint = "m.pt", architecture = "tiny" }
+load = { rate_hz = 39, burst = 13, deadline_ms = 333 }
+budget.mine = { p95_ms = 60, load_s = 5 }
+"""
+
+
+def carried(tmp_path: Path, name: str = "tiny", kept: bool = True) -> Path:
+    """A pack of one model as it is carried to a board, written with a configuration that says something of it."""
+    model = write_tiny_pack(tmp_path / "made", "tiny")
+    (tmp_path / "my.toml").write_text(STATED % name)
+    configuration = load_configuration(tmp_path / "my.toml")
+    models = {"tiny": model}
+    write_pack(Pack(models, _digest_of(models), 0, "small"), configuration, tmp_path / "pack")
+    if not kept:
+        table = json.loads((tmp_path / "pack" / "pack.json").read_text())
+        del table["stated"], table["stated_sha256"]
+        (tmp_path / "pack" / "pack.json").write_text(json.dumps(table))
+    return tmp_path / "pack"
+
+
+@pytest.mark.covers("T2-02", "RE-04")
+def test_a_pack_alone_brings_the_rates_budgets_boards_and_requirements_it_was_made_with(
+    house: House, tmp_path: Path
+) -> None:
+    pack = carried(tmp_path)
+    (tmp_path / "my.toml").unlink()
+    job = planned(house, pack=pack, board="mine", profile="pr", tiers=(2,))
+    own = job.models["tiny"]
+    assert own.load is not None
+    assert (own.load.rate_hz, own.load.burst, own.budget["mine"].p95_ms) == (39.0, 13, 60.0)
+    assert own.checkpoint == pack / "tiny" / "model.pt"
+    assert set(job.ask.require) == {"pytorch_fp16", "onnx_trt_ep"}
+    assert "flight-pytorch_fp16-fp16" in [case.id for case in job.cases]
+    assert job.ask.board == BoardConfig("mine", "p3767-0000", require=("onnx_trt_ep",), gpu_memory_bytes=4 << 30)
+    assert next(case for case in job.cases if case.id == "tiny-pytorch_fp16-fp16-b1-latency").required
+    assert (job.configuration.path, job.settings["config"]) == ("my.toml", "my.toml")
+
+
+def test_a_configuration_that_is_given_beside_a_pack_is_the_one_that_counts(house: House, tmp_path: Path) -> None:
+    pack = carried(tmp_path)
+    other = (tmp_path / "my.toml").read_text().replace("p95_ms = 60", "p95_ms = 20").replace("pytorch_fp16", "tensorrt")
+    (tmp_path / "other.toml").write_text(other)
+    job = planned(house, pack=pack, config=tmp_path / "other.toml", board="mine")
+    assert job.models["tiny"].budget["mine"].p95_ms == 20.0
+    assert set(job.ask.require) == {"tensorrt", "onnx_trt_ep"}
+
+
+def test_a_pack_of_before_that_was_kept_and_a_model_that_no_configuration_names_still_run(
+    house: House, tmp_path: Path
+) -> None:
+    for at, pack in enumerate((carried(tmp_path / "a", kept=False), carried(tmp_path / "b", name="other"))):
+        own = planned(house, pack=pack).models["tiny"]
+        assert (own.load, own.budget) == (None, {})
+        assert planned(house, pack=pack).ask.require == (() if at == 0 else ("pytorch_fp16",))
+
+
+def test_a_budget_that_was_changed_in_a_pack_is_refused(house: House, tmp_path: Path) -> None:
+    path = carried(tmp_path) / "pack.json"
+    path.write_text(path.read_text().replace('"p95_ms": 60.0', '"p95_ms": 90.0'))
+    with pytest.raises(UsageError, match=r"pack\.json was changed since the pack was made"):
+        planned(house, pack=path.parent)
