@@ -234,20 +234,27 @@ def learn(
 ) -> list[str]:
     """Feed the floors with the latency rows of a run by the profile ``floor``; returns what was learned, in words.
 
-    ``rows``: verdicts with the columns of their samples, of one stream each. Each launch of an hour is a session. A row
-    that was simulated, ended early or is too short teaches nothing, and is told.
+    ``rows``: verdicts with the columns of their samples, of one stream each. Each launch of an hour is a session, also of a
+    row that ended early: its last launch is cut short, and it alone teaches nothing. A launch that is too short, or that was
+    simulated where others are not, is told.
     """
     words = []
     for verdict, columns in rows:
         measurement = verdict.summary.measurement
         key = key_of(verdict, versions=versions)
         judgement = verdict.summary.judgement
-        if measurement.simulated is not is_simulated or measurement.incomplete:
-            why = f"incomplete ({measurement.incomplete})" if measurement.incomplete else "simulated"
-            words.append(f"{measurement.case.id}: teaches no floor: {why}")
+        if measurement.simulated is not is_simulated:
+            words.append(f"{measurement.case.id}: teaches no floor: simulated")
             continue
         budget_ns = judgement.budget_ns if judgement is not None else None
-        for launch, (effect, minutes) in effects_of(columns, bool(measurement.rate_hz), budget_ns).items():
+        sessions = effects_of(columns, bool(measurement.rate_hz), budget_ns)
+        if measurement.incomplete:  # launches end with the one that was cut short, which may have measured nothing
+            sessions.pop(max(measurement.launches - 1, 0), None)
+            words.append(
+                f"{measurement.case.id}, launch {max(measurement.launches - 1, 0)}: teaches no floor: "
+                f"incomplete ({measurement.incomplete})"
+            )
+        for launch, (effect, minutes) in sessions.items():
             try:
                 floors.add_session(key, (effect,), f"{run}/{launch}", minutes)
             except UsageError as error:

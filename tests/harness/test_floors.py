@@ -144,22 +144,31 @@ def test_a_night_teaches_a_floor_for_each_row(tmp_path: Path) -> None:
         [
             (row(), columns),
             (row(simulated=True), columns),
-            (row(incomplete="a full disk"), columns),
             (row(rate_hz=1.0), short),
         ],
         {"tensorrt": "10.3"},
     )
-    assert len(words) == 6
+    assert len(words) == 5
     assert all("design effect " in text and text.endswith(" in 60 min") for text in words[:3])
-    assert words[3:5] == [
-        f"{CASE.id}: teaches no floor: simulated",
-        f"{CASE.id}: teaches no floor: incomplete (a full disk)",
-    ]
-    assert f"{CASE.id}, launch 0: a session of 5 minutes teaches no floor" in words[5]
+    assert words[3] == f"{CASE.id}: teaches no floor: simulated"
+    assert f"{CASE.id}, launch 0: a session of 5 minutes teaches no floor" in words[4]
     floor = floors.get(key_of(row(), versions={"tensorrt": "10.3"}))
     assert floor is not None
     assert floor.sessions == 3
     assert floor.effect > 3.0
+
+
+@pytest.mark.covers("T2-03")
+@pytest.mark.parametrize("last", [150, 0])
+def test_a_night_that_was_cut_short_teaches_by_the_hours_that_were_finished(tmp_path: Path, last: int) -> None:
+    floors = Floors(tmp_path)
+    launches = [session(360, 6, 0), session(360, 6, 1), session(last, 6, 2)]
+    columns = {name: np.concatenate([one[name] for one in launches]) for name in launches[0]}
+    words = learn(floors, "run-1", [(row(launches=3, incomplete="a full disk"), columns)])
+    assert words[0] == f"{CASE.id}, launch 2: teaches no floor: incomplete (a full disk)"
+    assert [text.partition(": ")[0] for text in words[1:]] == [f"{CASE.id}, launch {at}" for at in (0, 1)]
+    assert all("design effect " in text and text.endswith(" in 60 min") for text in words[1:])
+    assert floors.why_not(key_of(row())).startswith("2 of 3 sessions")
 
 
 def test_a_floor_under_one_is_none() -> None:
