@@ -1,0 +1,533 @@
+"""Two versions, one page: ``trigate compare --base RUN… --new RUN…`` (RE-02). Sees run folders, and never a device.
+
+Runs apart in time are compared by boot sessions (``harness.unpaired``); of many rows that may each hold a release, those
+that regressed must hold against their number (Holm, ``harness.paired.block_family``). Unlike is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from harness.baselines import machine_of
+from harness.board import describe_difference
+from harness.compare_load import Loaded, boot_of, load_folder
+from harness.compare_records import Cause, Change, Comparison, Decision, Difference, RowChange, Side, Standing, State
+from harness.compare_rows import MARGINS, Entry, Judged, judge_row
+from harness.errors import UsageError, did_you_mean
+from harness.paired import block_family
+from harness.records import Outcome, RecordError, from_json, to_json
+from runtime.files import write_atomic
+
+__all__ = ["MARGINS", "Comparison", "UnlikeError", "compare", "compare_runs", "read_comparison", "write_comparison"]
+
+_VERSIONS = (
+    "jetpack", "l4t", "tensorrt_host", "tensorrt", "tensorrt-rtx", "onnxruntime-gpu", "onnxruntime", "torch", "cuda-bindings",
+    "python", "os", "numpy", "onnx", "polygraphy", "trigate",
+)  # fmt: skip
+"""Facts of an environment that a bump changes: the runs of one side share them."""
+
+_LOOSE = ("os", "trigate", "numpy", "onnx", "polygraphy", "python")
+"""Of these, those that tell no version of the system under test."""
+
+_CAPS = {
+    "gpu_mhz": "the GPU's highest clock",
+    "emc_mhz": "the memory's highest clock",
+    "online_cpus": "online processors",
+}
+_NEAR = 0.02
+
+_GRAVITY = {standing: at for at, standing in enumerate(Standing)}
+_FIRST = {Standing.BROKE: 0, Standing.MISSING: 1, Standing.STARTED: 2}
+
+
+class UnlikeError(UsageError):
+    """The runs are not of the same thing. ``differences``: each in words."""
+
+    def __init__(self, differences: Sequence[str]) -> None:
+        self.differences = tuple(differences)
+        told = "; ".join(differences[:8]) + (f"; and {len(differences) - 8} more" if len(differences) > 8 else "")
+        super().__init__(
+            f"the runs are not alike, so nothing is compared: {told}. Measure the new side as the base was measured: the same "
+            "pack, profile, board and power caps."
+        )
+
+
+def compare(
+    base: Sequence[Path], new: Sequence[Path], *, margins: Mapping[str, float] | None = None, alpha: float = 0.05
+) -> Comparison:
+    """Compare run folders. ``margins``: what counts as no change, as shares, over ``MARGINS``.
+
+    Raises ``UsageError`` for what is no run, the same run twice and a margin that is none, ``UnlikeError`` for
+    runs of unlike things.
+    """
+    loaded = {path.resolve(): load_folder(path) for path in (*base, *new)}
+    if len(loaded) < len(base) + len(new):
+        raise UsageError("the same run folder is given twice. Each run speaks once, on one side.")
+    return compare_runs(
+        [loaded[path.resolve()] for path in base],
+        [loaded[path.resolve()] for path in new],
+        margins=margins,
+        alpha=alpha,
+    )
+
+
+def compare_runs(
+    base: Sequence[Loaded], new: Sequence[Loaded], *, margins: Mapping[str, float] | None = None, alpha: float = 0.05
+) -> Comparison:
+    """The comparison of runs that are loaded. Pure; raises as ``compare``."""
+    limits = _margins(margins or {})
+    _refuse(base, new, alpha)
+    sides = [_entries(base), _entries(new)]
+    shared = [case_id for case_id in sides[0] if case_id in sides[1]]
+    differences = _unlike(base, new, sides, shared)
+    if differences:
+        raise UnlikeError(differences)
+    if not shared:
+        raise UsageError("the base and the new runs have no row in common: there is nothing to compare.")
+    judged = [
+        judge_row(sides[0].get(case_id, ()), sides[1].get(case_id, ()), limits, alpha)
+        for case_id in dict.fromkeys([*sides[0], *sides[1]])
+    ]
+    judged, family = _held_against_number(judged, alpha)
+    rows = sorted((_settled(row, changes) for row, changes in judged), key=_order)
+    versions, environment = _differences(base, new)
+    shown = [describe_pair(sides, case_id) for case_id in shared]
+    board = [_of_board(words) for words in dict.fromkeys(word for words in shown for word in words)]
+    told = [_side(one) for one in base], [_side(one) for one in new]
+    decision, words, code, to_do = _decide(rows, *told)
+    return Comparison(
+        decision=decision,
+        words=words,
+        exit_code=code,
+        base=tuple(told[0]),
+        new=tuple(told[1]),
+        rows=tuple(rows),
+        versions=tuple(versions),
+        environment=(*environment, *board),
+        caveats=tuple(_caveats(base, new, versions, sides, shared)),
+        to_do=tuple(to_do),
+        margins=limits,
+        alpha=alpha,
+        family=family,
+        trigate_version=new[0].run.trigate_version,
+    )
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> Path:
+    """Write ``compare.json`` into a folder, which is made; returns its path. Raises ``UsageError`` where it cannot be written."""
+    path = folder / "compare.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(to_json(comparison), indent=1, allow_nan=False).encode())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}. Give another --out.") from error
+    return path
+
+
+def read_comparison(path: Path) -> Comparison:
+    """The inverse of ``write_comparison``. Raises ``RecordError``."""
+    try:
+        return from_json(Comparison, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RecordError(f"{path} holds no comparison: {error}") from error
+
+
+def describe_pair(sides: Sequence[Mapping[str, Sequence[Entry]]], case_id: str) -> list[str]:
+    """In what the boards differ on which one row was measured, by its first run of each side that ran it."""
+    boards = [
+        next((one.measurement.board_start for one in side[case_id] if one.measurement.board_start.source), None)
+        for side in sides
+    ]
+    return describe_difference(boards[0], boards[1]) if boards[0] is not None and boards[1] is not None else []
+
+
+def _of_board(words: str) -> Difference:
+    name, _, values = words.partition(": ")
+    old, _, now = values.partition(" and ")
+    return Difference(f"board, {name}", old, now)
+
+
+def _margins(given: Mapping[str, float]) -> dict[str, float]:
+    for name, value in given.items():
+        if name not in MARGINS:
+            raise UsageError(f"there is no margin {name!r}. {did_you_mean(name, MARGINS)}")
+        if not 0 < value < 10:
+            raise UsageError(f"the margin of {name} is {value!r}; expected a share above 0, as 0.05.")
+    return {**MARGINS, **given}
+
+
+def _refuse(base: Sequence[Loaded], new: Sequence[Loaded], alpha: float) -> None:
+    if not base or not new:
+        raise UsageError("a comparison needs a run on each side: --base RUN… --new RUN….")
+    if not 0 < alpha < 0.5:
+        raise UsageError(f"alpha is {alpha!r}; expected a share under 0.5, as 0.05.")
+    names: dict[str, str] = {}
+    for one in (*base, *new):
+        if one.run.id in names:
+            raise UsageError(
+                f"{names[one.run.id]} and {one.name} are one run ({one.run.id}): a copy says nothing that its original does "
+                "not. Leave one out."
+            )
+        names[one.run.id] = one.name
+
+
+def _entries(side: Sequence[Loaded]) -> dict[str, list[Entry]]:
+    """By case id the row in each run that has it, planned rows that were not reached among them."""
+    found: dict[str, list[Entry]] = {}
+    for loaded in side:
+        settled = {verdict.case.id: verdict for verdict in loaded.run.verdicts}
+        cases = {case.id: case for case in loaded.run.planned} | {key: one.case for key, one in settled.items()}
+        for case_id, case in cases.items():
+            found.setdefault(case_id, []).append(Entry(loaded, case, settled.get(case_id)))
+    return found
+
+
+# --- what is not alike ---------------------------------------------------------------------------------------------
+
+
+def _unlike(
+    base: Sequence[Loaded], new: Sequence[Loaded], sides: Sequence[Mapping[str, Sequence[Entry]]], shared: Sequence[str]
+) -> list[str]:
+    found = [
+        *_apart(base, new, "schema", lambda one: str(one.run.schema)),
+        *_apart(base, new, "profile", lambda one: one.run.settings.get("profile", "")),
+        *_apart(base, new, "pack", lambda one: one.run.pack_sha256[:16] or "none"),
+        *_apart(base, new, "size", lambda one: one.run.settings.get("size", "")),
+        *_apart(base, new, "module", _machine),
+    ]
+    for side, name in ((base, "base"), (new, "new")):
+        for fact in _VERSIONS:
+            values = {one.name: one.run.environment.get(fact, "none") for one in side}
+            if len(set(values.values())) > 1 and fact not in _LOOSE:
+                told = ", ".join(f"{value} in {run}" for run, value in values.items())
+                found.append(f"the {name}'s runs are of several versions: {fact} {told}")
+    found += _other_batch(sides)
+    by_words: dict[str, list[str]] = {}
+    for case_id in shared:
+        for words in _unlike_rows(sides[0][case_id], sides[1][case_id]):
+            by_words.setdefault(words, []).append(case_id)
+    for words, rows in by_words.items():
+        found.append(f"{words} ({rows[0]}{f' and {len(rows) - 1} more rows' if len(rows) > 1 else ''})")
+    return found
+
+
+def _apart(base: Sequence[Loaded], new: Sequence[Loaded], what: str, get: Callable[[Loaded], str]) -> list[str]:
+    told = {one.name: get(one) for one in (*base, *new) if get(one)}
+    if len(set(told.values())) < 2:
+        return []
+    return [f"{what}: " + ", ".join(f"{value} in {name}" for name, value in told.items())]
+
+
+def _machine(loaded: Loaded) -> str:
+    modules = (verdict.summary.measurement.board_start.module for verdict in loaded.run.verdicts)
+    return machine_of(loaded.run.environment, next((module for module in modules if module), None))
+
+
+def _other_batch(sides: Sequence[Mapping[str, Sequence[Entry]]]) -> list[str]:
+    """Rows that would be the same one but for the batch: their ids differ, so they would look like two that are missing."""
+    kinds = [
+        {
+            (case.kind, case.model, case.runtime, case.precision, case.against): case
+            for case in (entries[0].case for entries in side.values())
+        }
+        for side in sides
+    ]
+    return [
+        f"batch of {case.model}: {case.batch} in the base, {kinds[1][key].batch} in the new"
+        for key, case in kinds[0].items()
+        if key in kinds[1] and case.batch != kinds[1][key].batch
+    ]
+
+
+def _unlike_rows(base: Sequence[Entry], new: Sequence[Entry]) -> Iterable[str]:
+    """What a row must share on both sides to be one row; what only one side tells is no difference."""
+    seen = [[one for one in side if one.verdict and one.verdict.outcome is not Outcome.NOT_RUN] for side in (base, new)]
+    if not seen[0] or not seen[1]:
+        return
+    everyone = [*seen[0], *seen[1]]
+    for what, get in _FACTS:
+        facts = [dict.fromkeys(fact for one in side if (fact := get(one))) for side in seen]
+        if facts[0] and facts[1] and len({**facts[0], **facts[1]}) > 1:
+            yield f"{what}: {' and '.join(facts[0])} in the base, {' and '.join(facts[1])} in the new"
+    if any(one.measurement.simulated for one in everyone) and not all(one.measurement.simulated for one in everyone):
+        yield "a simulated board on one side, a real one on the other"
+    for cap, name in _CAPS.items():
+        caps = [{known for one in side if (known := one.measurement.board_start.caps.get(cap))} for side in seen]
+        if caps[0] and caps[1] and max(caps[0] | caps[1]) - min(caps[0] | caps[1]) > _NEAR * max(caps[0] | caps[1]):
+            told = [" and ".join(f"{value:g}" for value in sorted(side)) for side in caps]
+            yield f"{name}: {told[0]} in the base, {told[1]} in the new"
+
+
+def _model(one: Entry) -> str:
+    """The digest of a model's file; a TensorRT engine is built anew by each version, and the pack stands for its model."""
+    is_file = one.case.runtime in ("onnx_trt_ep", "pytorch_fp16") and one.case.kind not in (
+        "build",
+        "conformance",
+        "faults",
+    )
+    return one.measurement.model_sha256[:16] if is_file else ""
+
+
+_FACTS: Sequence[tuple[str, Callable[[Entry], str]]] = (
+    ("model", _model),
+    ("inputs", lambda one: " ".join(digest[:8] for digest in one.measurement.input_sha256)),
+    ("timing boundary", lambda one: one.measurement.timing_boundary),
+    ("profile", lambda one: one.measurement.profile),
+    ("batch", lambda one: str(one.case.batch)),
+    ("size", lambda one: one.case.size),
+    ("point", lambda one: ", ".join(f"{name} {value}" for name, value in sorted(one.case.point.items()))),
+    ("rate", lambda one: f"{one.measurement.rate_hz:g} Hz" if one.measurement.rate_hz else ""),
+)
+
+
+# --- the family of rows, and the decision ---------------------------------------------------------------------------
+
+
+def _held_against_number(
+    judged: Sequence[tuple[RowChange, list[Judged]]], alpha: float
+) -> tuple[list[tuple[RowChange, list[Judged]]], int]:
+    """Holm over every figure that may hold the release, and the number of these."""
+    family = [one for _, changes in judged for one in changes if one.apart is not None and one.change.may_block]
+    able = [one for one in family if one.apart is not None and one.apart.base_sessions > 1]
+    settled = block_family([one.apart for one in able if one.apart is not None], alpha=alpha)
+    weaker = {
+        id(one): after.reason.rpartition("; ")[2]
+        for one, after in zip(able, settled, strict=True)
+        if one.change.standing is Standing.WORSE and after.outcome is Outcome.INCONCLUSIVE
+    }
+
+    def after_all(one: Judged) -> Judged:
+        if id(one) not in weaker:
+            return one
+        sessions = one.change.base_sessions + 1, one.change.new_sessions + 1
+        change = replace(one.change, standing=Standing.OPEN, words=f"{one.change.words}; {weaker[id(one)]}")
+        return replace(one, change=replace(change, needed_base=sessions[0], needed_new=sessions[1]))
+
+    return [(row, [after_all(one) for one in changes]) for row, changes in judged], len(family)
+
+
+def _settled(row: RowChange, judged: Sequence[Judged]) -> RowChange:
+    """The row with its changes, and its standing: the gravest that may hold a release, else the gravest of all."""
+    changes = tuple(one.change for one in judged)
+    blocking = [one for one in changes if one.may_block and one.standing in (Standing.WORSE, Standing.OPEN)]
+    quiet = (Standing.SAME, Standing.UNKNOWN)
+    others = [one for one in changes if one.standing not in (*quiet, Standing.OPEN, Standing.WORSE)]
+    if row.standing is not Standing.SAME and row.standing is not Standing.BETTER:
+        cause = next((one.cause for one in blocking if one.cause not in (Cause.NONE, Cause.NOISE)), row.cause)
+        return replace(row, changes=changes, cause=cause if row.cause is Cause.UNKNOWN else row.cause)
+    if not blocking and (not others or row.standing is Standing.BETTER):
+        return replace(row, changes=changes)
+    gravest = min(blocking or others, key=lambda one: _GRAVITY[one.standing])
+    what = ", ".join(
+        f"{one.name} {one.standing.value}" for one in (blocking or others)[:3] if one.standing is gravest.standing
+    )
+    told = [one.cause for one in (blocking or others) if one.standing is gravest.standing]
+    cause = next((one for one in told if one not in (Cause.NONE, Cause.NOISE, Cause.UNKNOWN)), gravest.cause)
+    return replace(
+        row, changes=changes, standing=gravest.standing, cause=cause, words=f"{what}: {gravest.words}", may_block=bool(blocking)
+    )  # fmt: skip
+
+
+def _order(row: RowChange) -> tuple[int, int, str]:
+    return _FIRST.get(row.standing, len(_FIRST)), _GRAVITY[row.standing], row.id
+
+
+def _decide(
+    rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side]
+) -> tuple[Decision, str, int, list[str]]:
+    holding = [row for row in rows if row.may_block and row.standing in (Standing.BROKE, Standing.WORSE)]
+    missing = [row for row in rows if row.may_block and row.standing is Standing.MISSING]
+    undecided = [row for row in rows if row.may_block and row.standing is Standing.OPEN]
+    to_do = [*_missing(missing), *_more(undecided, base, new)]
+    if holding:
+        names = ", ".join(row.id for row in holding[:3]) + (f" and {len(holding) - 3} more" if len(holding) > 3 else "")
+        broke = sum(row.standing is Standing.BROKE for row in holding)
+        parts = (
+            f"{broke} stopped working or fail their limit" if broke else "",
+            f"{len(holding) - broke} regressed" if len(holding) > broke else "",
+        )
+        return Decision.HOLD, f"HOLD: {names}. Of {len(rows)} rows {' and '.join(filter(None, parts))}.", 1, to_do
+    evidence = [row for row in rows if row.base_state is State.WORKS and row.new_state is State.WORKS]
+    if missing or undecided or not evidence:
+        open_ = len(missing) + len(undecided)
+        told = f"{open_} of {len(rows)} rows are open" if open_ else "no row works on both sides"
+        return Decision.MEASURE_MORE, f"MEASURE MORE: {told}. {' '.join(to_do)}".strip(), 3, to_do
+    simulated = " All of them SIMULATED: no evidence." if all(row.simulated for row in evidence) else ""
+    better = sum(row.standing is Standing.BETTER for row in rows)
+    changed = sum(row.standing in (Standing.CHANGED, Standing.STARTED) for row in rows)
+    beside = "".join(
+        (f", {better} better" if better else "", f", {changed} with changes to look at" if changed else "")
+    )
+    return (
+        Decision.ADOPT,
+        f"ADOPT: no row regressed or stopped working; {len(evidence)} rows work on both sides{beside}.{simulated}",
+        0,
+        to_do,
+    )
+
+
+def _missing(rows: Sequence[RowChange]) -> list[str]:
+    absent: dict[str, list[str]] = {}
+    for row in rows:
+        is_library = row.new_state is State.NOT_INSTALLED
+        what = f"Install {row.runtime} on the new side" if is_library else "Measure on the new side what it lacks"
+        absent.setdefault(what, []).append(row.id)
+    return [
+        f"{what} ({ids[0]}{f' and {len(ids) - 1} more rows' if len(ids) > 1 else ''})." for what, ids in absent.items()
+    ]
+
+
+def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side]) -> list[str]:
+    """How long: boot sessions on each side, at what a run of that side took."""
+    every = [change for row in rows for change in row.changes if change.standing is Standing.OPEN and change.may_block]
+    spoilt = [change for change in every if change.cause is Cause.ENVIRONMENT]
+    again = [
+        f"Measure the new side again, about {_duration(max((one.took_s for one in new), default=0.0))}: {spoilt[0].why}."
+    ] if spoilt else []  # fmt: skip
+    open_ = [change for change in every if change not in spoilt]
+    return [*again, *_sessions(open_, base, new)]
+
+
+def _sessions(open_: Sequence[Change], base: Sequence[Side], new: Sequence[Side]) -> list[str]:
+    if not open_:
+        return []
+    known = [change for change in open_ if change.needed_base is not None]
+    if not known:
+        return ["No number of boot sessions up to 100 would decide; interleaved pairs on one host would."]
+    parts = []
+    for name, side, more in (
+        ("base", base, max((one.needed_base or 0) - one.base_sessions for one in known)),
+        ("new side", new, max((one.needed_new or 0) - one.new_sessions for one in known)),
+    ):
+        took_s = max((one.took_s for one in side), default=0.0)
+        if more > 0:
+            parts.append(
+                f"{more} more boot session{'s' if more > 1 else ''} of the {name}, about {_duration(more * took_s)}"
+            )
+    rest = [one.name for one in open_ if one.needed_base is None]
+    tail = f" For {rest[0]} interleaved pairs would." if rest else ""
+    if not parts:
+        return [f"Boot sessions as there are would decide if they lay closer; measure one more of each.{tail}"]
+    return [f"Measure {' and '.join(parts)}.{tail}"]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{max(1, round(seconds / 60))} min"
+
+
+# --- what is said of it all -----------------------------------------------------------------------------------------
+
+
+def _side(loaded: Loaded) -> Side:
+    run = loaded.run
+    measurements = [verdict.summary.measurement for verdict in run.verdicts]
+    took_s = sum(one.duration_ns for one in measurements) / 1e9
+    begun, ended = _time(run.started_at), _time(run.finished_at)
+    if begun is not None and ended is not None:
+        took_s = max(took_s, (ended - begun).total_seconds())
+    return Side(
+        name=loaded.name,
+        id=run.id,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        complete=run.complete,
+        trigate_version=run.trigate_version,
+        sessions=tuple(dict.fromkeys(boot for one in measurements if (boot := boot_of(one)))),
+        took_s=took_s,
+    )
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _differences(base: Sequence[Loaded], new: Sequence[Loaded]) -> tuple[list[Difference], list[Difference]]:
+    """(versions, all else) of the hosts, settings and configurations that are not the same on both sides."""
+    facts = [
+        [
+            {
+                **one.run.environment,
+                "trigate": one.run.trigate_version,
+                "configuration": one.run.configuration_sha256[:16],
+                **{f"setting {name}": value for name, value in one.run.settings.items() if name not in ("seed", "simulated")},
+            }
+            for one in side
+        ]
+        for side in (base, new)
+    ]  # fmt: skip
+    found: tuple[list[Difference], list[Difference]] = [], []
+    for name in dict.fromkeys(key for side in facts for one in side for key in one):
+        old, now = (" / ".join(dict.fromkeys(one.get(name, "none") for one in side)) for side in facts)
+        if old != now:
+            is_version = name in _VERSIONS
+            found[0 if is_version else 1].append(Difference(name, old, now, is_version))
+    return found
+
+
+def _caveats(
+    base: Sequence[Loaded],
+    new: Sequence[Loaded],
+    versions: Sequence[Difference],
+    sides: Sequence[Mapping[str, Sequence[Entry]]],
+    shared: Sequence[str],
+) -> Iterable[str]:
+    bumped = [one for one in versions if one.name not in _LOOSE]
+    reflashed = any(one.name in ("jetpack", "l4t") for one in bumped)
+    if any(one.measurement.simulated for case_id in shared for side in sides for one in side[case_id]):
+        yield "Rows of a simulated board are among these: they show how the comparison works, and are no evidence."
+    if not versions:
+        yield "No library and no system version differs: this is a comparison of a version with itself."
+    what = "the version and the reflash" if reflashed else "the version and whatever else changed between the two sides"
+    yield (
+        f"On one board {what} cannot be told apart: each happened once, and together. Two boards swapped over would tell: "
+        "A first on the old version and B on the new one, then A on the new and B on the old. With dA and dB the change of each "
+        "board from first to second, (dA - dB) / 2 is the version, and (dA + dB) / 2 what every reflash or day brings."
+    )
+    yield (
+        "Two builds of one version differ already, since a builder chooses by timing: a shift of one engine is that engine's, "
+        "until each version was built several times."
+    )
+    boots = [{boot_of(one.measurement) for rows in side.values() for one in rows if one.verdict} for side in sides]
+    known = [{boot for boot in side if boot} for side in boots]
+    if any("" in side and not side - {""} for side in boots):
+        yield "A side does not tell its boot sessions: all its launches count as one."
+    for name, side in (("base", known[0]), ("new", known[1])):
+        if len(side) == 1:
+            yield f"The {name} side was measured in a single boot session" + (
+                ": nothing in time, energy or memory can be decided."
+                if name == "base"
+                else ", held against the base's spread."
+            )
+    if known[0] & known[1]:
+        yield "Base and new share a boot session: what that boot brought with it is on both sides."
+    for case_id in shared:
+        caps = [{cap for one in side[case_id] for cap in one.measurement.board_start.caps} for side in sides]
+        if any(cap in (caps[0] ^ caps[1]) for cap in _CAPS):
+            yield f"The power caps are known on one side only ({case_id} and perhaps others): likeness is not shown."
+            break
+    for one in (*base, *new):
+        if not one.run.complete:
+            why = "was interrupted" if one.run.interrupted else "had not finished"
+            yield f"{one.name} {why}: rows that it did not reach have no evidence."
+        begun, ended = _time(one.run.started_at), _time(one.run.finished_at)
+        if begun is not None and ended is not None and ended < begun:
+            yield f"{one.name} ends before it begins: its clock was set meanwhile. Nothing here is decided by it."
+    starts = [[time for one in side if (time := _time(one.run.started_at)) is not None] for side in (base, new)]
+    if starts[0] and starts[1] and _earlier(min(starts[1]), max(starts[0])):
+        yield (
+            "By their clocks a new run began before a base run: sides were mixed up, measured in turn, or a clock was set. "
+            "Nothing here is decided by it."
+        )  # fmt: skip
+    yield from (f"{one.name}: {note}" for one in (*base, *new) for note in one.notes)
+
+
+def _earlier(first: datetime, second: datetime) -> bool:
+    """Times with and without a zone do not compare; then neither is called earlier."""
+    return (first.tzinfo is None) == (second.tzinfo is None) and first < second

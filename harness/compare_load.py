@@ -1,0 +1,260 @@
+"""A run folder as a comparison needs it: the record, and of the samples the figures of each launch. Never a device."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from harness.errors import UsageError
+from harness.load import latencies_ns, missed
+from harness.records import Measurement, RecordError, Run, Verdict, run_from_text
+from harness.rejudge import read_samples
+from harness.samples import Phase
+from runtime.protocol import Array
+
+__all__ = ["LaunchSeen", "Loaded", "boot_of", "load_folder", "summarize_launches"]
+
+_NEEDED = ("launch", "stream", "scheduled_ns", "started_ns", "done_ns", "phase", "status")
+_EXTRA = ("throttled", "clock_mhz", "model")
+
+
+@dataclass(frozen=True)
+class LaunchSeen:
+    """One launch of one model: figures of its measured requests, none dropped; what failed is slower than all others.
+
+    ``p50_ns``, ``p95_ns``: of the latency; ``None`` where so many failed that it has none. ``service_*``: of the call itself.
+    ``cycles_*``: service times the GPU's clock then, in millions; ``None`` where the clock is not known. ``throttled``: share.
+    """
+
+    launch: int
+    count: int
+    failed: int
+    p50_ns: float | None
+    p95_ns: float | None
+    service_p50_ns: float | None = None
+    service_p95_ns: float | None = None
+    cycles_p50: float | None = None
+    cycles_p95: float | None = None
+    clock_mhz: float | None = None
+    throttled: float | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One run. ``launches``: by case id, then by model. ``drawn``: by case id and output, the drawn elements of the reference
+    and the error there, float64 [n] each. ``notes``: what could not be read, and what the samples say against ``run.json``.
+    """
+
+    name: str
+    run: Run
+    launches: Mapping[str, Mapping[str, tuple[LaunchSeen, ...]]] = field(default_factory=dict)
+    drawn: Mapping[str, Mapping[str, tuple[Array, Array]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def load_folder(folder: Path) -> Loaded:
+    """Read a run folder. Raises ``UsageError`` for what is no run, of a newer schema, or names files outside itself.
+
+    A file of samples that is missing or damaged is noted, and the figures that ``run.json`` has of it are taken.
+    """
+    run = _run(folder)
+    launches: dict[str, Mapping[str, tuple[LaunchSeen, ...]]] = {}
+    drawn: dict[str, Mapping[str, tuple[Array, Array]]] = {}
+    notes: list[str] = []
+    for verdict in run.verdicts:
+        measurement, case_id = verdict.summary.measurement, verdict.case.id
+        if measurement.samples_file:
+            try:
+                columns, models = _columns(_inside(folder, measurement.samples_file, case_id))
+                launches[case_id] = summarize_launches(
+                    columns, models or [verdict.case.model], is_open=measurement.rate_hz is not None
+                )
+                notes += _contradictions(verdict, launches[case_id])
+            except (OSError, ValueError) as error:
+                notes.append(f"{case_id}: {measurement.samples_file} cannot be read ({_line(error)})")
+        if case_id not in launches and (of_record := _of_record(verdict)):
+            launches[case_id] = of_record
+        if measurement.errors_file:
+            try:
+                drawn[case_id] = _errors(_inside(folder, measurement.errors_file, case_id))
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                notes.append(f"{case_id}: {measurement.errors_file} cannot be read ({_line(error)})")
+    return Loaded(folder.resolve().name, run, launches, drawn, tuple(notes))
+
+
+def summarize_launches(
+    columns: Mapping[str, Array], models: Sequence[str], *, is_open: bool
+) -> dict[str, tuple[LaunchSeen, ...]]:
+    """The figures of each launch by model. ``columns``: as ``harness.samples.COLUMNS``, with ``throttled`` and ``clock_mhz``
+    where they are known, and ``model`` as an index into ``models``; [n] each.
+    """
+    measured = columns["phase"] == Phase.MEASURE
+    rows = {name: values[measured] for name, values in columns.items()}
+    of_model = rows.get("model", np.zeros(rows["launch"].size, np.int64))
+    found: dict[str, tuple[LaunchSeen, ...]] = {}
+    for at, model in enumerate(models):
+        own = of_model == at
+        seen = []
+        for launch in np.unique(rows["launch"][own]):
+            chosen = own & (rows["launch"] == launch)
+            seen.append(_launch(int(launch), {name: values[chosen] for name, values in rows.items()}, is_open))
+        if seen:
+            found[model] = tuple(seen)
+    return found
+
+
+def _launch(number: int, rows: Mapping[str, Array], is_open: bool) -> LaunchSeen:
+    lost = missed(rows)
+    latencies = np.where(lost, np.inf, latencies_ns(rows, is_open))
+    service = (rows["done_ns"] - rows["started_ns"])[~lost].astype(np.float64)
+    clocks = rows["clock_mhz"][~lost] if "clock_mhz" in rows else np.full(service.size, np.nan)
+    known = np.isfinite(clocks) & (clocks > 0)
+    cycles = service[known] * clocks[known] * 1e-9
+    is_told = 2 * np.count_nonzero(known) > service.size
+    marks = rows["throttled"][rows["throttled"] >= 0] if "throttled" in rows else np.empty(0)
+    return LaunchSeen(
+        launch=number,
+        count=int(lost.size),
+        failed=int(lost.sum()),
+        p50_ns=_quantile(latencies, 0.50),
+        p95_ns=_quantile(latencies, 0.95),
+        service_p50_ns=_quantile(service, 0.50),
+        service_p95_ns=_quantile(service, 0.95),
+        cycles_p50=_quantile(cycles, 0.50) if is_told else None,
+        cycles_p95=_quantile(cycles, 0.95) if is_told else None,
+        clock_mhz=float(clocks[known].mean()) if is_told else None,
+        throttled=float(marks.mean()) if marks.size else None,
+    )
+
+
+def _quantile(values: Array, p: float) -> float | None:
+    if not values.size:
+        return None
+    at = max(0, math.ceil(p * values.size) - 1)
+    value = float(np.partition(values, at)[at])
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _of_record(verdict: Verdict) -> dict[str, tuple[LaunchSeen, ...]]:
+    """What ``run.json`` itself says of the launches of a row about one model."""
+    judgement = verdict.summary.judgement
+    if judgement is None or verdict.case.kind != "latency":
+        return {}
+    return {
+        verdict.case.model: tuple(
+            LaunchSeen(
+                one.launch,
+                one.count,
+                one.failed,
+                p50_ns=None if one.p50_ns is None else float(one.p50_ns),
+                p95_ns=None if one.p95_ns is None else float(one.p95_ns),
+                throttled=None if one.throttled is None or not one.count else one.throttled / one.count,
+            )
+            for one in judgement.launches
+        )
+    }
+
+
+def _contradictions(verdict: Verdict, launches: Mapping[str, Sequence[LaunchSeen]]) -> list[str]:
+    """Where ``run.json`` says what its own samples do not: somebody wrote in one of the two."""
+    figures, judgement = verdict.summary.latency, verdict.summary.judgement
+    seen = launches.get(verdict.case.model, ())
+    if verdict.case.kind != "latency" or not seen:
+        return []
+    told = [one.p95_ns for one in seen if one.p95_ns is not None]
+    claimed = {one.launch: one.p95_ns for one in judgement.launches} if judgement else {}
+    found = [
+        f"launch {one.launch} has p95 {claimed[one.launch] / 1e6:.4g} ms in run.json, {one.p95_ns / 1e6:.4g} ms in its samples"  # type: ignore[operator]
+        for one in seen
+        if one.p95_ns and claimed.get(one.launch) and abs(claimed[one.launch] / one.p95_ns - 1) > 0.02  # type: ignore[operator]
+    ]
+    if figures is not None and told and not 0.98 * min(told) <= figures.p95.value_ns <= 1.02 * max(told):
+        found.append(
+            f"p95 is {figures.p95.value_ns / 1e6:.4g} ms in run.json, and of its samples {min(told) / 1e6:.4g} to "
+            f"{max(told) / 1e6:.4g} ms"
+        )
+    if figures is not None and figures.count != sum(one.count for one in seen):
+        found.append(f"run.json counts {figures.count} requests, and its samples {sum(one.count for one in seen)}")
+    return [f"{verdict.case.id}: {words}; the samples are taken, and the folder was perhaps edited" for words in found]
+
+
+def _columns(path: Path) -> tuple[dict[str, Array], list[str]]:
+    """What is needed of a file of samples, and the models that ``model`` counts; read by column, for files of an hour."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        if path.suffix == ".journal":
+            return read_samples(path), []
+        names = pyarrow.parquet.read_schema(path).names
+        if not set(_NEEDED) <= set(names):
+            return read_samples(path), []  # of before Tier-2
+        wanted = [name for name in (*_NEEDED, *_EXTRA) if name in names]
+        table = pyarrow.parquet.read_table(path, columns=wanted, read_dictionary=["model"])
+    except (pyarrow.ArrowException, UsageError) as error:
+        raise ValueError(str(error)) from error
+    columns = {name: _numbers(table[name]) for name in wanted if name != "model"}
+    if "model" not in wanted:
+        return columns, []
+    coded = table["model"].unify_dictionaries().combine_chunks()
+    columns["model"] = np.asarray(coded.indices.to_numpy(zero_copy_only=False), np.int64)
+    return columns, [str(model) for model in coded.dictionary.to_pylist()]
+
+
+def _numbers(column: Any) -> Array:
+    values = column.to_numpy()
+    return (
+        np.where(np.isnan(values), -1, values).astype(np.int64) if column.null_count and _is_whole(column) else values
+    )
+
+
+def _is_whole(column: Any) -> bool:
+    import pyarrow
+
+    return bool(pyarrow.types.is_integer(column.type))
+
+
+def _errors(path: Path) -> dict[str, tuple[Array, Array]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        outputs = [name.removesuffix("/error") for name in arrays.files if name.endswith("/error")]
+        found = {name: (arrays[f"{name}/reference"], arrays[f"{name}/error"]) for name in outputs}
+    if any(reference.shape != error.shape or reference.ndim != 1 for reference, error in found.values()):
+        raise ValueError("errors and references are not paired")
+    return found
+
+
+def _run(folder: Path) -> Run:
+    path = folder / "run.json"
+    try:
+        return run_from_text(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"{folder} is no run folder: it has no run.json. Name a folder that `trigate run --out` was given."
+        ) from None
+    except (OSError, RecursionError, ValueError) as error:  # a RecordError is a ValueError
+        remedy = "" if isinstance(error, RecordError) and "upgrade" in str(error) else " Copy the run folder again."
+        raise UsageError(f"{path} cannot be compared: {_line(error)}{remedy}") from error
+
+
+def _inside(folder: Path, name: str, case_id: str) -> Path:
+    """A file that a record names, which must lie in the folder: a run may come from anybody."""
+    path = PurePosixPath(name)
+    whole = folder / name
+    if path.is_absolute() or ".." in path.parts or not whole.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{case_id} names the file {name!r}, which is not inside the run folder {folder}.")
+    return whole
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split())
+
+
+def boot_of(measurement: Measurement) -> str:
+    """The boot session that a row was measured in; empty where it is not known."""
+    return measurement.board_start.boot_id or ""

@@ -1,0 +1,177 @@
+"""What a comparison of two versions says (RE-02): JSON out and in by ``harness.records``. The page is drawn from it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+__all__ = [
+    "COMPARE_SCHEMA",
+    "Cause",
+    "Change",
+    "Comparison",
+    "Decision",
+    "Difference",
+    "RowChange",
+    "Side",
+    "Standing",
+    "State",
+]
+
+COMPARE_SCHEMA = 1
+"""Of ``compare.json``. 1: first form."""
+
+
+class State(str, Enum):
+    """What became of a row on one side. Of several runs of the base the best counts, of the new side the worst."""
+
+    WORKS = "works"
+    FAILS = "fails its limit"
+    BROKE = "broke"
+    NOT_INSTALLED = "not installed"
+    NOT_RUN = "not run"
+    NOT_REACHED = "not reached"
+    ABSENT = "no such row"
+
+
+class Standing(str, Enum):
+    """How the new side stands to the base, in a row or in one figure. Gravest first."""
+
+    BROKE = "stopped working"
+    WORSE = "worse"
+    MISSING = "no evidence"
+    OPEN = "open"
+    STARTED = "started working"
+    CHANGED = "changed"
+    UNKNOWN = "not known"
+    BETTER = "better"
+    NOT_WORSE = "not worse"
+    SAME = "same"
+
+
+class Cause(str, Enum):
+    """The class of what explains a change, told by figures of the run folders and by nothing else."""
+
+    NUMERICS = "numerics"
+    PRECISION = "precision route"
+    WORK = "more work"
+    LESS_WORK = "less work"
+    CLOCK = "clock or heat"
+    MEMORY = "memory"
+    TOOL = "tool default"
+    ENVIRONMENT = "environment"
+    NOISE = "noise"
+    UNKNOWN = "not known"
+    NONE = ""
+
+
+class Decision(str, Enum):
+    """What to do with the new version."""
+
+    ADOPT = "ADOPT"
+    HOLD = "HOLD"
+    MEASURE_MORE = "MEASURE MORE"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run. ``sessions``: the boots that its rows were measured in. ``took_s``: measuring time of all rows."""
+
+    name: str
+    id: str
+    started_at: str
+    finished_at: str
+    complete: bool
+    trigate_version: str
+    sessions: tuple[str, ...]
+    took_s: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One fact that is not the same on both sides. ``is_version``: of a library or the system, so part of the bump."""
+
+    name: str
+    base: str
+    new: str
+    is_version: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure or fact of a row, old against new.
+
+    ``base``, ``new``: the figure in ``unit``, over sessions the geometric mean; ``None`` where unknown or no number.
+    ``ratio``, ``low``, ``high``: new over old with the interval of 1 - 2 alpha; ``None`` where nothing gives one.
+    ``is_judged``: against a margin. ``may_block``: WORSE here is HOLD, OPEN here is MEASURE MORE. ``p_regression``: see
+    ``harness.paired.Change``. ``needed_base``, ``needed_new``: boot sessions that would decide; ``None``: not known.
+    ``why``: what tells the cause.
+    """
+
+    name: str
+    unit: str
+    standing: Standing
+    words: str
+    cause: Cause = Cause.NONE
+    why: str = ""
+    base: float | None = None
+    new: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    margin: float | None = None
+    is_judged: bool = False
+    may_block: bool = False
+    p_regression: float | None = None
+    base_sessions: int = 0
+    new_sessions: int = 0
+    needed_base: int | None = None
+    needed_new: int | None = None
+
+
+@dataclass(frozen=True)
+class RowChange:
+    """One row on both sides. ``standing``: the gravest of what may block, else of all. ``words``: one sentence for people."""
+
+    id: str
+    kind: str
+    model: str
+    runtime: str
+    precision: str
+    against: str
+    base_state: State
+    new_state: State
+    base_placement: str
+    new_placement: str
+    standing: Standing
+    cause: Cause
+    words: str
+    simulated: bool = False
+    may_block: bool = False
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two versions, compared. ``versions``: what was bumped. ``caveats``: what this comparison cannot tell.
+
+    ``rows``: those that stopped or started working first, then by gravity. ``exit_code``: 0 equivalent or better, 1 a row
+    regressed or stopped working, 3 open.
+    """
+
+    decision: Decision
+    words: str
+    exit_code: int
+    base: tuple[Side, ...]
+    new: tuple[Side, ...]
+    rows: tuple[RowChange, ...]
+    versions: tuple[Difference, ...] = ()
+    environment: tuple[Difference, ...] = ()
+    caveats: tuple[str, ...] = ()
+    to_do: tuple[str, ...] = ()
+    margins: Mapping[str, float] = field(default_factory=dict)
+    alpha: float = 0.05
+    family: int = 0
+    trigate_version: str = ""
+    schema: int = COMPARE_SCHEMA

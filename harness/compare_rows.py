@@ -1,0 +1,851 @@
+"""One row on two sides, judged: what became of it, every figure old against new, and the class of what explains it.
+
+Pure. Latency, energy, memory and times by boot sessions (``harness.unpaired``); errors against one high-precision reference;
+what is counted (nodes, bytes of an engine) as it is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from scipy.special import stdtrit
+
+from harness.board import describe_difference
+from harness.compare_load import LaunchSeen, Loaded, boot_of
+from harness.compare_records import Cause, Change, RowChange, Standing, State
+from harness.records import ABOUT_A_FLIGHT, Case, Figure, Measurement, Outcome, ParityFigures, Verdict
+from harness.unpaired import Apart, compare_sessions
+from runtime.protocol import Array
+
+__all__ = ["MARGINS", "Entry", "Judged", "judge_row", "state_of"]
+
+MARGINS: Mapping[str, float] = {
+    "p95": 0.05, "p50": 0.03, "energy": 0.05, "power": 0.05, "memory": 0.02, "load": 0.10, "build": 0.20,
+}  # fmt: skip
+"""What counts as no change, as a share. The first five as ``harness.paired.MARGINS``; loading and building are our choice:
+a build takes its decisions by timing, and two builds of one version differ."""
+
+_CHANGED_ERROR = 2.0
+"""An error within its tolerance that grew or shrank by this factor is shown as changed."""
+
+_NEAR = 0.02
+
+_DECISIVE = 0.5
+"""Of a shift in time, the share that cycles (or the clock) must explain to be called its cause."""
+
+_AGAIN = "measure again without the other process"
+_MOST_TEXTS = 20
+
+_NOT_THERE = re.compile(r"not installed|cannot be imported|BUILD_\w+ is off|No module named", re.IGNORECASE)
+_MEMORY_ERROR = re.compile(r"out ?of ?memory|OutOfMemory|killed for memory|exit code 137", re.IGNORECASE)
+_BUILT = re.compile(r"built it for SM \S+ in ([0-9.]+) s, ([0-9.]+) MB")
+_GRAVITY = list(Standing)
+_STATES = list(State)
+_EMPTY = Standing.SAME
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of one run: ``verdict`` is ``None`` where the run planned it and never reached it."""
+
+    loaded: Loaded
+    case: Case
+    verdict: Verdict | None
+
+    @property
+    def measurement(self) -> Measurement:
+        return self.verdict.summary.measurement if self.verdict else Measurement(case=self.case)
+
+    @property
+    def figures(self) -> Sequence[Figure]:
+        return self.verdict.summary.figures if self.verdict else ()
+
+    @property
+    def launches(self) -> Mapping[str, Sequence[LaunchSeen]]:
+        return self.loaded.launches.get(self.case.id, {})
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A change as it is before the family of all rows is known: with what ``harness.paired.block_family`` needs."""
+
+    change: Change
+    apart: Apart | None = None
+
+
+Entries = Sequence[Entry]
+
+
+def state_of(entry: Entry) -> State:
+    """What became of a row in one run."""
+    verdict = entry.verdict
+    if verdict is None:
+        return State.NOT_REACHED
+    if verdict.outcome is Outcome.NOT_RUN:
+        return State.NOT_INSTALLED if _NOT_THERE.search(verdict.reason) else State.NOT_RUN
+    if verdict.outcome is Outcome.FAIL:
+        measurement, summary = verdict.summary.measurement, verdict.summary
+        has_figures = summary.parity or summary.latency or summary.figures or summary.judgement
+        built = any(check.name == "build" and check.outcome is Outcome.PASS for check in verdict.checks)
+        lost_all = measurement.sample_count > 0 and measurement.failed_count == measurement.sample_count
+        if measurement.error or lost_all or not (has_figures or built or verdict.checks[1:]):
+            return State.BROKE
+        return State.FAILS
+    return State.WORKS
+
+
+def judge_row(
+    base: Entries, new: Entries, margins: Mapping[str, float], alpha: float
+) -> tuple[RowChange, list[Judged]]:
+    """A row without its changes, and the changes; ``base``, ``new``: it in each run of a side that has it, not both empty."""
+    case = (new or base)[0].case
+    base_state = min((state_of(one) for one in base), key=_STATES.index, default=State.ABSENT)
+    new_state = max((state_of(one) for one in new), key=_STATES.index, default=State.ABSENT)
+    standing, cause, words, blocks = _transition(base, new, base_state, new_state)
+    row = RowChange(
+        id=case.id,
+        kind=case.kind,
+        model=case.model,
+        runtime=case.runtime,
+        precision=case.precision,
+        against=case.against,
+        base_state=base_state,
+        new_state=new_state,
+        base_placement=_placement(base),
+        new_placement=_placement(new),
+        standing=standing,
+        cause=cause,
+        words=words,
+        simulated=any(one.measurement.simulated for one in (*base, *new)),
+        may_block=blocks,
+    )
+    ran = (State.WORKS, State.FAILS)
+    if base_state not in ran or new_state not in ran:
+        return row, []
+    old, now = ([one for one in side if state_of(one) in ran] for side in (base, new))
+    return row, _Row(old, now, margins, alpha).changes()
+
+
+def _transition(base: Entries, new: Entries, old: State, now: State) -> tuple[Standing, Cause, str, bool]:
+    """What happened to the row, its cause, the words for it, and whether it may block."""
+    told = _reason(new, now)
+    was = _reason(base, old)
+    ran = (State.WORKS, State.FAILS)
+    mixed = _mixed(base, "base") + _mixed(new, "new")
+    if old in ran and now is State.BROKE:
+        cause = Cause.MEMORY if _MEMORY_ERROR.search(told) else Cause.UNKNOWN
+        return Standing.BROKE, cause, f"stopped working: it ran, and now breaks: {told}{mixed}", True
+    if old is State.WORKS and now is State.FAILS:
+        cause = Cause.NUMERICS if (new or base)[0].case.kind in ("parity", "semantic", "pair") else Cause.UNKNOWN
+        return Standing.BROKE, cause, f"kept its limit, and fails it now: {told}{mixed}", True
+    if old in ran and now is State.NOT_INSTALLED:
+        return (
+            Standing.MISSING,
+            Cause.ENVIRONMENT,
+            f"not installed on the new side: {told}; it did not break{mixed}",
+            True,
+        )
+    if old in ran and now in (State.NOT_RUN, State.NOT_REACHED, State.ABSENT):
+        why = {State.ABSENT: "the new runs have no such row", State.NOT_REACHED: "the new run ended before it"}.get(
+            now, told
+        )
+        return Standing.MISSING, Cause.NONE, f"no evidence on the new side: {why}{mixed}", True
+    if old not in ran and now is State.WORKS:
+        if old is State.ABSENT:
+            return Standing.UNKNOWN, Cause.NONE, "only on the new side: there is no base to hold it against", False
+        if old is State.BROKE:
+            return Standing.STARTED, Cause.UNKNOWN, f"started working: before it broke: {was}{mixed}", False
+        if old is State.NOT_INSTALLED:
+            return (
+                Standing.STARTED,
+                Cause.ENVIRONMENT,
+                f"started working: before it was not installed: {was}{mixed}",
+                False,
+            )
+        return Standing.UNKNOWN, Cause.NONE, f"only on the new side: the base has no evidence: {was}{mixed}", False
+    if old is State.FAILS and now is State.WORKS:
+        return Standing.BETTER, Cause.UNKNOWN, f"keeps its limit now; the base failed it: {was}{mixed}", False
+    if old in ran and now in ran:
+        return _EMPTY, Cause.NONE, f"{'works' if now is State.WORKS else 'fails its limit'} on both sides{mixed}", False
+    if old is State.ABSENT:
+        return Standing.UNKNOWN, Cause.NONE, f"only on the new side, and {now.value}: {told}", False
+    if now is State.ABSENT:
+        return Standing.UNKNOWN, Cause.NONE, f"only on the base's side, and {old.value}: {was}", False
+    if old is now:
+        return Standing.UNKNOWN, Cause.NONE, f"{now.value} on both sides: {told}{mixed}", False
+    return Standing.CHANGED, Cause.UNKNOWN, f"{old.value} before ({was}), {now.value} now ({told}){mixed}", False
+
+
+def _reason(side: Entries, state: State) -> str:
+    return next(
+        (one.verdict.reason for one in side if one.verdict is not None and state_of(one) is state and one.verdict.reason), ""
+    )  # fmt: skip
+
+
+def _mixed(side: Entries, name: str) -> str:
+    """Where the runs of one side do not agree on a row."""
+    states = [state_of(one) for one in side]
+    if len(set(states)) < 2:
+        return ""
+    counted = ", ".join(f"{state.value} in {states.count(state)}" for state in dict.fromkeys(states))
+    return f"; the {name}'s runs do not agree ({counted})"
+
+
+def _placement(side: Entries) -> str:
+    return ", ".join(dict.fromkeys(one.measurement.placement for one in side if one.measurement.placement))
+
+
+class _Row:
+    """A row that ran on both sides; every method gives changes, and what the row shows of itself tells their causes."""
+
+    def __init__(self, base: Entries, new: Entries, margins: Mapping[str, float], alpha: float) -> None:
+        self.base, self.new, self.margins, self.alpha = base, new, margins, alpha
+        self.case = new[0].case
+        self.route = _route_words(base, new)
+        self.place = _place_words(base, new)
+        self.settings = _settings_words(base, new)
+        self.board = describe_difference(base[0].measurement.board_start, new[0].measurement.board_start)
+        self.others = _others_words(base, new)
+
+    def changes(self) -> list[Judged]:
+        found = [*self._facts(), *self._parity(), *self._task()]
+        timing: list[Judged] = []
+        if self.case.kind in ("latency", "flight", "heat"):
+            timing = self._latency()
+            found += timing
+            found += self._energy([one.change for one in timing])
+        found += self._memory()
+        found += self._loading()
+        found += self._building()
+        found += self._warnings()
+        return [self._spoilt(one) for one in found]
+
+    def _spoilt(self, judged: Judged) -> Judged:
+        """What somebody else's process explains speaks neither for nor against a version."""
+        change = judged.change
+        if change.standing is not Standing.WORSE or change.cause is not Cause.ENVIRONMENT or not self.others:
+            return judged
+        return replace(judged, change=replace(change, standing=Standing.OPEN, words=f"{change.words}; {_AGAIN}"))
+
+    # --- facts ------------------------------------------------------------------------------------------------
+
+    def _facts(self) -> Iterable[Judged]:
+        if self.route:
+            yield _fact(
+                "precision that ran", Standing.CHANGED, self.route, Cause.PRECISION, "read back from the engine"
+            )
+        providers = [_values(side, lambda one: one.measurement.provider) for side in (self.base, self.new)]
+        if providers[0] and providers[1] and providers[0] != providers[1]:
+            words = f"ran on {' and '.join(providers[0])}, runs on {' and '.join(providers[1])}"
+            blocks = not any(one.measurement.simulated for one in (*self.base, *self.new))
+            standing = Standing.WORSE if blocks and "cpu" in providers[1] else Standing.CHANGED
+            yield _fact(
+                "where it runs", standing, words, Cause.TOOL, "the runtime chose another provider", blocks=blocks
+            )
+        elif self.place:
+            yield _fact(
+                "node placement", Standing.CHANGED, self.place, Cause.TOOL, "the runtime places nodes otherwise"
+            )
+        old, now = (_values(side, lambda one: one.measurement.witness) for side in (self.base, self.new))
+        if old == [True] and now == [False] and self.case.kind in ("parity", "semantic"):
+            note = next((one.measurement.notes[-1] for one in self.new if one.measurement.notes), "")
+            words = f"no witness of its numerics any more: {note}"
+            yield _fact("witness", Standing.WORSE, words, Cause.PRECISION, self.route or note, blocks=True)
+        if self.case.runtime == "tensorrt" and self.case.kind == "latency":
+            engines = [_values(side, lambda one: one.measurement.model_sha256) for side in (self.base, self.new)]
+            if engines[0] and engines[0] == engines[1]:
+                yield _fact("engine", Standing.SAME, "the same engine, byte for byte: it was not built again")
+
+    # --- numerics ---------------------------------------------------------------------------------------------
+
+    def _parity(self) -> list[Judged]:
+        if self.case.kind not in ("parity", "semantic", "pair"):
+            return []
+        old, now = (_parity_of(side) for side in (self.base, self.new))
+        found = [self._drift(name, old.get(name), now.get(name)) for name in {**old, **now}]
+        of_pair = self.case.kind != "parity"
+        return found if of_pair else [*found, *(self._old_against_new(name) for name in old if name in now)]
+
+    def _drift(self, output: str, old: ParityFigures | None, now: ParityFigures | None) -> Judged:
+        name, cause = f"error of {output}", Cause.PRECISION if self.route else Cause.NUMERICS
+        why = self.route or "the same inputs and reference, and other outputs"
+        if old is None or now is None:
+            words = f"the {'base' if old is None else 'new'} side has no output {output}"
+            return _fact(
+                name, Standing.WORSE if now is None else Standing.CHANGED, words, cause, why, blocks=now is None
+            )
+        limit = now.tolerance.rel_l2_max if now.tolerance else None
+        held = "" if limit is None else f"; its tolerance {limit:.3g}"
+        if (now.nan, now.inf) != (old.nan, old.inf):
+            words = f"NaN {old.nan} then {now.nan}, unmatched Inf {old.inf} then {now.inf}"
+            worse = now.nan > old.nan or now.inf > old.inf
+            return _fact(name, Standing.WORSE if worse else Standing.CHANGED, words, cause, why, blocks=worse)
+        before, after = old.rel_l2_max, now.rel_l2_max
+        if before is None or after is None:
+            words = f"not known: {(now if after is None else old).max_abs_at or 'a zero reference'}{held}"
+            return _fact(name, Standing.UNKNOWN, words)
+        words = f"relative L2 error against the reference {before:.3g}, now {after:.3g}{held}"
+        ratio = after / before if before > 0 else (1.0 if after == 0 else math.inf)
+        shown = Change(
+            name,
+            "ratio",
+            _EMPTY,
+            words,
+            base=before,
+            new=after,
+            ratio=ratio if math.isfinite(ratio) else None,
+            is_judged=True,
+        )
+        if limit is not None and after > limit >= before:
+            return Judged(replace(shown, standing=Standing.WORSE, cause=cause, why=why, may_block=True))
+        if ratio > _CHANGED_ERROR or ratio < 1 / _CHANGED_ERROR:
+            return Judged(replace(shown, standing=Standing.CHANGED, cause=cause, why=why))
+        return Judged(shown)
+
+    def _old_against_new(self, output: str) -> Judged:
+        """Both sides' errors are of drawn elements. Seeded alike, they are the same elements: the difference of two errors
+        is then the difference of the outputs.
+        """
+        name = f"{output}, old against new"
+        pairs = [
+            (one.loaded.drawn[one.case.id][output], other.loaded.drawn[other.case.id][output])
+            for one in self.base
+            for other in self.new
+            if output in one.loaded.drawn.get(one.case.id, {}) and output in other.loaded.drawn.get(other.case.id, {})
+        ]
+        missing = "not known: the run folders hold no errors of it on both sides"
+        if not pairs:
+            return _fact(name, Standing.UNKNOWN, missing)
+        found = [_difference_of(*pair) for pair in pairs]
+        worst = max((one for one in found if one is not None), default=None)
+        if worst is None:
+            return _fact(
+                name, Standing.UNKNOWN, "not known: the stored elements of the two sides are not the same ones"
+            )
+        difference, count = worst
+        what = "bit for bit the same" if difference == 0.0 else f"relative L2 difference {difference:.3g}"
+        return _fact(
+            name, Standing.SAME if difference == 0.0 else Standing.UNKNOWN, f"{what}, over {count} stored elements"
+        )
+
+    def _task(self) -> Iterable[Judged]:
+        for name in {**_task_of(self.base), **_task_of(self.new)}:
+            old, now = (_task_of(side).get(name) for side in (self.base, self.new))
+            if old is None or now is None:
+                yield _fact(f"task {name}", Standing.UNKNOWN, f"only on the {'new' if old is None else 'base'} side")
+            elif old != now:
+                words = f"{name} {old:.6g}, now {now:.6g}; whether that is worse is its row's verdict"
+                change = Change(f"task {name}", "ratio", Standing.CHANGED, words, Cause.NUMERICS, base=old, new=now)
+                yield Judged(change)
+
+    # --- time -------------------------------------------------------------------------------------------------
+
+    def _latency(self) -> list[Judged]:
+        found = []
+        models = list(dict.fromkeys(model for one in (*self.base, *self.new) for model in one.launches))
+        for model in models or [self.case.model]:
+            of = f" of {model}" if self.case.kind in ABOUT_A_FLIGHT else ""
+            found += [self._quantile(model, p, of) for p in ("p95", "p50")]
+            found += self._failed(model, of)
+        return found
+
+    def _quantile(self, model: str, p: str, of: str) -> Judged:
+        old, now = (
+            _sessions(side, lambda one: [getattr(seen, f"{p}_ns") for seen in one.launches.get(model, ())])
+            for side in (self.base, self.new)
+        )
+        found = self._apart(f"{p}{of}", "ns", old, now, self.margins[p], may_block=True)
+        if found.apart is None:
+            lost = [
+                seen for one in self.new for seen in one.launches.get(model, ()) if getattr(seen, f"{p}_ns") is None
+            ]
+            if lost and old:
+                words = f"{p} has no value now: {lost[0].failed} of {lost[0].count} requests failed or were dropped"
+                return _fact(f"{p}{of}", Standing.WORSE, words, Cause.UNKNOWN, "requests fail", blocks=True)
+            return found
+        if not _is_shift(found.change):
+            return found
+        cause, why = self._cause_of_time(model, p, found.apart.ratio)
+        return replace(found, change=replace(found.change, cause=cause, why=why))
+
+    def _cause_of_time(self, model: str, p: str, ratio: float) -> tuple[Cause, str]:
+        """In cycles as well as in time (as nvbench confirms its verdicts): what grew in both is work, what grew in time alone
+        is the clock. Work that came with another precision or placement is called by that.
+        """
+        shift = math.log(ratio)
+        service, cycles, clock, hot = (
+            self._between(model, name) for name in (f"service_{p}_ns", f"cycles_{p}", "clock_mhz", "throttled")
+        )
+        if service[2] is not None and abs(shift) > 0.02 and abs(service[2]) < 0.25 * abs(shift):
+            return (
+                Cause.UNKNOWN,
+                "the calls themselves took as long: requests waited longer for each other or were woken late",
+            )
+        if service[2] is not None and cycles[2] is not None and service[2] != 0.0:
+            by_clock = (service[2] - cycles[2]) / service[2]
+            clocks = f"{clock[0]:.0f} MHz, now {clock[1]:.0f} MHz" if clock[0] and clock[1] else ""
+            work = f"{cycles[0]:.4g} million cycles, now {cycles[1]:.4g}"
+            if by_clock >= _DECISIVE:
+                held = f", throttled {100 * (hot[0] or 0):.0f} %, now {100 * (hot[1] or 0):.0f} %" if hot[1] else ""
+                return Cause.CLOCK, f"clock {clocks}{held}; {work}"
+            if 1 - by_clock >= _DECISIVE:
+                if self.others:
+                    return Cause.ENVIRONMENT, f"{self.others}; {work}"
+                return self._of_work(shift, f"{work}, at {clocks}")
+        if hot[0] is not None and hot[1] is not None and shift > 0 and hot[1] - hot[0] > 0.01:
+            return Cause.CLOCK, f"throttled {100 * hot[0]:.0f} % of the requests, now {100 * hot[1]:.0f} %"
+        if self.route or self.place:
+            return self._of_work(shift, "no clock was read")
+        if self.settings:
+            return Cause.TOOL, self.settings
+        if self.board:
+            return Cause.ENVIRONMENT, "; ".join(self.board)
+        return Cause.UNKNOWN, "no clock was read, and nothing else in the run folders differs"
+
+    def _of_work(self, shift: float, work: str) -> tuple[Cause, str]:
+        if self.route:
+            return Cause.PRECISION, f"{self.route}; {work}"
+        if self.place:
+            return Cause.TOOL, f"{self.place}; {work}"
+        if self.settings:
+            return Cause.TOOL, f"{self.settings}; {work}"
+        return (Cause.WORK if shift > 0 else Cause.LESS_WORK), work
+
+    def _between(self, model: str, name: str) -> tuple[float | None, float | None, float | None]:
+        """(base, new, ln of new over base) of a launch figure, over all launches."""
+        means = []
+        for side in (self.base, self.new):
+            told = [getattr(seen, name) for one in side for seen in one.launches.get(model, ())]
+            values = [value for value in told if value is not None]
+            means.append(float(np.mean(values)) if values and len(values) == len(told) else None)
+        old, now = means
+        return old, now, math.log(now / old) if old and now else None
+
+    def _failed(self, model: str, of: str) -> Iterable[Judged]:
+        counts = [
+            [
+                sum(getattr(seen, name) for one in side for seen in one.launches.get(model, ()))
+                for name in ("failed", "count")
+            ]
+            for side in (self.base, self.new)
+        ]
+        (old, of_old), (now, of_new) = counts
+        if not of_old or not of_new or not (old or now):
+            return
+        words = f"{old} of {of_old} requests failed or were dropped, now {now} of {of_new}"
+        shares = old / of_old, now / of_new
+        worse = shares[1] > 2 * shares[0]
+        standing = Standing.WORSE if worse else Standing.BETTER if shares[1] < shares[0] / 2 else Standing.UNKNOWN
+        yield Judged(
+            Change(f"lost requests{of}", "%", standing, words, Cause.UNKNOWN if worse else Cause.NONE,
+                   base=100 * shares[0], new=100 * shares[1], may_block=worse)
+        )  # fmt: skip
+
+    # --- energy, memory, loading, building --------------------------------------------------------------------
+
+    def _energy(self, timing: Sequence[Change]) -> Iterable[Judged]:
+        slower = next((one for one in timing if one.name.startswith("p50") and one.cause is not Cause.NOISE), None)
+        for name, unit, margin, blocks in (
+            ("energy_per_call_j", "J", "energy", self.case.kind == "latency"),
+            ("mean_power_w", "W", "power", False),
+        ):
+            yield from self._figure(name, unit, margin, blocks, lambda change: self._cause_of_energy(change, slower))
+
+    def _cause_of_energy(self, change: Change, slower: Change | None) -> tuple[Cause, str]:
+        same_way = slower is not None and slower.ratio and change.ratio and (slower.ratio > 1) == (change.ratio > 1)
+        if slower is not None and same_way and slower.cause is not Cause.NONE:
+            return slower.cause, f"as the time of a call: {slower.why}"
+        clocks = [_mean(_find(side, "gpu_clock_min_mhz")) for side in (self.base, self.new)]
+        if (
+            clocks[0]
+            and clocks[1]
+            and (clocks[1] / clocks[0] < 1 - _NEAR) == ((change.ratio or 1.0) < 1)
+            and clocks[0] != clocks[1]
+        ):
+            return Cause.CLOCK, f"clock down to {clocks[0]:.0f} MHz, now {clocks[1]:.0f} MHz"
+        temps = [_mean(_find(side, "gpu_temp_max_c")) for side in (self.base, self.new)]
+        if (
+            (change.ratio or 1.0) > 1
+            and temps[0] is not None
+            and temps[1] is not None
+            and abs(temps[1] - temps[0]) >= 5
+        ):
+            return Cause.CLOCK, f"GPU up to {temps[0]:.0f} °C, now {temps[1]:.0f} °C: leakage grows with heat"
+        return (Cause.PRECISION, self.route) if self.route else (Cause.UNKNOWN, "calls take as long")
+
+    def _memory(self) -> Iterable[Judged]:
+        names = ("gpu_bytes", "host_bytes", "takeoff_gpu_bytes", "takeoff_host_bytes")
+        for name in _names(self.base, self.new, names):
+            cause = (
+                (Cause.PRECISION, self.route) if self.route else (Cause.MEMORY, "the same engines hold another amount")
+            )
+            yield from self._figure(name, "bytes", "memory", True, lambda _, cause=cause: cause, is_maximum=True)  # type: ignore[misc]
+
+    def _loading(self) -> Iterable[Judged]:
+        cause = (
+            (Cause.PRECISION, self.route) if self.route else (Cause.UNKNOWN, "the run folders do not tell what took it")
+        )
+        for name, part in (
+            ("load time", "load_ns[warm"),
+            ("first call", "first_call_ns[warm"),
+            ("ready", "ready_ns[warm"),
+        ):
+            yield from self._rounds(name, part, "load", name != "first call", cause)
+        for name in _names(self.base, self.new, ("takeoff_ready_ns", "takeoff_load_ns", "restart_ready_ns")):
+            yield from self._figure(name, "ns", "load", name == "takeoff_load_ns", lambda _: cause)
+
+    def _building(self) -> Iterable[Judged]:
+        cause = (
+            (Cause.PRECISION, self.route) if self.route else (Cause.TOOL, "another builder with the same instructions")
+        )
+        yield from self._rounds("build time", "compile_ns[cold", "build", self.case.runtime == "tensorrt", cause)
+        yield from self._rounds("first load", "load_ns[cold", "load", False, cause)
+        for name, unit, margin in (("build_ns", "ns", "build"), ("engine_bytes", "bytes", "memory")):
+            yield from self._figure(name, unit, margin, name == "build_ns", lambda _: cause)
+        if self.case.kind == "build" and not _names(self.base, self.new, ("build_ns", "engine_bytes")):
+            yield from self._built_in_words(cause)
+
+    def _built_in_words(self, cause: tuple[Cause, str]) -> Iterable[Judged]:
+        told = [[_BUILT.search(check.reason) for one in side if one.verdict for check in one.verdict.checks[:1]]
+                for side in (self.base, self.new)]  # fmt: skip
+        if not all(side and all(side) for side in told):
+            yield _fact("engine size", Standing.UNKNOWN, "not known: the build rows do not tell it on both sides")
+            return
+        for at, name, unit, scale, margin in (
+            (1, "build time", "ns", 1e9, "build"),
+            (2, "engine size", "bytes", 1e6, "memory"),
+        ):
+            sides = [
+                _grouped([(boot_of(one.measurement), scale * float(found[at]))
+                          for one, found in zip(entries, matches, strict=True) if found])
+                for entries, matches in zip((self.base, self.new), told, strict=True)
+            ]  # fmt: skip
+            if all(value > 0 for side in sides for session in side for value in session):
+                judged = self._apart(
+                    name, unit, sides[0], sides[1], self.margins[margin], may_block=False, is_exact=at == 2
+                )
+                yield _explained(judged, lambda _: cause)
+
+    def _rounds(self, name: str, part: str, margin: str, may_block: bool, cause: tuple[Cause, str]) -> Iterable[Judged]:
+        """A figure that each fresh process of a row gave one of."""
+        old, now = (
+            _sessions(side, lambda one: [each.value for each in one.figures if each.name.startswith(part)])
+            for side in (self.base, self.new)
+        )
+        if old or now:
+            yield _explained(
+                self._apart(name, "ns", old, now, self.margins[margin], may_block=may_block), lambda _: cause
+            )
+
+    def _figure(
+        self,
+        name: str,
+        unit: str,
+        margin: str,
+        may_block: bool,
+        cause: Callable[[Change], tuple[Cause, str]],
+        *,
+        is_maximum: bool = False,
+    ) -> Iterable[Judged]:
+        """A figure of which each run has one."""
+        found = [_find(side, name) for side in (self.base, self.new)]
+        if not found[0] and not found[1]:
+            return
+        silent = next((one.why for side in found for one in side if one.value is None), "")
+        if any(not side or any(one.value is None for one in side) for side in found):
+            if any(one.value is not None for side in found for one in side):
+                which = "base" if any(one.value is not None for one in found[1]) else "new"
+                yield _fact(
+                    name, Standing.UNKNOWN, f"not known on the {which} side: {silent or 'there is no such figure'}"
+                )
+            return
+        sources = [{_source(one) for one in side} for side in found]
+        if is_maximum and sources[0] != sources[1]:
+            words = f"not compared: read from {' and '.join(sorted(sources[0]))}, now from {' and '.join(sorted(sources[1]))}"
+            yield _fact(name, Standing.UNKNOWN, words)
+            return
+        old, now = (
+            _sessions(side, lambda one: [each.value for each in one.figures if each.name == name])
+            for side in (self.base, self.new)
+        )
+        if any(value <= 0 for side in (old, now) for session in side for value in session):
+            top = [max(value for session in side for value in session) for side in (old, now)]
+            same = top[0] == top[1]
+            words = f"{top[0]:g} {unit}, now {top[1]:g} {unit}"
+            yield Judged(
+                Change(name, unit, _EMPTY if same else Standing.CHANGED, words, Cause.NONE if same else cause(
+                    Change(name, unit, _EMPTY, ""))[0], base=top[0], new=top[1])
+            )  # fmt: skip
+            return
+        yield _explained(self._apart(name, unit, old, now, self.margins[margin], may_block=may_block), cause)
+
+    def _apart(
+        self,
+        name: str,
+        unit: str,
+        base: Sequence[Sequence[float]],
+        new: Sequence[Sequence[float]],
+        margin: float,
+        *,
+        may_block: bool,
+        is_exact: bool = False,
+    ) -> Judged:
+        if not base or not new:
+            which = "either" if not base and not new else "the base" if not base else "the new"
+            words = f"not known: {which} side has no figure of it"
+            open_ = may_block and bool(base) and not new
+            return _fact(name, Standing.OPEN if open_ else Standing.UNKNOWN, words, blocks=open_)
+        apart = compare_sessions(base, new, margin=margin, alpha=self.alpha, figure=name)
+        old, now = (math.exp(float(np.mean([np.log(session).mean() for session in side]))) for side in (base, new))
+        standing = _standing(apart, margin)
+        if is_exact:  # what is counted, and not measured
+            standing = _EMPTY if abs(apart.ratio - 1) <= margin else Standing.CHANGED
+        needed = _needed(apart, margin, self.alpha) if standing is Standing.OPEN else (None, None)
+        return Judged(
+            Change(
+                name=name,
+                unit=unit,
+                standing=standing,
+                words=_in_words(apart, unit),
+                base=old,
+                new=now,
+                ratio=apart.ratio,
+                low=apart.low if apart.low > 0 else None,
+                high=apart.high if math.isfinite(apart.high) else None,
+                margin=margin,
+                is_judged=True,
+                may_block=may_block,
+                p_regression=apart.p_regression,
+                base_sessions=apart.base_sessions,
+                new_sessions=apart.new_sessions,
+                needed_base=needed[0],
+                needed_new=needed[1],
+                cause=Cause.NOISE if standing is Standing.OPEN else Cause.NONE,
+            ),
+            None if is_exact else apart,
+        )
+
+    def _warnings(self) -> Iterable[Judged]:
+        for what in ("warnings", "notes"):
+            told = [
+                {_shape(text): text for one in side for text in getattr(one.measurement, what)}
+                for side in (self.base, self.new)
+            ]
+            fresh = [text for shape, text in told[1].items() if shape not in told[0] and ", baseline " not in text]
+            for text in fresh[:_MOST_TEXTS]:
+                yield _fact(f"new {what[:-1]}", Standing.CHANGED, text, Cause.TOOL, "the base said nothing of it")
+            if fresh[_MOST_TEXTS:]:
+                yield _fact(f"new {what}", Standing.CHANGED, f"{len(fresh) - _MOST_TEXTS} more", Cause.TOOL)
+
+
+def _fact(
+    name: str, standing: Standing, words: str, cause: Cause = Cause.NONE, why: str = "", *, blocks: bool = False
+) -> Judged:
+    return Judged(Change(name, "", standing, words, cause, why, may_block=blocks))
+
+
+def _explained(judged: Judged, cause: Callable[[Change], tuple[Cause, str]]) -> Judged:
+    if not _is_shift(judged.change):
+        return judged
+    found, why = cause(judged.change)
+    return replace(judged, change=replace(judged.change, cause=found, why=why))
+
+
+def _is_shift(change: Change) -> bool:
+    """Whether there is something to explain: a change that was shown, or one beyond the margin that is not decided."""
+    if change.standing in (Standing.WORSE, Standing.BETTER, Standing.CHANGED):
+        return True
+    if change.ratio is None or change.margin is None or change.standing is Standing.SAME:
+        return False
+    return abs(math.log(change.ratio)) > math.log1p(change.margin)
+
+
+def _standing(apart: Apart, margin: float) -> Standing:
+    if apart.outcome is Outcome.PASS:
+        return Standing.SAME
+    if apart.outcome is Outcome.FAIL:
+        return Standing.WORSE if apart.ratio > 1 else Standing.BETTER
+    if apart.base_sessions > 1 and apart.high <= 1 + margin:
+        return Standing.NOT_WORSE
+    return Standing.OPEN
+
+
+def _in_words(apart: Apart, unit: str) -> str:
+    """The reason as ``harness.unpaired`` gives it, without the name of the figure, which stands beside it, and the outcome."""
+    seen, _, why = apart.reason.partition(f": {apart.outcome.value}: ")
+    seen = re.sub(r"^.*? (?=[+-][0-9.]+ % \[)", "", seen)
+    if unit != "ns":
+        why = why.replace("slower", "more").replace("faster", "less")
+    return f"{seen}: {why}"
+
+
+def _needed(apart: Apart, margin: float, alpha: float) -> tuple[int | None, int | None]:
+    """Boot sessions of each side until the interval of an unchanged figure fits the margin, as ``harness.unpaired`` says it;
+    three of the base where their spread is not known yet.
+    """
+    base, new = apart.base_sessions, apart.new_sessions
+    if base < 2 or not apart.between:
+        return max(3, base), new
+    for each in range(max(2, base, new), 101):
+        if float(stdtrit(2 * each - 2, 1 - alpha)) * apart.between * math.sqrt(2 / each) <= 0.7 * math.log1p(margin):
+            return each, each
+    return None, None
+
+
+def _sessions(side: Entries, values: Callable[[Entry], Sequence[float | None]]) -> list[list[float]]:
+    """By boot session the figure of each launch; a launch without one is left out, and told apart by who asks."""
+    return _grouped(
+        [(boot_of(one.measurement), float(value)) for one in side for value in values(one) if value is not None]
+    )
+
+
+def _grouped(values: Sequence[tuple[str, float]]) -> list[list[float]]:
+    found: dict[str, list[float]] = {}
+    for boot, value in values:
+        found.setdefault(boot, []).append(value)
+    return list(found.values())
+
+
+def _find(side: Entries, name: str) -> list[Figure]:
+    return [figure for one in side for figure in one.figures if figure.name == name]
+
+
+def _names(base: Entries, new: Entries, wanted: Sequence[str]) -> list[str]:
+    """Figures of these names, with what they are about (``gpu_bytes[disk]``)."""
+    told = dict.fromkeys(figure.name for one in (*base, *new) for figure in one.figures)
+    return [name for name in told if name.partition("[")[0] in wanted]
+
+
+def _source(figure: Figure) -> str:
+    """The instrument; which board or how many looks is no other instrument."""
+    return re.sub(r"the simulated board \S+?,|, worst of \d+ looks?|\d+", "", figure.source).strip()
+
+
+def _mean(figures: Sequence[Figure]) -> float | None:
+    values = [figure.value for figure in figures if figure.value is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _values(side: Entries, get: Callable[[Entry], T]) -> list[T]:
+    return [value for value in dict.fromkeys(get(one) for one in side) if value != ""]
+
+
+def _counts(side: Entries, get: Callable[[Entry], Mapping[str, int]]) -> list[dict[str, int]]:
+    found: list[dict[str, int]] = []
+    for one in side:
+        counts = dict(sorted(get(one).items()))
+        if counts and counts not in found:
+            found.append(counts)
+    return found
+
+
+def _said(counts: Sequence[Mapping[str, int]]) -> str:
+    return " or ".join(", ".join(f"{name} {count}" for name, count in one.items()) for one in counts)
+
+
+def _route_words(base: Entries, new: Entries) -> str:
+    """In which precision the row ran, and its nodes, where that is not the same; empty where it is or is not known."""
+    ran = [
+        [value for value in _values(side, lambda one: one.measurement.precision_ran) if value != "unknown"]
+        for side in (base, new)
+    ]
+    if ran[0] and ran[1] and not set(map(str, ran[0])) & set(map(str, ran[1])):
+        return f"ran in {' or '.join(map(str, ran[0]))}, now in {' or '.join(map(str, ran[1]))}"
+    nodes = [_counts(side, lambda one: one.measurement.nodes_by_precision) for side in (base, new)]
+    if (
+        nodes[0]
+        and nodes[1]
+        and not any(one in nodes[1] for one in nodes[0])
+        and _shares_differ(nodes[0][0], nodes[1][0])
+    ):
+        return f"nodes in {_said(nodes[0])}, now {_said(nodes[1])}"
+    return ""
+
+
+def _shares_differ(old: Mapping[str, int], now: Mapping[str, int]) -> bool:
+    """Builders fuse layers otherwise in every version: counts differ always; a share that moved by 5 points is a route."""
+    totals = sum(old.values()) or 1, sum(now.values()) or 1
+    return any(abs(old.get(name, 0) / totals[0] - now.get(name, 0) / totals[1]) > 0.05 for name in {*old, *now})
+
+
+def _place_words(base: Entries, new: Entries) -> str:
+    nodes = [_counts(side, lambda one: one.measurement.nodes_by_provider) for side in (base, new)]
+    if nodes[0] and nodes[1] and not any(one in nodes[1] for one in nodes[0]):
+        return f"nodes on {_said(nodes[0])}, now on {_said(nodes[1])}"
+    return ""
+
+
+def _settings_words(base: Entries, new: Entries) -> str:
+    threads = [_counts(side, lambda one: one.measurement.threads) for side in (base, new)]
+    if threads[0] and threads[1] and not any(one in threads[1] for one in threads[0]):
+        return f"threads {_said(threads[0])}, now {_said(threads[1])}"
+    return ""
+
+
+def _others_words(base: Entries, new: Entries) -> str:
+    """Who else used the GPU while the new side was measured, and not while the base was."""
+    seen = [
+        {
+            process.partition(" ")[2] or process
+            for one in side
+            for board in (one.measurement.board_start, one.measurement.board_end)
+            for process in board.gpu_processes or ()
+        }
+        for side in (base, new)
+    ]
+    fresh = sorted(seen[1] - seen[0])
+    return f"another process used the GPU: {', '.join(fresh)}" if fresh else ""
+
+
+def _parity_of(side: Entries) -> dict[str, ParityFigures]:
+    """By output the worst of the side's runs."""
+    found: dict[str, ParityFigures] = {}
+    for one in side:
+        for entry in one.verdict.summary.parity if one.verdict else ():
+            known = found.get(entry.output)
+            if known is None or (entry.rel_l2_max or 0.0, entry.nan) > (known.rel_l2_max or 0.0, known.nan):
+                found[entry.output] = entry
+    return found
+
+
+def _task_of(side: Entries) -> dict[str, float]:
+    return {name: value for one in side if one.verdict for name, value in one.verdict.summary.task.items()}
+
+
+def _difference_of(old: tuple[Array, Array], now: tuple[Array, Array]) -> tuple[float, int] | None:
+    """(relative L2 difference of the outputs, of how many elements) where the stored elements are the same ones."""
+    (r_old, e_old), (r_new, e_new) = old, now
+    if r_old.shape != r_new.shape or not np.array_equal(r_old, r_new):
+        values = np.intersect1d(_once(r_old), _once(r_new), assume_unique=True)
+        if 2 * values.size < max(r_old.size, 1):
+            return None
+        at_old, at_new = _places(r_old, values), _places(r_new, values)
+        r_old, e_old, e_new = r_old[at_old], e_old[at_old], e_new[at_new]
+    norm = float(np.linalg.norm(r_old))
+    if not r_old.size or norm == 0.0:
+        return None
+    return float(np.linalg.norm(e_new - e_old)) / norm, int(r_old.size)
+
+
+def _places(values: Array, wanted: Array) -> Array:
+    """Where each of ``wanted``, which stand in ``values`` once, stands."""
+    order = np.argsort(values, kind="stable")
+    return np.asarray(order[np.searchsorted(values, wanted, sorter=order)])
+
+
+def _once(values: Array) -> Array:
+    """The values that stand there once: one that stands twice does not tell which element it is."""
+    unique, counts = np.unique(values, return_counts=True)
+    return np.asarray(unique[counts == 1])
+
+
+def _shape(text: str) -> str:
+    """A warning without its numbers: one that counts otherwise is not new."""
+    return re.sub(r"simulated board \S+|\d+(\.\d+)?", "#", text)

@@ -1,0 +1,295 @@
+"""The bump: what is planted in the engine, the device or the environment is named, and nothing planted is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.compare import UnlikeError, compare, compare_runs, read_comparison, write_comparison
+from harness.compare_records import Cause, Comparison, Decision, RowChange, Standing, State
+from harness.errors import UsageError
+from harness.records import BoardState, Outcome, Verdict
+from tests.harness.compared_runs import (
+    CAPS,
+    NEWER,
+    a_run,
+    base_runs,
+    broken,
+    measured,
+    new_runs,
+    not_run,
+    on,
+    with_measurement,
+)
+
+pytestmark = pytest.mark.covers("RE-02")
+
+
+def row(comparison: Comparison, kind: str) -> RowChange:
+    return next(one for one in comparison.rows if one.kind == kind)
+
+
+def test_a_bump_with_nothing_planted_is_silent() -> None:
+    found = compare_runs(base_runs(), new_runs())
+    assert (found.decision, found.exit_code) == (Decision.ADOPT, 0)
+    assert {one.standing for one in found.rows} == {Standing.SAME}
+    judged = [change for one in found.rows for change in one.changes if change.is_judged]
+    assert len(judged) >= 9
+    assert {change.standing for change in judged} == {Standing.SAME}
+    assert {change.cause for change in judged} == {Cause.NONE}
+    assert [(one.name, one.base, one.new) for one in found.versions] == [
+        ("jetpack", "6.2", "7.2"),
+        ("tensorrt", "10.3.0", "10.16.0"),
+    ]
+
+
+def test_nothing_planted_holds_no_release_whatever_the_seed() -> None:
+    held = [compare_runs(base_runs(seed=seed), new_runs(seed=seed + 100)).exit_code == 1 for seed in range(25)]
+    assert sum(held) <= 2
+
+
+@pytest.mark.parametrize(
+    ("planted", "kind", "cause"),
+    [
+        ({"ms": 12.0}, "latency", Cause.WORK),
+        ({"ms": 12.0, "clock_mhz": 1000.0 / 1.2}, "latency", Cause.CLOCK),
+        ({"ms": 12.0, "change": with_measurement(precision_ran="fp32")}, "latency", Cause.PRECISION),
+        ({"ms": 12.0, "change": with_measurement(nodes_by_precision={"fp16": 4, "fp32": 8})}, "latency", Cause.PRECISION),
+        ({"ms": 12.0, "change": with_measurement(nodes_by_provider={"TensorRT": 9, "CUDA": 3})}, "latency", Cause.TOOL),
+        ({"gpu_bytes": 520e6}, "memory", Cause.MEMORY),
+        ({"error": 9e-3, "change": on("parity", lambda one: replace(one, outcome=Outcome.FAIL))}, "parity", Cause.NUMERICS),
+        ({"build_s": 55.0}, "load", Cause.TOOL),
+    ],
+)  # fmt: skip
+def test_what_is_planted_holds_the_release_and_its_cause_is_named(
+    planted: dict[str, Any], kind: str, cause: Cause
+) -> None:
+    found = compare_runs(base_runs(), new_runs(**planted))
+    assert (found.decision, found.exit_code) == (Decision.HOLD, 1)
+    worst = row(found, kind)
+    assert worst.id in found.words
+    assert worst.standing in (Standing.WORSE, Standing.BROKE)
+    assert worst.cause is cause
+
+
+def test_a_faster_version_is_better_and_adopted() -> None:
+    found = compare_runs(base_runs(), new_runs(ms=8.0))
+    assert found.exit_code == 0
+    assert row(found, "latency").standing is Standing.BETTER
+    assert row(found, "latency").cause is Cause.LESS_WORK
+
+
+def test_another_process_on_the_gpu_speaks_neither_for_nor_against_a_version() -> None:
+    crowded = BoardState(module="p3767-0000", caps=CAPS, boot_id="n1", source="files", gpu_processes=("4000 chrome",))
+    found = compare_runs(base_runs(), new_runs(("n1",), ms=13.0, change=with_measurement(board_end=crowded)))
+    assert (found.decision, found.exit_code) == (Decision.MEASURE_MORE, 3)
+    assert row(found, "latency").cause is Cause.ENVIRONMENT
+    assert "Measure the new side again" in found.words
+    assert "chrome" in found.words
+
+
+def test_a_single_base_session_decides_nothing_and_the_page_says_how_long_it_takes() -> None:
+    found = compare_runs(base_runs()[:1], new_runs(ms=13.0))
+    assert (found.decision, found.exit_code) == (Decision.MEASURE_MORE, 3)
+    assert "2 more boot sessions of the base, about 80 min" in found.words
+    p95 = next(change for change in row(found, "latency").changes if change.name == "p95")
+    assert (p95.standing, p95.cause) == (Standing.OPEN, Cause.WORK)
+    assert p95.ratio == pytest.approx(1.3, abs=0.03)
+
+
+def test_launches_of_one_boot_are_one_session_whatever_the_number_of_runs() -> None:
+    same_boot = [a_run(f"old-{at}", boot="b1", seed=at) for at in range(4)]
+    found = compare_runs(same_boot, new_runs(ms=13.0))
+    p95 = next(change for change in row(found, "latency").changes if change.name == "p95")
+    assert (p95.base_sessions, p95.standing) == (1, Standing.OPEN)
+    assert any("single boot session" in words for words in found.caveats)
+
+
+def test_one_weak_regression_among_many_rows_may_be_chance() -> None:
+    """Five percent of twenty rows is one: Holm asks more of each."""
+    alone = compare_runs(base_runs(), new_runs(("n1",), gpu_bytes=400e6), alpha=0.05)
+    assert alone.family >= 7
+
+
+@pytest.mark.parametrize(
+    ("turn", "standing", "state", "code", "words"),
+    [
+        (broken, Standing.BROKE, State.BROKE, 1, "stopped working: it ran, and now breaks: EngineBuildError"),
+        (not_run, Standing.MISSING, State.NOT_INSTALLED, 3, "not installed on the new side"),
+        (lambda one: not_run(one, "no GPU"), Standing.MISSING, State.NOT_RUN, 3, "no evidence on the new side: no GPU"),
+        (
+            lambda one: replace(one, outcome=Outcome.FAIL, reason="p95 is over 60 ms"),
+            Standing.BROKE, State.FAILS, 1, "kept its limit, and fails it now: p95 is over 60 ms",
+        ),
+    ],
+)  # fmt: skip
+def test_rows_that_stopped_working_come_first_and_not_installed_reads_differently_from_broke(
+    turn: Callable[[Verdict], Verdict], standing: Standing, state: State, code: int, words: str
+) -> None:
+    found = compare_runs(base_runs(), new_runs(ms=12.5, change=on("parity", turn)))
+    first = found.rows[0]
+    assert (first.kind, first.standing, first.new_state) == ("parity", standing, state)
+    assert words in first.words
+    alone = compare_runs(base_runs(), new_runs(change=on("parity", turn)))
+    assert alone.exit_code == code
+    assert ("Install tensorrt" in alone.words) == (state is State.NOT_INSTALLED)
+
+
+def test_out_of_memory_is_told_as_the_cause_of_a_row_that_broke() -> None:
+    error = "OutOfMemoryError: disk needs 5 GiB, 4 GiB are left"
+    found = compare_runs(base_runs(), new_runs(change=on("memory", lambda one: broken(one, error))))
+    assert (found.rows[0].standing, found.rows[0].cause) == (Standing.BROKE, Cause.MEMORY)
+
+
+def test_rows_that_started_working_are_told_and_hold_nothing() -> None:
+    found = compare_runs(base_runs(change=on("parity", broken)), new_runs())
+    assert (found.rows[0].kind, found.rows[0].standing) == ("parity", Standing.STARTED)
+    assert found.exit_code == 0
+
+
+def test_a_row_that_is_missing_on_one_side_is_a_row() -> None:
+    short = [
+        replace(one, run=replace(one.run, verdicts=one.run.verdicts[:-1], planned=one.run.planned[:-1])) for one in new_runs()
+    ]  # fmt: skip
+    found = compare_runs(base_runs(), short)
+    assert (row(found, "memory").standing, row(found, "memory").new_state) == (Standing.MISSING, State.ABSENT)
+    assert found.exit_code == 3
+    backward = compare_runs([replace(one, run=replace(one.run, environment={})) for one in short], base_runs())
+    assert row(backward, "memory").words.startswith("only on the new side")
+    assert backward.exit_code == 0
+
+
+def test_a_run_that_ended_early_has_rows_without_evidence_and_says_so() -> None:
+    half = [
+        replace(one, run=replace(one.run, verdicts=one.run.verdicts[:2], complete=False, interrupted=True))
+        for one in new_runs(("n1",))
+    ]
+    found = compare_runs(base_runs(), half)
+    assert {one.kind for one in found.rows if one.new_state is State.NOT_REACHED} == {"load", "memory"}
+    assert found.exit_code == 3
+    assert any("new-n1 was interrupted" in words for words in found.caveats)
+
+
+def test_a_row_that_broke_in_one_of_two_new_runs_has_stopped_working() -> None:
+    runs = [*new_runs(("n1",)), *new_runs(("n2",), change=on("latency", broken))]
+    found = compare_runs(base_runs(), runs)
+    assert found.rows[0].standing is Standing.BROKE
+    assert "the new's runs do not agree (works in 1, broke in 1)" in found.rows[0].words
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"pack_sha256": "77" * 32}, "pack: 9a9a9a9a9a9a9a9a in old-b1"),
+        ({"settings": {"profile": "signoff", "size": "flight"}}, "profile: pr in old-b1"),
+        ({"schema": 0}, "schema: 1 in old-b1"),
+        ({"change": with_measurement(input_sha256=("cc" * 32,))}, "inputs: aaaaaaaa bbbbbbbb in the base, cccccccc"),
+        ({"change": with_measurement(timing_boundary="device events")}, "timing boundary: host clock"),
+        ({"change": on("latency", with_measurement(rate_hz=3.0))}, "rate: 39 Hz in the base, 3 Hz"),
+        ({"change": with_measurement(simulated=True)}, "a simulated board on one side"),
+    ],
+)
+def test_unlike_is_refused_with_the_difference_named(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(UnlikeError, match="nothing is compared") as refused:
+        compare_runs(base_runs(), new_runs(**given))
+    assert told in str(refused.value)
+    assert refused.value.differences
+
+
+@pytest.mark.parametrize(
+    ("board", "told"),
+    [
+        ({"module": "p3701-0005"}, "module: p3767-0000 in old-b1"),
+        ({"caps": {**CAPS, "gpu_mhz": 918.0}}, "the GPU's highest clock: 1173 in the base, 918 in the new"),
+        ({"caps": {**CAPS, "emc_mhz": 2133.0}}, "the memory's highest clock: 3199 in the base, 2133"),
+        ({"caps": {**CAPS, "online_cpus": 4.0}}, "online processors: 8 in the base, 4 in the new"),
+    ],
+)
+def test_another_board_or_power_cap_is_refused(board: dict[str, Any], told: str) -> None:
+    state = replace(measured(base_runs()[0].run.planned[0], "n1").board_start, **board)
+    with pytest.raises(UnlikeError) as refused:
+        compare_runs(base_runs(), new_runs(change=with_measurement(board_start=state)))
+    assert told in str(refused.value)
+
+
+def test_a_mode_of_another_name_with_the_same_caps_is_shown_and_not_refused() -> None:
+    state = replace(measured(base_runs()[0].run.planned[0], "n1").board_start, power_mode="MAXN_SUPER_2")
+    found = compare_runs(base_runs(), new_runs(("n1",), change=with_measurement(board_start=state)))
+    assert [(one.base, one.new) for one in found.environment] == [("unknown", "MAXN_SUPER_2")]
+    assert found.exit_code == 0
+
+
+def test_another_model_is_refused_and_an_engine_that_was_built_anew_is_not() -> None:
+    def in_torch(digest: str) -> Callable[[Verdict], Verdict]:
+        return lambda one: replace(
+            one,
+            summary=replace(
+                one.summary,
+                measurement=replace(
+                    one.summary.measurement, case=replace(one.case, runtime="pytorch_fp16"), model_sha256=digest
+                ),
+            ),
+        )
+
+    compare_runs(base_runs(change=in_torch("5f" * 32)), new_runs(change=in_torch("5f" * 32)))
+    with pytest.raises(UnlikeError, match="model: 5f5f5f5f5f5f5f5f in the base, 6060"):
+        compare_runs(base_runs(change=in_torch("5f" * 32)), new_runs(change=in_torch("60" * 32)))
+
+
+def test_another_batch_is_refused_though_its_rows_have_other_names() -> None:
+    def two(verdict: Verdict) -> Verdict:
+        renamed = replace(verdict.case, batch=2, id=verdict.case.id.replace("-b1", "-b2"))
+        return with_measurement(case=renamed)(verdict)
+
+    with pytest.raises(UnlikeError, match="batch of disk: 1 in the base, 2 in the new"):
+        compare_runs(base_runs(), new_runs(change=on("latency", two)))
+
+
+def test_a_side_of_two_versions_is_refused() -> None:
+    with pytest.raises(UnlikeError, match=r"the base.s runs are of several versions: tensorrt 10\.3\.0 in old-b1"):
+        compare_runs([*base_runs(), a_run("old-b4", boot="b4", environment=NEWER)], new_runs())
+
+
+def test_one_run_speaks_once() -> None:
+    with pytest.raises(UsageError, match="are one run"):
+        compare_runs(base_runs(), [replace(base_runs()[0], name="copy")])
+    with pytest.raises(UsageError, match="needs a run on each side"):
+        compare_runs(base_runs(), [])
+
+
+def test_a_margin_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="no margin 'p59'"):
+        compare_runs(base_runs(), new_runs(), margins={"p59": 0.1})
+    with pytest.raises(UsageError, match="expected a share above 0"):
+        compare_runs(base_runs(), new_runs(), margins={"p95": -0.1})
+    assert compare_runs(base_runs(), new_runs(ms=11.0), margins={"p95": 0.3, "p50": 0.3}).exit_code == 0
+
+
+def test_it_says_that_version_and_reflash_cannot_be_told_apart_and_how_two_boards_would() -> None:
+    told = " ".join(compare_runs(base_runs(), new_runs()).caveats)
+    assert "the version and the reflash cannot be told apart" in told
+    assert "(dA - dB) / 2 is the version" in told
+    alike = compare_runs(base_runs(), new_runs(environment={}))
+    assert any("a version with itself" in words for words in alike.caveats)
+
+
+def test_a_clock_that_ran_backward_between_the_runs_is_told_and_decides_nothing() -> None:
+    early = new_runs(started_at="2019-01-01T00:00:00+00:00", finished_at="2018-12-31T23:00:00+00:00")
+    found = compare_runs(base_runs(), early)
+    assert any("ends before it begins" in words for words in found.caveats)
+    assert any("began before a base run" in words for words in found.caveats)
+    assert found.exit_code == 0
+
+
+def test_a_comparison_is_written_and_read_again_whole(tmp_path: Path) -> None:
+    found = compare_runs(base_runs(), new_runs(ms=12.0, change=on("parity", broken)))
+    assert read_comparison(write_comparison(found, tmp_path / "out")) == found
+
+
+def test_the_same_folder_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no run folder"):
+        compare([tmp_path], [tmp_path / "other"])
