@@ -27,7 +27,7 @@ from harness.profiles import Profile
 from harness.records import INTERRUPTED, Measurement, to_json
 from harness.samples import Phase, SampleLog, Status
 from harness.station import Engine, Order, Seen, Station
-from harness.stopping import rule_of
+from harness.stopping import MOST_ROWS, rule_of
 from harness.telemetry import Values
 from harness.trace import Frame, Trace
 from runtime.errors import DeviceLostError, RuntimeCoreError
@@ -382,6 +382,12 @@ class _ClosedLoop(_Loop):
                     continue
                 measured_ns = begun - self.measuring_ns
                 if measured_ns >= most_ns and self.count:
+                    return
+                if self.count * len(streams) >= MOST_ROWS:
+                    launch.notes.append(
+                        f"measuring ended after {measured_ns / 1e9:.0f} s of {self.profile.most_s:g} s, with {MOST_ROWS} rows: "
+                        "more are not kept in memory. Give the model a rate (load = { rate_hz = ... })"
+                    )
                     return
                 if measured_ns >= least_ns and self.is_due_a_look():
                     if self.has_enough():

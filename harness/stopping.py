@@ -21,7 +21,10 @@ from harness.statistics import design_effect, quantile_ranks
 from harness.steadiness import Drift, drift
 from runtime.protocol import Array
 
-__all__ = ["BudgetRule", "PrecisionRule", "Ruling", "StopRule", "TimeRule", "rule_of"]
+__all__ = ["MOST_ROWS", "BudgetRule", "PrecisionRule", "Ruling", "StopRule", "TimeRule", "rule_of"]
+
+MOST_ROWS = 5_000_000
+"""Of one launch in a closed loop, whatever its seconds: they are kept in memory, 96 bytes each."""
 
 _GROWTH = 1.35
 
@@ -45,15 +48,16 @@ class StopRule(Protocol):
 def rule_of(profile: Profile, rate_hz: float, budget_ns: int | None, floor: float | None = None) -> StopRule:
     """The rule of one launch: of its budget; without one, of the interval of p95; all of the time where none is asked.
 
-    ``rate_hz`` 0: closed loop; it looks by count, up to ``profile.most_calls`` samples. ``floor``: the design effect from
-    history. Raises ``ValueError`` for a budget that is not above 0, or a negative rate.
+    ``rate_hz`` 0: closed loop; it looks by count, up to ``profile.most_calls`` samples; where all of the time is wanted, the
+    seconds alone end it, and ``MOST_ROWS``. ``floor``: the design effect from history. Raises ``ValueError`` for a budget that
+    is not above 0, or a negative rate.
     """
     least = profile.least(rate_hz)
     most = profile.most(rate_hz) if rate_hz else max(least, profile.most_calls)
     if rate_hz < 0 or (budget_ns is not None and budget_ns <= 0):
         raise ValueError(f"budget {budget_ns} ns at {rate_hz} Hz; expected a budget above 0, and no negative rate.")
     if profile.precision == 0.0:
-        return TimeRule(most)
+        return TimeRule(most if rate_hz else max(least, MOST_ROWS))
     if budget_ns is None:
         return PrecisionRule(profile.precision, least, most, floor)
     return BudgetRule(budget_ns, rate_hz, profile.alpha, least, most, floor, profile.needs_floor)

@@ -172,6 +172,19 @@ def test_a_closed_loop_calls_streams_in_turn_and_ends_by_time() -> None:
     assert seen.measurement.rate_hz is None
 
 
+def test_a_closed_loop_that_wants_all_of_its_time_is_not_ended_by_a_count_of_calls_but_by_what_memory_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = order(stream(0.0), most_calls=100)
+    whole = run_launch(TinyStation(), asked)
+    assert (whole.measurement.sample_count, whole.notes) == (400, ())
+    monkeypatch.setattr(launching, "MOST_ROWS", 100)
+    cut = run_launch(TinyStation(), asked)
+    assert (cut.measurement.sample_count, cut.incomplete) == (100, "")
+    (note,) = cut.notes
+    assert note.startswith("measuring ended after 0 s of 2 s, with 100 rows: more are not kept in memory")
+
+
 @pytest.mark.covers("T2-03")
 @pytest.mark.parametrize("rate_hz", [39.0, 0.0])
 def test_measuring_ends_at_the_first_look_that_decides(rate_hz: float) -> None:

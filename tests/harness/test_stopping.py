@@ -7,7 +7,7 @@ import pytest
 
 from harness.profiles import PROFILES
 from harness.records import Outcome
-from harness.stopping import BudgetRule, PrecisionRule, TimeRule, rule_of
+from harness.stopping import MOST_ROWS, BudgetRule, PrecisionRule, TimeRule, rule_of
 from runtime.protocol import Array
 
 RULE = BudgetRule(budget_ns=60_000_000, rate_hz=39.0)
@@ -119,6 +119,9 @@ def test_the_profile_and_the_budget_choose_the_rule() -> None:
     assert signoff == BudgetRule(60_000_000, 39.0, 0.01, 23_400, 140_400, 3.0, needs_floor=True)
     assert rule_of(PROFILES["pr"], 39.0, None) == PrecisionRule(0.05, 4680, 46_800)
     assert rule_of(PROFILES["floor"], 3.0, 60_000_000) == TimeRule(10_800)
+    assert rule_of(PROFILES["floor"], 0.0, 60_000_000) == TimeRule(
+        MOST_ROWS
+    )  # its seconds end it, not a count of calls
 
 
 def test_a_closed_loop_looks_by_count() -> None:
