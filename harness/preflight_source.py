@@ -1,0 +1,887 @@
+"""What a Python source uses of TensorRT, by its syntax tree: nothing of it is imported or run.
+
+A name is followed from its import, through plain assignments and annotations, to the class, enum or member that it stands
+for; the class of an object from its constructor, and from the return types that the API's own signatures tell. What an
+object of an unknown class is asked for is matched by name, and then is a use that is possible and not certain.
+
+A use may stand under a guard: a test of ``hasattr``, of ``getattr`` with a default, of a value that such a test was kept
+in (a field of a record of capabilities, say), of the version, or an ``except`` of what a missing name raises. A guard tells
+under which condition the code is reached; whether that holds for a version is the reader's caller to say.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+__all__ = ["Api", "Call", "Condition", "Guard", "Imported", "Number", "Source", "Use", "Word", "read_source"]
+
+LIBRARIES = ("tensorrt", "tensorrt_rtx", "tensorrt_bindings", "tensorrt_rtx_bindings")
+SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist", "venv", "env"})
+OTHER_LANGUAGES = (".c", ".cc", ".cpp", ".cu", ".h", ".hpp", ".ipynb", ".sh")
+_MASKS = {
+    "create_network": ("NetworkDefinitionCreationFlag", "flags"),
+    "set_tactic_sources": ("TacticSource", "tactic_sources"),
+}
+"""Methods whose argument is a number with a bit for each member of an enum, and the argument's name."""
+_BY_NAME = ("has_", "supports_", "can_")
+_ABSENT_RAISES = frozenset({"AttributeError", "ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+
+
+@dataclass(frozen=True)
+class Api:
+    """The names of a library, of all versions that are looked at together.
+
+    ``members``: of each name at the top, its members; ``enums``: which of those are enums; ``returns``: the class that
+    ``Class.method`` gives back, where its signature says so. ``also``: other members that are worth finding.
+    """
+
+    members: Mapping[str, frozenset[str]]
+    enums: frozenset[str]
+    returns: Mapping[str, str]
+    also: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Condition:
+    """``path``: a name of the library (``BuilderFlag.FP16``; ``*.x``: a member of a class that is not known).
+    ``is_there``: the code is reached only where the library has it, or only where it has not.
+    """
+
+    path: str
+    is_there: bool = True
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A test that code stands under. ``words``: as written. ``conditions``: each of them must hold for it to be reached.
+
+    ``kind``: ``names`` (``conditions`` say what it asks), ``derived`` (a value that was made from such a test, in a way that
+    is not followed), ``caught`` (what a missing name raises is caught), ``default`` (``getattr`` with a default),
+    ``by name`` (it is called like a capability), ``version`` (``test`` holds it).
+    """
+
+    kind: str
+    words: str
+    conditions: tuple[Condition, ...] = ()
+    test: ast.expr | None = None
+    is_negated: bool = False
+
+
+@dataclass(frozen=True)
+class Use:
+    """One place. ``path``: ``BuilderFlag.FP16``, or ``*.device_memory_size`` for an object of an unknown class.
+
+    ``functions``: those that it stands in, outermost first. ``is_computed``: a member that is chosen while it runs.
+    """
+
+    file: str
+    line: int
+    path: str
+    is_certain: bool = True
+    guards: tuple[Guard, ...] = ()
+    functions: tuple[str, ...] = ()
+    is_computed: bool = False
+
+
+@dataclass(frozen=True)
+class Number:
+    """An enum's member as a literal integer. ``member``: what it is compared with; else ``value`` is read as the enum's:
+    as a member's number, or as a ``mask`` with a bit for each.
+    """
+
+    file: str
+    line: int
+    enum: str
+    value: int
+    member: str = ""
+    is_mask: bool = False
+    words: str = ""
+    guards: tuple[Guard, ...] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of something by its last name, for finding out under which guards a function is called."""
+
+    file: str
+    line: int
+    name: str
+    guards: tuple[Guard, ...]
+    functions: tuple[str, ...]
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A module that is imported, with what is taken from it: ``distutils.version``."""
+
+    file: str
+    line: int
+    module: str
+    guards: tuple[Guard, ...] = ()
+    functions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Word:
+    """A literal text."""
+
+    file: str
+    line: int
+    text: str
+    guards: tuple[Guard, ...] = ()
+    functions: tuple[str, ...] = ()
+
+
+@dataclass
+class Source:
+    """All that was found. ``unread``: (file, why). ``others``: files of other languages that name TensorRT, which no
+    syntax tree of Python tells of. ``defined``: the functions and methods of the source itself.
+    """
+
+    root: str
+    files: int = 0
+    uses: list[Use] = field(default_factory=list)
+    numbers: list[Number] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    imports: list[Imported] = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)
+    unread: list[tuple[str, str]] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    defined: set[str] = field(default_factory=set)
+
+
+def read_source(path: Path, api: Api) -> Source:
+    """Every Python file of a folder, or one file. A file that is no Python of this interpreter is in ``unread``.
+
+    Raises ``OSError`` where ``path`` itself cannot be read.
+    """
+    if path.is_file():
+        files, base = [path], path.parent
+    else:
+        os.scandir(path).close()
+        files, base = sorted(_files(path)), path
+    found = Source(str(path))
+    trees: list[tuple[str, ast.Module]] = []
+    for file in files:
+        name = file.relative_to(base).as_posix()
+        if file.suffix in OTHER_LANGUAGES:
+            if _names_tensorrt(file):
+                found.others.append(name)
+            continue
+        try:
+            tree = ast.parse(file.read_bytes(), filename=name)
+        except (SyntaxError, ValueError) as error:
+            found.unread.append((name, f"line {getattr(error, 'lineno', None) or '?'}: {getattr(error, 'msg', error)}"))
+            continue
+        except (OSError, RecursionError, MemoryError) as error:
+            found.unread.append((name, getattr(error, "strerror", None) or type(error).__name__))
+            continue
+        trees.append((name, tree))
+    found.files = len(trees) + len(found.unread)
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    for _, tree in trees:
+        found.defined |= {node.name for node in ast.walk(tree) if isinstance(node, functions)}
+    kept = _Kept()
+    for into in (
+        Source(""),
+        Source(""),
+        found,
+    ):  # fields that tests are kept in, then what follows from those, then all
+        if into is not found:
+            kept.given.clear()
+        for name, tree in trees:
+            _Reader(name, api, kept, into).read(tree)
+    return found
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in SKIPPED]
+        yield from (Path(folder, name) for name in names if name.endswith((".py", *OTHER_LANGUAGES)))
+
+
+def _names_tensorrt(file: Path) -> bool:
+    try:
+        data = file.read_bytes()[: 4 << 20].lower()
+    except OSError:
+        return False
+    return b"nvinfer" in data or b"tensorrt" in data or b"trtexec" in data
+
+
+@dataclass(frozen=True)
+class _Thing:
+    """What an expression stands for: a ``path`` in the library (empty: the module), an object of class ``of``, or
+    something ``other`` that is known not to be TensorRT's.
+    """
+
+    path: str | None = None
+    of: str = ""
+    other: bool = False
+
+
+_OTHER = _Thing(other=True)
+
+
+class _Scope:
+    """Names of one function, class or module."""
+
+    def __init__(self, parent: _Scope | None, is_class: bool = False) -> None:
+        self.parent, self.is_class = parent, is_class
+        self.things: dict[str, _Thing] = {}
+        self.numbers: dict[str, int | None] = {}
+        self.guards: dict[str, tuple[list[Guard], list[Guard]]] = {}
+        self.made_under: dict[str, list[Guard] | None] = {}
+
+    def find(self, table: str, name: str) -> object:
+        scope: _Scope | None = self
+        while scope is not None:
+            if name in getattr(scope, table) and (scope is self or not scope.is_class):
+                return getattr(scope, table)[name]
+            scope = scope.parent
+        return None
+
+
+@dataclass
+class _Kept:
+    """What tests of the library were kept in, over all files: by the field's or constant's name; ``derived`` by file."""
+
+    tests: dict[str, tuple[list[Guard], list[Guard]]] = field(default_factory=dict)
+    derived: dict[str, dict[str, Guard]] = field(default_factory=dict)
+    given: dict[tuple[str, str], list[Guard] | None] = field(default_factory=dict)
+    """By (function, parameter): the guards under which callers give it, ``None`` where one gives it without."""
+
+
+class _Reader:
+    def __init__(self, file: str, api: Api, kept: _Kept, found: Source) -> None:
+        self.file, self.api, self.kept, self.given, self.found = file, api, kept.tests, kept.given, found
+        self.scope = _Scope(None)
+        self.guards: list[Guard] = []
+        self.functions: list[str] = []
+        self.attributes: dict[str, _Thing] = {}
+        self.derived = kept.derived.setdefault(file, {})
+        self.member_names = api.also.union(*api.members.values())
+        self.touches = self.asks_version = False
+        self.own_options: set[int] = set()
+        self.told: set[tuple[int, str]] = set()
+
+    def read(self, tree: ast.Module) -> None:
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                self.touches |= any(_is_library(name) for name in _imported(node))
+            elif isinstance(node, ast.Name):
+                self.touches |= node.id == "trt"
+            elif isinstance(node, ast.Attribute):
+                self.asks_version |= node.attr == "__version__"
+        self._bind(tree.body)
+        self._block(tree.body)
+
+    # -- what names stand for ------------------------------------------------------------------------------------------
+
+    def _bind(self, body: Sequence[ast.stmt]) -> None:
+        """Names of one scope before it is walked: twice, for what is used above the line that makes it."""
+        statements = list(_own_statements(body))
+        for _ in range(2):
+            for statement in statements:
+                self._bind_one(statement)
+
+    def _bind_one(self, node: ast.stmt) -> None:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                thing = _Thing("") if _is_library(alias.name) else _OTHER
+                self.scope.things[alias.asname or top] = thing
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                is_module = alias.name in LIBRARIES
+                if node.module and _is_library(node.module) and not node.level:
+                    if alias.name == "*":
+                        self.scope.things |= {name: _Thing(name) for name in self.api.members}
+                    else:
+                        self.scope.things[alias.asname or alias.name] = _Thing("" if is_module else alias.name)
+                elif node.level or node.module == "__future__":
+                    continue  # a sibling may hand the library on under its own name
+                else:
+                    self.scope.things[alias.asname or alias.name] = _OTHER
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                self._bind_target(target, node.value)
+        elif isinstance(node, ast.AnnAssign):
+            if (of := self._of_annotation(node.annotation)) is not None:
+                self._store(node.target, of)
+            elif node.value is not None:
+                self._bind_target(node.target, node.value)
+        elif isinstance(node, (ast.With, ast.AsyncWith)):
+            for item in node.items:
+                if item.optional_vars is not None:
+                    self._bind_target(item.optional_vars, item.context_expr)
+        elif isinstance(node, (ast.For, ast.AsyncFor)):
+            self._store(node.target, self._of_elements(node.iter))
+
+    def _bind_target(self, target: ast.expr, value: ast.expr) -> None:
+        if isinstance(target, (ast.Tuple, ast.List)) and isinstance(value, (ast.Tuple, ast.List)):
+            if len(target.elts) == len(value.elts):
+                for left, right in zip(target.elts, value.elts, strict=True):
+                    self._bind_target(left, right)
+            return
+        self._store(target, self._thing(value))
+        if isinstance(target, ast.Name):
+            folded = self._number(value)
+            seen = self.scope.numbers.get(target.id, folded)
+            self.scope.numbers[target.id] = folded if seen == folded else None
+            if guards := self._tests(value):
+                self.scope.guards[target.id] = guards
+                if self.scope.parent is None and all(guard.kind == "names" for guard in guards[0]):
+                    self.kept.setdefault(target.id, guards)
+            elif isinstance(value, ast.Call) and (source := self._behind(value)) is not None:
+                words = f"`{target.id}`, which follows from {source.words}"
+                self.derived[target.id] = Guard("derived", words, source.conditions)
+        elif isinstance(target, ast.Attribute) and (guards := self._tests(value)):
+            self.kept[target.attr] = guards
+
+    def _store(self, target: ast.expr, thing: _Thing | None) -> None:
+        if thing is None:
+            return
+        if isinstance(target, ast.Name):
+            known = self.scope.things.get(target.id)
+            if known is None or known.other or known == thing or not thing.other:
+                self.scope.things[target.id] = thing
+        elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and not thing.other:
+            self.attributes[f"{target.value.id}.{target.attr}"] = thing
+
+    def _of_annotation(self, node: ast.expr | None) -> _Thing | None:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            try:
+                node = ast.parse(node.value, mode="eval").body
+            except SyntaxError:
+                return None
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+            return self._of_annotation(node.left) or self._of_annotation(node.right)
+        if isinstance(node, ast.Subscript) and isinstance(node.value, (ast.Name, ast.Attribute)):
+            return self._of_annotation(node.slice)  # Optional[X]
+        thing = self._thing(node) if node is not None else None
+        return _Thing(of=thing.path) if thing is not None and thing.path and thing.path in self.api.members else None
+
+    def _of_elements(self, node: ast.expr) -> _Thing | None:
+        """What ``for x in …`` gives: of a network, its layers."""
+        thing = self._thing(node)
+        return _Thing(of="ILayer") if thing is not None and thing.of == "INetworkDefinition" else None
+
+    def _thing(self, node: ast.expr) -> _Thing | None:  # one kind of node after another
+        if isinstance(node, ast.Name):
+            found = self.scope.find("things", node.id)
+            if isinstance(found, _Thing):
+                return found
+            return _Thing("") if node.id == "trt" else None
+        if isinstance(node, ast.Attribute):
+            base = self._thing(node.value)
+            if base is not None and base.path is not None:
+                if not base.path and node.attr in LIBRARIES:
+                    return base  # tensorrt.tensorrt
+                if not base.path and base == self._convention(node.value) and node.attr not in self.api.members:
+                    return None  # called trt, and perhaps a text that is
+                return _Thing(f"{base.path}.{node.attr}".lstrip("."))
+            if base is not None and base.of:
+                gives = self.api.returns.get(f"{base.of}.{node.attr}")
+                return _Thing(path=None, of=gives) if gives else None
+            if isinstance(node.value, ast.Name) and (kept := self.attributes.get(f"{node.value.id}.{node.attr}")):
+                return kept
+            if node.attr == "trt":
+                return _Thing("")
+            if base is not None and base.other:
+                return _OTHER
+            return _Thing(node.attr) if node.attr in self.api.members and self._hands_on(node.value) else None
+        if isinstance(node, ast.Call):
+            return self._made(node)
+        if isinstance(node, ast.IfExp):
+            return self._thing(node.body) or self._thing(node.orelse)
+        if isinstance(node, ast.BoolOp):
+            return next((thing for value in node.values if (thing := self._thing(value)) is not None), None)
+        if isinstance(node, ast.NamedExpr):
+            return self._thing(node.value)
+        if isinstance(node, (ast.Constant, ast.JoinedStr, ast.List, ast.Dict, ast.Set, ast.Tuple)):
+            return _OTHER if not (isinstance(node, ast.Constant) and node.value is None) else None
+        return None
+
+    def _convention(self, node: ast.expr) -> _Thing | None:
+        """The module where a name only says so by being ``trt``."""
+        is_called = (isinstance(node, ast.Name) and node.id == "trt" and self.scope.find("things", "trt") is None) or (
+            isinstance(node, ast.Attribute) and node.attr == "trt"
+        )
+        return _Thing("") if is_called else None
+
+    def _hands_on(self, node: ast.expr) -> bool:
+        """Whether an expression may well be the library: ``library.module``, ``trt_utils`` of a sibling."""
+        name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+        return name in {"module", "tensorrt", *LIBRARIES} or name.startswith("trt")
+
+    def _made(self, call: ast.Call) -> _Thing | None:
+        name = _last_name(call.func)
+        first = call.args[0] if call.args else None
+        if name in ("import_module", "__import__") and isinstance(first, ast.Constant) and isinstance(first.value, str):
+            return _Thing("") if _is_library(first.value) else _OTHER
+        if name == "getattr" and len(call.args) >= 2 and (path := self._asked(call)):
+            return None if path.startswith("*") else _Thing(path)
+        if name == "enter_context" and first is not None:
+            return self._thing(first)
+        if isinstance(call.func, ast.Attribute):
+            base = self._thing(call.func.value)
+            if base is not None and base.of:
+                gives = self.api.returns.get(f"{base.of}.{call.func.attr}", "")
+                return _Thing(of=gives) if gives in self.api.members else None
+        made = self._thing(call.func)
+        if made is not None and made.path and made.path in self.api.members and made.path not in self.api.enums:
+            gives = self.api.returns.get(made.path, made.path)
+            return _Thing(of=gives) if gives else None
+        return None
+
+    def _asked(self, call: ast.Call) -> str:
+        """The name that ``hasattr(x, "…")`` or ``getattr(x, "…")`` asks for; empty where ``x`` is not TensorRT's."""
+        if len(call.args) < 2 or not isinstance(call.args[1], ast.Constant) or not isinstance(call.args[1].value, str):
+            return ""
+        thing = self._thing(call.args[0])
+        if thing is None:
+            return f"*.{call.args[1].value}" if self.touches else ""
+        if thing.other:
+            return ""
+        return f"{thing.of or thing.path}.{call.args[1].value}".lstrip(".")
+
+    def _number(self, node: ast.expr) -> int | None:
+        """An integer that is written out: ``1``, ``1 << 0``, ``0x2 | 1``, ``int(1)``, or a name of such a one."""
+        if isinstance(node, ast.Constant):
+            return node.value if type(node.value) is int else None
+        if isinstance(node, ast.Name):
+            known = self.scope.find("numbers", node.id)
+            return known if isinstance(known, int) else None
+        if isinstance(node, ast.BinOp):
+            left, right = self._number(node.left), self._number(node.right)
+            if left is None or right is None or not 0 <= right < 64:
+                return None
+            if isinstance(node.op, ast.LShift):
+                return left << right
+            return left | right if isinstance(node.op, ast.BitOr) else None
+        if isinstance(node, ast.Call) and _last_name(node.func) == "int" and len(node.args) == 1:
+            return self._number(node.args[0])
+        return None
+
+    # -- tests -----------------------------------------------------------------------------------------------------------
+
+    def _tests(self, node: ast.expr) -> tuple[list[Guard], list[Guard]] | None:
+        """(guards where it holds, guards where it does not) of an expression that asks what the library can do."""
+        yes, no = self._test(node, True), self._test(node, False)
+        return (yes, no) if yes or no else None
+
+    def _test(self, node: ast.expr, holds: bool) -> list[Guard]:
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return self._test(node.operand, not holds)
+        if isinstance(node, ast.BoolOp):
+            if isinstance(node.op, ast.And) == holds:
+                return [guard for value in node.values for guard in self._test(value, holds)]
+            return []
+        if isinstance(node, ast.Call) and _last_name(node.func) == "bool" and node.args:
+            return self._test(node.args[0], holds)
+        if (
+            isinstance(node, ast.Call)
+            and _last_name(node.func) in ("hasattr", "getattr")
+            and (path := self._asked(node))
+        ):
+            return [Guard("names", _words(node), (Condition(path, holds),))]
+        if isinstance(node, ast.Compare) and len(node.ops) == 1:
+            operator, right = node.ops[0], node.comparators[0]
+            if isinstance(right, ast.Constant) and right.value is None and isinstance(operator, (ast.Is, ast.IsNot)):
+                return self._test(node.left, holds == isinstance(operator, ast.IsNot))
+            if isinstance(operator, (ast.In, ast.NotIn)) and (path := self._listed(node.left, right)):
+                return [Guard("names", _words(node), (Condition(path, holds == isinstance(operator, ast.In)),))]
+        if self.asks_version and _mentions_version(node):
+            return [Guard("version", _words(node), (), node, not holds)]
+        if isinstance(node, ast.Name):
+            known = self.scope.find("guards", node.id)
+            if known is None and self.scope.find("things", node.id) is None:
+                known = self.kept.get(node.id)
+            if isinstance(known, tuple):
+                return [
+                    replace(guard, words=f"`{node.id}`, which is {guard.words}") for guard in known[0 if holds else 1]
+                ]
+            made = self.scope.find("made_under", node.id)
+            if isinstance(made, list) and holds:
+                return [replace(guard, words=f"`{node.id}`, made only under {guard.words}") for guard in made]
+            for function in reversed(self.functions):
+                given = self.given.get((function, node.id))
+                if given and holds:
+                    return [replace(guard, words=f"`{node.id}`, given only under {guard.words}") for guard in given]
+            return [self.derived[node.id]] if node.id in self.derived and holds else []
+        if isinstance(node, ast.Attribute):
+            if node.attr in self.kept:
+                where = _words(node)
+                return [
+                    replace(guard, words=f"{where}, which is {guard.words}")
+                    for guard in self.kept[node.attr][0 if holds else 1]
+                ]
+            if isinstance(node.value, ast.Name) and node.value.id in self.derived and holds:
+                source = self.derived[node.value.id]
+                return [replace(source, words=source.words.replace(f"`{node.value.id}`", _words(node), 1))]
+            if node.attr.startswith(_BY_NAME) and "cap" in _last_name(node.value).lower() and holds:
+                return [Guard("by name", _words(node))]
+        return []
+
+    def _listed(self, left: ast.expr, right: ast.expr) -> str:
+        """``"FP16" in trt.BuilderFlag.__members__`` or in ``dir(trt.BuilderFlag)``."""
+        if not isinstance(left, ast.Constant) or not isinstance(left.value, str):
+            return ""
+        if isinstance(right, ast.Call) and _last_name(right.func) == "dir" and right.args:
+            right = right.args[0]
+        elif isinstance(right, ast.Attribute) and right.attr in ("__members__", "__dict__"):
+            right = right.value
+        else:
+            return ""
+        thing = self._thing(right)
+        return f"{thing.path}.{left.value}".lstrip(".") if thing is not None and thing.path is not None else ""
+
+    def _behind(self, call: ast.Call) -> Guard | None:
+        """The capabilities that go into a call, as one guard."""
+        found = [
+            guard
+            for value in [*call.args, *[keyword.value for keyword in call.keywords]]
+            for node in ast.walk(value)
+            if isinstance(node, (ast.Attribute, ast.Call))
+            for guard in self._test(node, True)
+            if guard.kind == "names"
+        ]
+        if not found:
+            return None
+        words = ", ".join(dict.fromkeys(guard.words.partition(", which")[0] for guard in found))
+        return Guard("derived", words, tuple(dict.fromkeys(one for guard in found for one in guard.conditions)))
+
+    # -- the walk --------------------------------------------------------------------------------------------------------
+
+    def _block(self, body: Sequence[ast.stmt]) -> None:
+        depth = len(self.guards)
+        for statement in body:
+            self._statement(statement)
+            if isinstance(statement, ast.If) and not statement.orelse and _leaves(statement.body):
+                self.guards += self._test(statement.test, False)
+            elif isinstance(statement, ast.Assert):
+                self.guards += self._test(statement.test, True)
+        del self.guards[depth:]
+
+    def _under(self, guards: list[Guard], body: Sequence[ast.stmt]) -> None:
+        depth = len(self.guards)
+        self.guards += guards
+        self._block(body)
+        del self.guards[depth:]
+
+    def _statement(self, node: ast.stmt) -> None:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            self._function(node)
+        elif isinstance(node, ast.ClassDef):
+            self._class(node)
+        elif isinstance(node, (ast.If, ast.While)):
+            self._expression(node.test)
+            self._under(self._test(node.test, True), node.body)
+            self._under(self._test(node.test, False), node.orelse)
+        elif isinstance(node, ast.Try) or type(node).__name__ == "TryStar":
+            self._try(node)  # type: ignore[arg-type]
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            self._import(node)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            pass  # a docstring
+        else:
+            if isinstance(node, (ast.Assign, ast.AnnAssign)):
+                self._note_made(node)
+            if isinstance(node, (ast.Assign, ast.AugAssign)):
+                self._flags(node)
+            for _, value in ast.iter_fields(node):
+                for child in value if isinstance(value, list) else [value]:
+                    if isinstance(child, ast.expr):
+                        self._expression(child)
+                    elif isinstance(child, (ast.withitem, ast.match_case)):
+                        self._parts(child)
+            for name in ("body", "orelse"):
+                if isinstance(inner := getattr(node, name, None), list):
+                    self._block(inner)
+
+    def _parts(self, node: ast.withitem | ast.match_case) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                self._expression(child)
+        if isinstance(node, ast.match_case):
+            self._block(node.body)
+
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        outside = [*node.decorator_list, *node.args.defaults, *[d for d in node.args.kw_defaults if d is not None]]
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        for expression in [*outside, *[one.annotation for one in arguments if one.annotation is not None]]:
+            self._expression(expression)
+        if node.returns is not None:
+            self._expression(node.returns)
+        bound = {one.arg: thing for one in arguments if (thing := self._of_annotation(one.annotation)) is not None}
+        self.scope = _Scope(self.scope)
+        self.scope.things |= bound
+        self.scope.numbers |= dict.fromkeys((one.arg for one in arguments), None)
+        self.functions.append(node.name)
+        kept, self.guards = self.guards, list(self.guards)
+        self._bind(node.body)
+        self._block(node.body)
+        self.guards = kept
+        self.functions.pop()
+        assert self.scope.parent is not None
+        self.scope = self.scope.parent
+
+    def _class(self, node: ast.ClassDef) -> None:
+        for expression in [*node.decorator_list, *node.bases, *[keyword.value for keyword in node.keywords]]:
+            self._expression(expression)
+        self.scope = _Scope(self.scope, is_class=True)
+        self._bind(node.body)
+        self._block(node.body)
+        assert self.scope.parent is not None
+        self.scope = self.scope.parent
+
+    def _try(self, node: ast.Try) -> None:
+        caught = [
+            _words(handler.type) if handler.type is not None else "everything"
+            for handler in node.handlers
+            if _catches_absence(handler) and not any(isinstance(inner, ast.Raise) for inner in ast.walk(handler))
+        ]
+        self._under([Guard("caught", f"except {words}") for words in caught], node.body)
+        for handler in node.handlers:
+            self._block(handler.body)
+        self._block(node.orelse)
+        self._block(node.finalbody)
+
+    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
+        for name in _imported(node):
+            self.found.imports.append(Imported(self.file, node.lineno, name, tuple(self.guards), tuple(self.functions)))
+        if isinstance(node, ast.ImportFrom) and node.module and _is_library(node.module) and not node.level:
+            for alias in node.names:
+                if alias.name != "*" and alias.name not in LIBRARIES:
+                    self._use(node, alias.name)
+
+    def _note_made(self, node: ast.Assign | ast.AnnAssign) -> None:
+        """Under which guards a name is given a value; one that is given it without is under none."""
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        is_nothing = isinstance(node.value, ast.Constant) and node.value.value is None
+        for target in targets:
+            if isinstance(target, ast.Name) and node.value is not None and not is_nothing:
+                known = self.scope.made_under.get(target.id, [])
+                asked = [guard for guard in self.guards if guard.kind != "caught"]
+                self.scope.made_under[target.id] = None if known is None or not asked else [*known, *asked]
+
+    def _flags(self, node: ast.Assign | ast.AugAssign) -> None:
+        """``config.flags = 1 << 3``."""
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            if isinstance(target, ast.Attribute) and target.attr == "flags" and (value := self._number(node.value)):
+                thing = self._thing(target.value)
+                if (thing is None and self.touches) or (thing is not None and thing.of == "IBuilderConfig"):
+                    self._counted(node, "BuilderFlag", value, is_mask=True)
+
+    def _expression(self, node: ast.expr) -> None:
+        if isinstance(node, ast.BoolOp):
+            depth = len(self.guards)
+            for value in node.values:
+                self._expression(value)
+                self.guards += self._test(value, isinstance(node.op, ast.And))
+            del self.guards[depth:]
+            return
+        if isinstance(node, ast.IfExp):
+            self._expression(node.test)
+            for part, holds in ((node.body, True), (node.orelse, False)):
+                depth = len(self.guards)
+                self.guards += self._test(node.test, holds)
+                self._expression(part)
+                del self.guards[depth:]
+            return
+        if isinstance(node, ast.Call):
+            self._call(node)
+        elif isinstance(node, ast.Compare):
+            self._compare(node)
+        elif isinstance(node, (ast.Name, ast.Attribute)):
+            self._name(node)
+        elif isinstance(node, ast.Subscript):
+            self._subscript(node)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in self.own_options:
+            self.found.words.append(Word(self.file, node.lineno, node.value, tuple(self.guards), tuple(self.functions)))
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                self._expression(child)
+            elif isinstance(child, (ast.keyword, ast.comprehension, ast.arguments)):
+                for inner in ast.iter_child_nodes(child):
+                    if isinstance(inner, ast.expr):
+                        self._expression(inner)
+
+    def _call(self, node: ast.Call) -> None:
+        name = _last_name(node.func)
+        if name in ("add_argument", "add_option", "option"):
+            self.own_options |= {id(argument) for argument in node.args}
+        keywords = tuple(keyword.arg for keyword in node.keywords if keyword.arg and not _is_false(keyword.value))
+        guards, functions = tuple(self.guards), tuple(self.functions)
+        self.found.calls.append(Call(self.file, node.lineno, name, guards, functions, keywords))
+        for keyword in node.keywords:
+            tests = self._tests(keyword.value) if (keyword.arg or "").startswith(_BY_NAME) else None
+            if keyword.arg and tests and all(guard.kind == "names" for guard in tests[0]):
+                self.kept.setdefault(keyword.arg, tests)
+            if keyword.arg:
+                self._note_given(name, keyword.arg, keyword.value)
+        if name == "getattr" and len(node.args) >= 2:
+            if path := self._asked(node):
+                extra = [Guard("default", _words(node))] if len(node.args) > 2 else []
+                is_certain = not path.startswith("*")
+                if is_certain or not extra:
+                    self._use(node, path, is_certain=is_certain, extra=extra)
+            elif (thing := self._thing(node.args[0])) is not None and thing.path in self.api.enums:
+                self._use(node, f"{thing.path}.*", is_computed=True)
+        if name in _MASKS and isinstance(node.func, ast.Attribute):
+            enum, argument = _MASKS[name]
+            given = next((keyword.value for keyword in node.keywords if keyword.arg == argument), None)
+            given = given if given is not None else node.args[0] if node.args else None
+            if given is not None and (value := self._number(given)):
+                self._counted(node, enum, value, is_mask=True)
+        made = self._thing(node.func)
+        if made is not None and made.path in self.api.enums and len(node.args) == 1:
+            value = self._number(node.args[0])
+            if value is not None:
+                self._counted(node, made.path or "", value)
+
+    def _note_given(self, function: str, parameter: str, value: ast.expr) -> None:
+        if isinstance(value, ast.Constant) and value.value is None:
+            return
+        is_choice = (
+            isinstance(value, ast.IfExp) and isinstance(value.orelse, ast.Constant) and value.orelse.value is None
+        )
+        asked = [*self.guards, *(self._test(value.test, True) if isinstance(value, ast.IfExp) and is_choice else [])]
+        asked = [guard for guard in asked if guard.kind in ("names", "derived", "by name")]
+        known = self.given.get((function, parameter), [])
+        self.given[function, parameter] = None if known is None or not asked else list(dict.fromkeys([*known, *asked]))
+
+    def _compare(self, node: ast.Compare) -> None:
+        sides = [node.left, *node.comparators]
+        members = [member for side in sides if (member := self._member(side))]
+        values = [value for side in sides if (value := self._number(side)) is not None]
+        for member in members:
+            for value in values:
+                enum, _, name = member.partition(".")
+                self._counted(node, enum, value, member=name)
+
+    def _member(self, node: ast.expr) -> str:
+        """``Enum.MEMBER`` of an expression that is it, or its number."""
+        if isinstance(node, ast.Call) and _last_name(node.func) == "int" and len(node.args) == 1:
+            return self._member(node.args[0])
+        if isinstance(node, ast.Attribute) and node.attr == "value":
+            return self._member(node.value)
+        thing = self._thing(node)
+        enum, _, name = ((thing.path if thing is not None else None) or "").partition(".")
+        return f"{enum}.{name}" if enum in self.api.enums and name and "." not in name else ""
+
+    def _counted(self, node: ast.AST, enum: str, value: int, *, member: str = "", is_mask: bool = False) -> None:
+        self.found.numbers.append(
+            Number(
+                self.file, getattr(node, "lineno", 0), enum, value, member, is_mask, _words(node), tuple(self.guards)
+            )
+        )
+
+    def _subscript(self, node: ast.Subscript) -> None:
+        """``trt.BuilderFlag.__members__["FP16"]``."""
+        if isinstance(node.value, ast.Attribute) and node.value.attr == "__members__":
+            thing = self._thing(node.value.value)
+            if thing is not None and thing.path in self.api.enums:
+                if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+                    self._use(node, f"{thing.path}.{node.slice.value}")
+                else:
+                    self._use(node, f"{thing.path}.*", is_computed=True)
+
+    def _name(self, node: ast.Name | ast.Attribute) -> None:
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            return
+        thing = self._thing(node)
+        if thing is not None and thing.path:
+            self._use(node, ".".join(thing.path.split(".")[:2]))
+            return
+        if not isinstance(node, ast.Attribute):
+            return
+        base = self._thing(node.value)
+        if base is not None and base.of:
+            self._use(node, f"{base.of}.{node.attr}")
+        elif base is None and not node.attr.startswith("_"):
+            is_set = isinstance(node.ctx, ast.Store)
+            if node.attr in self.member_names and ("_" in node.attr or (is_set and self.touches)):
+                self._use(node, f"*.{node.attr}", is_certain=False)
+
+    def _use(
+        self,
+        node: ast.AST,
+        path: str,
+        *,
+        is_certain: bool = True,
+        is_computed: bool = False,
+        extra: Sequence[Guard] = (),
+    ) -> None:
+        line = int(getattr(node, "lineno", 0))
+        if path.startswith("__") or path.rpartition(".")[2].startswith("__") or (line, path) in self.told:
+            return
+        self.told.add((line, path))
+        guards = (*self.guards, *extra)
+        self.found.uses.append(
+            Use(self.file, line, path, is_certain, guards, tuple(self.functions), is_computed=is_computed)
+        )
+
+
+def _own_statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements of a scope, those in its blocks too, without those of the functions and classes in it."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        for name in ("body", "orelse", "finalbody"):
+            yield from _own_statements(getattr(statement, name, []))
+        for inner in [*getattr(statement, "handlers", []), *getattr(statement, "cases", [])]:
+            yield from _own_statements(inner.body)
+
+
+def _is_library(module: str) -> bool:
+    return module.partition(".")[0] in LIBRARIES
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if node.level or not node.module:
+        return []
+    return [f"{node.module}.{alias.name}" for alias in node.names]
+
+
+def _last_name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _words(node: ast.AST) -> str:
+    text = " ".join(ast.unparse(node).split())
+    return f"`{text if len(text) <= 80 else text[:79] + '…'}`"
+
+
+def _is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value in (None, False)
+
+
+def _mentions_version(node: ast.expr) -> bool:
+    return any(isinstance(inner, ast.Attribute) and inner.attr == "__version__" for inner in ast.walk(node))
+
+
+def _leaves(body: Sequence[ast.stmt]) -> bool:
+    last = body[-1]
+    if isinstance(last, (ast.Return, ast.Raise, ast.Continue, ast.Break)):
+        return True
+    return (
+        isinstance(last, ast.Expr)
+        and isinstance(last.value, ast.Call)
+        and _last_name(last.value.func) in ("exit", "_exit")
+    )
+
+
+def _catches_absence(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(_last_name(kind) in _ABSENT_RAISES for kind in kinds)
