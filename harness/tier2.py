@@ -102,7 +102,7 @@ class Tier2:
     machine: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
     learned: list[str] = field(default_factory=list)
-    _p95_ns: dict[str, int] = field(default_factory=dict)
+    _p95_ns: dict[tuple[str, str], int] = field(default_factory=dict)
     _placed: dict[tuple[str, str, str], str] = field(default_factory=dict)
     _is_warm: bool = False
     _cycle_s: float | None = None
@@ -620,13 +620,18 @@ class Tier2:
         return (*found, *soaked, *self.state_checks(case))
 
     def _target_ns(self, case: Case) -> int | None:
-        theirs = self._p95_ns.get(case.model)
-        return round(_ORT_TARGET * theirs) if case.runtime == "onnx_trt_ep" and theirs else None
+        """What ONNX Runtime is warned from: TensorRT's own p95 in this precision, or the board's target, whichever is less."""
+        theirs = self._p95_ns.get((case.model, case.precision))
+        if case.runtime != "onnx_trt_ep" or theirs is None:
+            return None
+        of_board = latency_gate.target_ns_of(self._budget(case.model), case.runtime)
+        measured = round(_ORT_TARGET * theirs)
+        return measured if of_board is None else min(measured, of_board)
 
     def _set_target(self, verdict: Verdict) -> None:
         case, latency = verdict.case, verdict.summary.latency
         if case.kind == "latency" and case.runtime == "tensorrt" and latency is not None:
-            self._p95_ns[case.model] = latency.p95.value_ns
+            self._p95_ns[case.model, case.precision] = latency.p95.value_ns
 
     def _learn(self, verdict: Verdict, columns: Mapping[str, Array], stream: int, folder: RunFolder) -> None:
         """Under the profile ``floor`` each hour of each stream of the mix is a session of its floor."""

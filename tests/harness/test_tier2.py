@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.config import BoardConfig, Budget, LoadRule, ModelConfig
+from harness.config import BoardConfig, Budget, LoadRule, ModelConfig, load_configuration
 from harness.fakes.orin import SimulatedKill, SimulatedOrin
 from harness.floors import Floors
 from harness.plan import Ask, plan
@@ -105,6 +105,39 @@ def test_onnx_runtime_is_warned_from_half_as_much_again_as_tensorrt_took(folder:
         verdict = alike.settle(theirs, folder)
         assert verdict.outcome is Outcome.PASS
         assert ["over the target" in words for words in verdict.summary.measurement.warnings] == [True] * is_warned
+
+
+@pytest.mark.covers("OR-07", "T2-02")
+def test_onnx_runtime_keeps_the_lesser_of_the_boards_target_and_what_tensorrt_took_in_its_precision() -> None:
+    case = row("latency", "lightglue")
+    of_ort = replace(case, runtime="onnx_trt_ep")
+    measured = tier2()
+    measured._p95_ns = {("lightglue", "fp16"): 20_000_000, ("lightglue", "int8"): 10_000_000}
+    assert measured._target_ns(case) is None
+    assert measured._target_ns(of_ort) == 30_000_000
+    assert measured._target_ns(replace(of_ort, precision="int8")) == 15_000_000
+    assert measured._target_ns(replace(of_ort, precision="fp32")) is None
+    for target_ms, expected in ((16.0, 24_000_000), (48.0, 30_000_000)):
+        budget = {"orin-nx": Budget(p95_ms=60.0, target_p95_ms=target_ms)}
+        measured.models = {"lightglue": replace(MATCHER, budget=budget)}
+        assert measured._target_ns(of_ort) == expected
+
+
+@pytest.mark.covers("T2-02")
+def test_the_flights_own_targets_warn_before_its_limits_fail(folder: RunFolder) -> None:
+    flight = load_configuration(SCENARIOS.parent / "flight.toml")
+    physics = load_scenario(SCENARIOS / "steady.toml")
+    own = flight.models["ultravpr"]
+    assert own.budget["orin-nx"] == Budget(p95_ms=100.0, target_p95_ms=80.0, load_s=5.0)
+    row_of = tier2(models={"ultravpr": own})
+    for ms_at_full_clock, is_warned in ((25.0, False), (87.0, True)):
+        model = replace(physics.models["ultravpr"], ms_at_full_clock=ms_at_full_clock)
+        slower = replace(physics, models={**physics.models, "ultravpr": model})
+        row_of.begin = partial(SimulatedOrin, slower)
+        verdict = row_of.settle(row("latency", "ultravpr"), folder)
+        assert verdict.outcome is Outcome.PASS
+        warnings = verdict.summary.measurement.warnings
+        assert ["over the target of 80 ms" in words for words in warnings] == [True] * is_warned
 
 
 @pytest.mark.covers("T2-01")
