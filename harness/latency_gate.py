@@ -45,6 +45,7 @@ Columns = Mapping[str, Array]
 
 OWN_CHECKS = frozenset({
     "p95", "calls", "load", "harness on time", "clock", "complete", "launches", "throttling", "target", "energy",
+    "device events",
 })  # fmt: skip
 """Checks that ``judge`` finds from samples; any other of a row came from who measured it."""
 
@@ -56,6 +57,10 @@ _ANY_TIME = int(np.iinfo(np.int64).max) - 1  # a budget that only what never cam
 _ALIKE = "launches alike"
 _OF_THE_HARNESS = ("harness on time", "clock")
 _LOST_NS = 1_000_000_000
+_SPLIT = ("h2d_ns", "compute_ns", "d2h_ns", "wait_ns")
+_ROUNDING_NS = 4_000  # an event tells half a microsecond, and each of three spans has two
+_AROUND_NS, _AROUND = 500_000, 0.1  # of a call, what the runtime does before its first copy and after its last
+_ALIKE_SHARE = 0.99
 _NEARLY = 0.98  # a closed loop ends a call before its seconds are full
 
 
@@ -149,6 +154,7 @@ def judge(
         *_clock_checks(columns),
         *([late] if (late := load.harness_late(columns)) is not None else ()),
         *_load_checks(seen, streams, is_open),
+        *_event_checks(seen),
         *_call_checks(seen),
         *([] if budget_ns is None else [_p95_check(seen, profile)]),
         *_energy_checks(budget, found),
@@ -293,6 +299,31 @@ def _load_checks(seen: Sequence[_Launch], streams: Sequence[Stream], is_open: bo
             where = f"launch {one.number}: " if len(seen) > 1 else ""
             return [Check("load", Outcome.FAIL, f"overload: {where}{words}")]
     return [Check("load", Outcome.PASS, f"utilisation {_utilisation(seen, streams):.2f}")]
+
+
+def _event_checks(seen: Sequence[_Launch]) -> list[Check]:
+    """Whether device events tell the call that the host saw (TT-09): copies and work, in order, and the wait make it up.
+
+    Where they do not, the device's clock or the order of its work is not to be believed, which concerns the split alone.
+    """
+    of_calls = [_adds_up(one.rows) for one in seen]
+    good, count = sum(int(one.sum()) for one in of_calls), sum(one.size for one in of_calls)
+    if not count:
+        return []
+    words = f"copy in, compute, copy out and wait make up {good} of {count} calls"
+    if good < _ALIKE_SHARE * count:
+        return [Check("device events", Outcome.MEASURED, f"{words}: the split is not known")]
+    return [Check("device events", Outcome.PASS, words)]
+
+
+def _adds_up(rows: Columns) -> Array:
+    """Of each call that came back with a split: whether its parts are none below zero and as long as the call; bool [n]."""
+    told = (rows["status"] == Status.OK) & np.any([rows[name] != UNKNOWN for name in _SPLIT], axis=0)
+    parts = np.stack([rows[name][told] for name in _SPLIT])
+    took_ns = (rows["done_ns"] - rows["started_ns"])[told]
+    lacks_ns = took_ns - parts.sum(axis=0)
+    around_ns = np.maximum(_AROUND_NS, _AROUND * took_ns)
+    return np.asarray((parts >= 0).all(axis=0) & (lacks_ns >= -_ROUNDING_NS) & (lacks_ns <= around_ns))
 
 
 def _utilisation(seen: Sequence[_Launch], streams: Sequence[Stream]) -> float:
@@ -514,7 +545,8 @@ def _found(  # noqa: PLR0917 # the row, taken apart
     if not seen:
         return ()
     rows = {name: np.concatenate([one.rows[name] for one in seen]) for name in seen[0].rows}
-    figures = [*_split(rows), *_lateness(columns)]
+    broken = next((check.reason for check in _event_checks(seen) if check.outcome is not Outcome.PASS), "")
+    figures = [*_split(rows, broken), *_lateness(columns)]
     if is_open:
         queued = load.waits_ns(rows)[rows["status"] != Status.DROPPED]
         figures.append(_p50("queue_wait_p50_ns", queued, "the schedule", "every request was dropped"))
@@ -538,14 +570,14 @@ def _found(  # noqa: PLR0917 # the row, taken apart
     return tuple(figures)
 
 
-def _split(rows: Columns) -> list[Figure]:
-    came_back = rows["status"] == Status.OK
+def _split(rows: Columns, broken: str) -> list[Figure]:
+    """``broken``: why device events are not believed."""
+    came_back = (rows["status"] == Status.OK) & (not broken)
     figures = []
-    for name in ("h2d_ns", "compute_ns", "d2h_ns", "wait_ns"):
+    for name in _SPLIT:
         values = rows[name][came_back & (rows[name] != UNKNOWN)]
-        figures.append(
-            _p50(f"{name.removesuffix('_ns')}_p50_ns", values, "device events", "the runtime does not split its time")
-        )
+        why = broken or "the runtime does not split its time"
+        figures.append(_p50(f"{name.removesuffix('_ns')}_p50_ns", values, "device events", why))
     return figures
 
 

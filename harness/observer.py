@@ -13,10 +13,12 @@ from harness.paired import LOOKS, Change, compare_pairs
 from harness.records import Figure, Outcome
 from runtime.protocol import Array
 
-__all__ = ["LIMIT", "observer_effect"]
+__all__ = ["KNOWN_WITHIN", "LIMIT", "observer_effect"]
 
 LIMIT = 0.005
 """Of p50: telemetry that costs more than this share is asked less often."""
+KNOWN_WITHIN = 0.05
+"""Of p50: an interval that reaches farther than this to either side says nothing of so small a cost."""
 
 
 def observer_effect(
@@ -32,7 +34,8 @@ def observer_effect(
     ``measure(rate_hz)``: latencies [n] in ns of one block with telemetry at that rate; 0: none. Blocks come in pairs, one of
     each kind in random order, so that warmth and drift meet both alike; the pair is what is replicated, and whether there are
     enough of them is judged as between two builds (``harness.paired``). A rate that the pairs leave undecided is taken if the
-    effect itself is under the limit. Where none is, the last rate is given; its figure says so.
+    effect itself is under the limit. Where none is, the last rate is given; its figure says so. Where the interval is wider
+    than ``KNOWN_WITHIN`` either way the effect is not known: the first rate stays, and the figure has no value.
     Raises ``ValueError`` without rates, or for a block without latencies.
     """
     if not rates_hz or min(rates_hz) <= 0:
@@ -40,6 +43,8 @@ def observer_effect(
     random = np.random.default_rng(seed)
     for rate_hz in rates_hz:
         change = _change(measure, rate_hz, random, limit, looks)
+        if (change.high - change.low) / 2.0 > KNOWN_WITHIN and change.outcome is Outcome.INCONCLUSIVE:
+            return rates_hz[0], _unknown(change, rate_hz)
         is_small = change.ratio - 1.0 <= limit
         if change.outcome is Outcome.PASS or (change.outcome is Outcome.INCONCLUSIVE and is_small):
             break
@@ -50,6 +55,15 @@ def observer_effect(
     elif change.outcome is Outcome.FAIL:
         source += f"; over {100 * limit:g} % even at the lowest rate"
     return rate_hz, Figure("telemetry_effect", percents[0], "%", source, low=percents[1], high=percents[2])
+
+
+def _unknown(change: Change, rate_hz: float) -> Figure:
+    low, high = (100.0 * (ratio - 1.0) for ratio in (change.low, change.high))
+    why = (
+        f"not known: {change.pairs} pairs of blocks at {rate_hz:g} Hz lie between {low:+.1f} and {high:+.1f} %, wider than "
+        f"{100 * KNOWN_WITHIN:g} % either way"
+    )
+    return Figure("telemetry_effect", None, "%", f"p50 of {change.pairs} pairs of blocks", why=why)
 
 
 def _change(

@@ -426,7 +426,9 @@ class Tier2:
                 resident.append(taken())
         except self.kills as kill:
             killed.append(str(kill))
-        measurement = replace(measurement, board_start=self._before or BoardState(), board_end=station.board_state())
+        measurement = replace(
+            measurement, launches=1, board_start=self._before or BoardState(), board_end=station.board_state()
+        )
         return judge_memory(
             measurement,
             engines,
@@ -501,6 +503,11 @@ class Tier2:
             measure(0.0)
             rates = [hz for hz in (10.0, 5.0, 2.0, 1.0) if hz <= self.profile.telemetry_hz]
             hz, figure = observer_effect(measure, rates, looks=looks)
+        if figure.value is None:
+            return (
+                figure,
+                Figure("telemetry_hz", self.profile.telemetry_hz, "Hz", "the profile's: its cost is not known"),
+            )
         self.profile = replace(self.profile, telemetry_hz=hz)
         return (figure, Figure("telemetry_hz", hz, "Hz", "the highest rate whose cost is small enough"))
 

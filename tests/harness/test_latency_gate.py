@@ -445,8 +445,37 @@ def test_deadlines_that_were_missed_are_counted() -> None:
 def test_the_devices_share_of_a_call_is_shown_where_it_is_known() -> None:
     columns = rows(took())
     assert figure(ruled(columns), "compute_p50_ns") is None
-    columns["compute_ns"] = columns["compute_ns"] * 0 + 9_000_000
-    assert figure(ruled(columns), "compute_p50_ns") == 9_000_000
+    verdict = ruled(split(columns))
+    assert figure(verdict, "compute_p50_ns") == 9_000_000
+    assert named(verdict, "device events").outcome is Outcome.PASS
+
+
+@pytest.mark.covers("TT-09")
+@pytest.mark.parametrize("part", ["longer than the call", "below zero", "lacking"])
+def test_device_events_that_do_not_make_up_the_call_leave_its_split_unknown_and_its_verdict_alone(part: str) -> None:
+    columns = split(rows(took()))
+    few = slice(0, LEAST // 50)  # 2 %
+    if part == "longer than the call":
+        columns["compute_ns"][few] += 30_000
+    elif part == "below zero":
+        columns["d2h_ns"][few] -= 200_000
+        columns["wait_ns"][few] += 200_000
+    else:
+        columns["wait_ns"][few] -= 2_500_000
+    verdict = ruled(columns)
+    assert verdict.outcome is Outcome.PASS
+    check = named(verdict, "device events")
+    assert check.outcome is Outcome.MEASURED
+    assert "make up 4587 of 4680 calls: the split is not known" in check.reason
+    broken = next(one for one in verdict.summary.figures if one.name == "compute_p50_ns")
+    assert (broken.value, broken.why) == (None, check.reason)
+
+
+def split(columns: dict[str, Array]) -> dict[str, Array]:
+    """The same, with device events: 0.1 ms in, 9 ms of work, 0.1 ms out, the rest a wait but for 20 µs of the host's."""
+    took_ns = columns["done_ns"] - columns["started_ns"]
+    parts = {"h2d_ns": 100_000, "compute_ns": 9_000_000, "d2h_ns": 100_000, "wait_ns": took_ns - 9_220_000}
+    return {**columns, **{name: 0 * took_ns + value for name, value in parts.items()}}
 
 
 @pytest.mark.parametrize("p95_ms", [0.0, -60.0, float("nan"), float("inf"), 1e-9])

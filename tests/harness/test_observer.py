@@ -53,15 +53,25 @@ def test_what_is_too_dear_at_every_rate_is_told_so() -> None:
 
 
 def test_blocks_that_are_too_noisy_to_decide_are_told_so() -> None:
-    rate_hz, figure = observer_effect(Blocks(0.0, spread=0.05, seed=8), looks=(6, 10))
+    rate_hz, figure = observer_effect(Blocks(0.0, spread=0.02, seed=8), looks=(6, 10))
     assert figure.high is not None
     assert figure.high > 100 * LIMIT
     assert "they do not decide" in figure.source
     assert rate_hz in {10.0, 5.0, 2.0, 1.0}
 
 
+def test_an_interval_that_says_nothing_leaves_the_effect_unknown_and_the_rate_as_it_is() -> None:
+    script = iter([1.4, 0.8, 1.3])
+    rate_hz, figure = observer_effect(
+        lambda rate: np.array([1e7 * (next(script) if rate else 1.0)]), rates_hz=(10.0, 5.0), looks=(3,)
+    )
+    assert (rate_hz, figure.value) == (10.0, None)
+    assert figure.why.startswith("not known: 3 pairs of blocks at 10 Hz lie between ")
+    assert figure.why.endswith("wider than 5 % either way")
+
+
 def test_where_pairs_do_not_decide_the_effect_itself_does() -> None:
-    script = {10.0: iter([1.05, 0.99, 1.03]), 5.0: iter([1.02, 0.98, 1.001])}
+    script = {10.0: iter([1.02, 0.996, 1.014]), 5.0: iter([1.01, 0.99, 1.0005])}
     rate_hz, figure = observer_effect(
         lambda rate: np.array([1e7 * (next(script[rate]) if rate else 1.0)]), rates_hz=(10.0, 5.0), looks=(3,)
     )

@@ -173,7 +173,7 @@ def test_a_declared_power_mode_that_is_another_leaves_every_row_open(folder: Run
 @pytest.mark.covers("T2-01")
 def test_memory_is_that_of_each_engine_alone_and_of_all_together_and_a_leak_is_found(folder: RunFolder) -> None:
     verdict = tier2().settle(row("memory"), folder)
-    assert verdict.outcome is Outcome.PASS
+    assert (verdict.outcome, verdict.summary.measurement.launches) == (Outcome.PASS, 1)
     alone = figure(verdict, "gpu_bytes[lightglue]").value
     assert 0 < alone < figure(verdict, "gpu_bytes").value
     leaks = tier2("leak_1mb_per_100_frames").settle(row("memory"), folder)
