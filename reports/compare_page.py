@@ -1,0 +1,404 @@
+"""The bump on one page: ``compare.html`` and ``compare.md``, drawn from a written ``compare.json`` and nothing else.
+
+What is read here is declared here; ``harness.records.from_json`` names what a damaged file lacks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from harness.records import RecordError, from_json
+from reports import words
+
+__all__ = ["SCHEMA", "Change", "Comparison", "Row", "read", "render_html", "render_markdown", "write"]
+
+SCHEMA = 1
+"""Of ``compare.json``: what this draws."""
+
+_SYMBOLS: Mapping[str, tuple[str, str]] = {
+    "stopped working": ("✗", "fail"),
+    "worse": ("✗", "fail"),
+    "no evidence": ("○", "not_run"),
+    "open": ("?", "inconclusive"),
+    "started working": ("✓", "pass"),
+    "changed": ("≠", "measured"),
+    "not known": ("○", "not_run"),
+    "better": ("✓", "pass"),
+    "not worse": ("✓", "pass"),
+    "same": ("=", "pass"),
+}
+"""Beside the word, so that nothing is told by colour alone; and the class of its badge."""
+
+_MEANINGS: Mapping[str, str] = {
+    "stopped working": "It ran, or kept its limit, on the base's side, and does not now.",
+    "worse": "Shown to be more than the base by more than the margin, and among all rows too (Holm).",
+    "no evidence": "The base has a row that the new side does not: not installed, not run, not reached, or not planned.",
+    "open": "The sessions do not decide on the margin; what would, stands beside it.",
+    "started working": "It broke, or was not installed, on the base's side, and works now.",
+    "changed": "It is not what it was, and nothing says that this is worse: for who decides to look at.",
+    "not known": "The run folders do not hold it on both sides.",
+    "better": "Shown to be less than the base by more than the margin.",
+    "not worse": "Not more than the base by the margin; how much less is open.",
+    "same": "Within the margin on both sides, by its whole interval; or what is counted, and equal.",
+}
+
+_LIMIT = 60_000
+_MOST_ROWS = 300
+"""Rows that are told in full on the page; the rest are counted, and are in ``compare.json``."""
+
+_MOST_FACTS = 40
+_CHANGED = ("", "Row", "Figure", "Base", "New", "Shift", "Cause")
+_QUIET = ("same", "not known")
+_FIRST = ("stopped working", "no evidence", "started working")
+_HEADERS = {"ADOPT": "pass", "HOLD": "fail"}
+_WIDTH, _HEIGHT = 220, 14
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run of a side."""
+
+    name: str
+    id: str
+    started_at: str
+    complete: bool
+    trigate_version: str
+    sessions: tuple[str, ...]
+    took_s: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A fact that is not the same on both sides."""
+
+    name: str
+    base: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure or fact of a row, old against new; ``ratio`` with its interval where there is one."""
+
+    name: str
+    unit: str
+    standing: str
+    words: str
+    cause: str = ""
+    why: str = ""
+    base: float | None = None
+    new: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    margin: float | None = None
+    is_judged: bool = False
+    may_block: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of both sides, or of one."""
+
+    id: str
+    kind: str
+    model: str
+    runtime: str
+    precision: str
+    base_state: str
+    new_state: str
+    base_placement: str
+    new_placement: str
+    standing: str
+    cause: str
+    words: str
+    simulated: bool = False
+    may_block: bool = False
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The whole of it, as ``harness.compare`` wrote it."""
+
+    decision: str
+    words: str
+    exit_code: int
+    base: tuple[Side, ...]
+    new: tuple[Side, ...]
+    rows: tuple[Row, ...]
+    versions: tuple[Difference, ...]
+    environment: tuple[Difference, ...]
+    caveats: tuple[str, ...]
+    to_do: tuple[str, ...]
+    margins: Mapping[str, float]
+    alpha: float
+    family: int
+    trigate_version: str
+    schema: int
+
+
+def read(path: Path) -> Comparison:
+    """``compare.json``, whole or refused with a ``RecordError`` that names the file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        schema = value.get("schema") if isinstance(value, dict) else None
+        if not isinstance(schema, int):
+            raise RecordError("it has no schema number; it is not what `trigate compare` wrote.")
+        if schema > SCHEMA:
+            raise RecordError(f"it has schema {schema}; this trigate reads up to {SCHEMA}: upgrade trigate.")
+        return from_json(Comparison, value)
+    except FileNotFoundError:
+        raise RecordError(f"{path.parent} has no compare.json. Give the folder that `trigate compare` wrote.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from error
+
+
+def write(folder: Path) -> list[Path]:
+    """Draw ``compare.html`` and ``compare.md`` beside ``compare.json``; returns their paths, each put in place whole.
+
+    Raises ``RecordError`` for what is no comparison, ``OSError`` where the folder cannot be written.
+    """
+    comparison = read(folder / "compare.json")
+    texts = {"compare.html": render_html(comparison), "compare.md": render_markdown(comparison)}
+    paths = []
+    for name, text in texts.items():
+        half = folder / f".{name}.{os.getpid()}.tmp"
+        try:
+            half.write_bytes(text.encode("utf-8", errors="replace"))
+            half.replace(folder / name)
+        finally:
+            half.unlink(missing_ok=True)
+        paths.append(folder / name)
+    return paths
+
+
+# --- what both forms show ---------------------------------------------------------------------------------------------
+
+
+def shifted(change: Change) -> str:
+    """``+19.7 % [+18.8, +20.6]``; a bound that nothing gives is a dash."""
+    if change.ratio is None:
+        return words.DASH
+    low, high = (words.DASH if bound is None else f"{100 * (bound - 1):+.1f}" for bound in (change.low, change.high))
+    shift = f"{100 * (change.ratio - 1):+.1f} %"
+    return shift if change.margin is None else f"{shift} [{low}, {high}]"
+
+
+def figure(change: Change, value: float | None) -> str:
+    """A side's figure with its unit."""
+    return words.quantity(value, change.unit) if change.unit else words.DASH
+
+
+def name_of(change: Change) -> str:
+    """What a record calls a figure, for people: ``GPU, disk`` for ``gpu_bytes[disk]``."""
+    if not re.fullmatch(r"[a-z0-9_]+(\[.*\])?", change.name) or "_" not in change.name:
+        return change.name
+    name, about = words.figure_name(change.name)
+    return f"{name}, {about}" if about else name
+
+
+def telling(row: Row) -> list[Change]:
+    """What a row has to say: all but what is the same or not known."""
+    return [change for change in row.changes if change.standing not in _QUIET]
+
+
+def _changed(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if row.standing not in _FIRST and (row.standing not in _QUIET or telling(row))]
+
+
+def _because(row: Row) -> str:
+    """The class of cause, and what tells it."""
+    why = next(
+        (one.why for one in row.changes if one.cause == row.cause and one.why and one.standing == row.standing), ""
+    )
+    return f"{row.cause}: {why}" if row.cause and why else row.cause
+
+
+# --- HTML --------------------------------------------------------------------------------------------------------------
+
+
+def render_html(comparison: Comparison) -> str:
+    """One self-contained page without scripts."""
+    first = [row for row in comparison.rows if row.standing in _FIRST]
+    changed = _changed(comparison.rows)
+    loud = {row.id for row in (*first, *changed)}
+    quiet = [row for row in comparison.rows if row.id not in loud]
+    told = [*first, *changed][:_MOST_ROWS]
+    text: str = (
+        _templates()
+        .get_template("compare.html.j2")
+        .render(
+            it=comparison,
+            header=_HEADERS.get(comparison.decision, "open"),
+            first=told[: len(first)],
+            changed=told[len(first) :],
+            left_out=max(0, len(first) + len(changed) - len(told)),
+            quiet=quiet[:_MOST_ROWS],
+            quiet_left_out=max(0, len(quiet) - _MOST_ROWS),
+            detailed=[row for row in [*told, *quiet[: _MOST_ROWS - len(told)]] if row.changes],
+            simulated=sum(row.simulated for row in comparison.rows),
+            tally=_tally(comparison.rows),
+            meanings=_MEANINGS,
+        )
+    )
+    return text
+
+
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else words.plain(str(value)),
+    )
+    environment.globals.update(
+        badge=badge, bar=bar, because=_because, duration=words.duration, figure=figure, name_of=name_of, shifted=shifted,
+        telling=telling, DASH=words.DASH,
+    )  # fmt: skip
+    return environment
+
+
+def badge(standing: str) -> Markup:
+    """How something stands, as symbol and word."""
+    symbol, kind = _SYMBOLS.get(standing, ("?", "inconclusive"))
+    return Markup('<span class="badge {}"><span aria-hidden="true">{}</span>&nbsp;{}</span>').format(
+        kind, symbol, words.plain(standing)
+    )
+
+
+def bar(change: Change) -> Markup:
+    """The shift with its interval beside the margin; in logarithms, so that twice and half lie equally far from no change."""
+    if change.ratio is None or change.margin is None or not change.is_judged or change.ratio <= 0:
+        return Markup("")
+    limit = math.log1p(change.margin)
+    known = [math.log(value) for value in (change.ratio, change.low, change.high) if value is not None and value > 0]
+    reach = max(2 * limit, 1.15 * max(map(abs, known)))
+
+    def x(value: float) -> float:
+        return round(_WIDTH * (0.5 + 0.5 * max(-1.0, min(1.0, value / reach))), 1)
+
+    low, high = (
+        None if bound is None or bound <= 0 else math.log(bound) for bound in (change.low, change.high)
+    )  # fmt: skip
+    is_bounded = low is not None and high is not None
+    begin, end = x(-reach if low is None else low), x(reach if high is None else high)
+    return Markup(
+        '<svg width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" aria-label="{label}">'
+        '<rect x="{left}" y="0" width="{across}" height="{h}" fill="var(--grid)"/>'
+        '<line class="base" x1="{zero}" y1="0" x2="{zero}" y2="{h}"/>'
+        '<line class="{kind}" x1="{begin}" y1="{mid}" x2="{end}" y2="{mid}"/>'
+        '<g class="mark"><path d="M{at} {top}l4 4l-4 4l-4 -4z"/></g></svg>'
+    ).format(
+        w=_WIDTH,
+        h=_HEIGHT,
+        label=f"{shifted(change)}; the margin is {100 * change.margin:g} % either way",
+        left=x(-limit),
+        across=round(x(limit) - x(-limit), 1),
+        zero=x(0.0),
+        kind="interval" if is_bounded else "unbounded",
+        begin=begin,
+        end=end,
+        mid=_HEIGHT // 2,
+        at=x(math.log(change.ratio)),
+        top=_HEIGHT // 2 - 4,
+    )
+
+
+def _tally(rows: Sequence[Row]) -> dict[str, int]:
+    counts = dict.fromkeys(_SYMBOLS, 0)
+    for row in rows:
+        counts[row.standing] = counts.get(row.standing, 0) + 1
+    return {standing: count for standing, count in counts.items() if count}
+
+
+# --- Markdown ------------------------------------------------------------------------------------------------------------
+
+
+def render_markdown(comparison: Comparison) -> str:
+    """A comment on a pull request: the decision, what changed, and why. The gravest rows are the last to be left out."""
+    most = 1024
+    text = _draw(comparison, most)
+    while len(text) > _LIMIT and most > 1:
+        most //= 2
+        text = _draw(comparison, most)
+    return text if len(text) <= _LIMIT else text[:_LIMIT]
+
+
+def _draw(comparison: Comparison, most: int) -> str:
+    first = [row for row in comparison.rows if row.standing in _FIRST]
+    changed = _changed(comparison.rows)
+    pairs = [(row, one) for row in changed for one in telling(row)]
+    alike = len(comparison.rows) - len(first) - len(changed)
+    simulated = sum(row.simulated for row in comparison.rows)
+    parts = [
+        f"## trigate compare: {_text(comparison.decision)}",
+        f"**{_text(comparison.words, 2000)}** (exit code {comparison.exit_code})",
+        f"**{simulated} of {len(comparison.rows)} rows are SIMULATED and are no evidence.**" if simulated else "",
+        _table("What was bumped", ("", "Base", "New"), [_difference(one) for one in comparison.versions]),
+        _table(
+            "Stopped or started working",
+            ("", "Row", "What", "Cause"),
+            [(_mark(row.standing), _text(row.id), _text(row.words), _text(_because(row))) for row in first[:most]],
+            len(first) - most,
+        ),
+        _table("Changed", _CHANGED, [_change(row, one) for row, one in pairs[:most]], len(pairs) - most),
+        f"{alike} rows are the same, or tell nothing on one side; all are in `compare.html`." if alike else "",
+        _table(
+            "Environment",
+            ("", "Base", "New"),
+            [_difference(one) for one in comparison.environment[:_MOST_FACTS]],
+            len(comparison.environment) - _MOST_FACTS,
+        ),
+        "### What this cannot tell" if comparison.caveats else "",
+        "\n".join(f"- {_text(words_, 600)}" for words_ in comparison.caveats[:most]),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _change(row: Row, one: Change) -> Sequence[str]:
+    return (
+        _mark(one.standing),
+        _text(row.id),
+        _text(name_of(one)),
+        _text(figure(one, one.base)),
+        _text(figure(one, one.new)),
+        shifted(one) if one.ratio is not None else _text(one.words),
+        _text(f"{one.cause}: {one.why}" if one.why else one.cause),
+    )
+
+
+def _difference(one: Difference) -> Sequence[str]:
+    return _text(one.name), _text(one.base), _text(one.new)
+
+
+def _mark(standing: str) -> str:
+    return f"{_SYMBOLS.get(standing, ('?', ''))[0]} {_text(standing)}"
+
+
+def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], more: int = 0) -> str:
+    if not rows:
+        return ""
+    left_out = f"\n\n{more} more are in `compare.html`." if more > 0 else ""
+    lines = (headings, ["---"] * len(headings), *rows)
+    return f"### {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + left_out
+
+
+def _text(text: str, most: int = 240) -> str:
+    """Text from a run, so that nothing in it is markup, pings a person or links an issue."""
+    shown = " ".join(words.plain(text).split())
+    shown = shown if len(shown) <= most else f"{shown[: most - 1]}…"
+    shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    shown = re.sub(r"([\\`*_{}\[\]|~$])", r"\\\1", shown)
+    return re.sub(r"([@#])(?=\w)", "\\1\u2060", shown)

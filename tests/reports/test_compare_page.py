@@ -1,0 +1,165 @@
+"""The bump on a page: drawn from compare.json alone, with nothing of a run taken as markup."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.compare import compare_runs, write_comparison
+from harness.compare_records import Comparison as Written
+from harness.compare_records import Standing
+from harness.records import RecordError, Verdict, to_json
+from reports import compare_page
+from reports.compare_page import bar, read, render_html, render_markdown
+from tests.harness.compared_runs import base_runs, broken, new_runs, not_run, on
+
+pytestmark = pytest.mark.covers("RE-02")
+
+HOSTILE = "<script>alert('x')</script>|`a`*b* @octocat \u202egnp \x1b[31m \ud800 名前"
+VOID = {"meta", "br", "hr", "img", "line", "path", "rect"}
+
+
+class Page(HTMLParser):
+    """The elements of a page, and what was left open."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def drawn(found: Written, folder: Path) -> tuple[str, str]:
+    write_comparison(found, folder)
+    html, markdown = compare_page.write(folder)
+    return html.read_text(encoding="utf-8"), markdown.read_text(encoding="utf-8")
+
+
+def a_bump(turn: Callable[[Verdict], Verdict] = broken, **given: Any) -> Written:
+    return compare_runs(base_runs(), new_runs(change=on("parity", turn), **given))
+
+
+def test_the_decision_comes_first_then_what_stopped_working_then_what_changed(tmp_path: Path) -> None:
+    html, markdown = drawn(a_bump(ms=12.0), tmp_path)
+    for text in (html, markdown):
+        places = [
+            text.index(words)
+            for words in ("HOLD", "Stopped or started working", "stopped working: it ran", "more work")
+        ]
+        assert places == sorted(places)
+        assert "10.16.0" in text
+        assert "the version and the reflash" in text
+    assert "+20." in markdown or "+19." in markdown
+
+
+def test_not_installed_reads_differently_from_broke(tmp_path: Path) -> None:
+    html, markdown = drawn(a_bump(not_run), tmp_path)
+    for text in (html, markdown):
+        assert "not installed on the new side" in text
+        assert "stopped working: it ran" not in text
+        assert "Install tensorrt on the new side" in text
+
+
+def test_a_page_is_well_formed_needs_no_network_and_links_only_to_itself(tmp_path: Path) -> None:
+    html, _ = drawn(a_bump(ms=12.0), tmp_path)
+    page = Page(html)
+    assert page.open == []
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    links = [attrs["href"] or "" for tag, attrs in page.elements if tag == "a"]
+    assert links
+    assert all(link.startswith("#") and link[1:] in ids for link in links)
+    assert not {"script", "link", "iframe", "img"} & {tag for tag, _ in page.elements}
+    assert "<!DOCTYPE html>" in html
+    labelled = [attrs for tag, attrs in page.elements if tag == "svg"]
+    assert labelled
+    assert all(attrs.get("aria-label") for attrs in labelled)
+
+
+def test_nothing_of_a_run_is_markup_pings_a_person_or_turns_the_text(tmp_path: Path) -> None:
+    def hostile(verdict: Verdict) -> Verdict:
+        return broken(replace(verdict), f"EngineBuildError: {HOSTILE}")
+
+    html, markdown = drawn(a_bump(hostile), tmp_path)
+    assert "<script>" not in html
+    assert "<script>" not in markdown
+    assert "@octocat" not in markdown
+    assert not {"\u202e", "\x1b", "\ud800"} & set(html + markdown)
+    assert "名前" in html
+
+
+def test_a_bump_with_nothing_planted_says_so_in_few_words(tmp_path: Path) -> None:
+    html, markdown = drawn(compare_runs(base_runs(), new_runs()), tmp_path)
+    assert "ADOPT" in html
+    assert "In no row that ran on both sides did anything change" in html
+    assert "### Changed" not in markdown
+    assert "4 rows are the same" in markdown
+
+
+def test_every_standing_has_a_symbol_and_a_meaning() -> None:
+    assert set(compare_page._SYMBOLS) == {standing.value for standing in Standing}
+    assert set(compare_page._MEANINGS) == {standing.value for standing in Standing}
+
+
+def test_the_page_reads_what_the_harness_writes_and_names_what_a_damaged_file_lacks(tmp_path: Path) -> None:
+    found = a_bump(ms=12.0)
+    path = write_comparison(found, tmp_path)
+    assert to_json(read(path).rows[0].changes) == [
+        {name: value for name, value in change.items() if name in compare_page.Change.__dataclass_fields__}
+        for change in to_json(found.rows[0].changes)
+    ]
+    value = json.loads(path.read_text())
+    del value["rows"][1]["cause"]
+    path.write_text(json.dumps(value))
+    with pytest.raises(RecordError, match=r"rows\[1\] lacks a field.*cause"):
+        read(path)
+    path.write_text(json.dumps({**value, "schema": 2}))
+    with pytest.raises(RecordError, match="upgrade trigate"):
+        read(path)
+    path.write_text("[]")
+    with pytest.raises(RecordError, match="no schema number"):
+        read(path)
+    path.write_text('{"schema": 1')
+    with pytest.raises(RecordError, match="cannot be read"):
+        read(path)
+    path.unlink()
+    with pytest.raises(RecordError, match=r"has no compare\.json"):
+        read(path)
+
+
+def test_a_shift_is_drawn_beside_its_margin_and_an_unknown_bound_is_no_line_that_ends() -> None:
+    known = compare_page.Change(
+        "p95", "ns", "same", "", ratio=1.01, low=0.99, high=1.03, margin=0.05, is_judged=True, base=1e6, new=1.01e6
+    )
+    svg = str(bar(known))
+    assert 'class="interval"' in svg
+    assert "+1.0 % [-1.0, +3.0]; the margin is 5 % either way" in svg
+    assert 'class="unbounded"' in str(bar(replace(known, low=None, high=None)))
+    assert str(bar(replace(known, margin=None))) == ""
+
+
+def test_thousands_of_rows_are_drawn_within_what_a_pull_request_takes(tmp_path: Path) -> None:
+    found = a_bump(ms=12.0)
+    many = replace(found, rows=tuple(replace(row, id=f"{row.id}-{at}") for at in range(400) for row in found.rows))
+    comparison = read(write_comparison(many, tmp_path))
+    assert len(render_markdown(comparison)) <= 60_000
+    html = render_html(comparison)
+    assert len(html) < 3_000_000
+    assert "more rows are in compare.json" in html
