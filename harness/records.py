@@ -38,6 +38,7 @@ __all__ = [
     "Check",
     "Divergence",
     "Figure",
+    "FlownStream",
     "Judgement",
     "LatencyFigures",
     "LaunchFigures",
@@ -147,6 +148,20 @@ class BoardState:
 
 
 @dataclass(frozen=True)
+class FlownStream:
+    """One model of a row about the mix, as it flew (``harness.station.Stream``); ``placement``: in the first launch."""
+
+    model: str
+    precision: str
+    lane: str
+    placement: str = ""
+    rate_hz: float = 0.0
+    burst: int = 1
+    deadline_ns: int | None = None
+    late: str = "queue"
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What was observed, with nothing judged. The only stage that touched a device.
 
@@ -156,7 +171,8 @@ class Measurement:
     ``input_sha256``: digest of the bytes at the runtime's door, per sample. ``model_sha256``: of the artifact that ran.
     ``samples_file`` / ``errors_file`` / ``trace_file``: relative to the run folder, empty where there is none.
     ``profile``, ``rate_hz`` (``None``: closed loop), ``deadline_ns``, ``launches``: how a latency row was measured.
-    ``incomplete``: why it ended before it was done; what was measured by then is kept.
+    ``incomplete``: why it ended before it was done; what was measured by then is kept. ``streams``: of a row about the mix,
+    in the order that the samples count them in.
     """
 
     case: Case
@@ -182,6 +198,7 @@ class Measurement:
     rate_hz: float | None = None
     deadline_ns: int | None = None
     launches: int = 0
+    streams: tuple[FlownStream, ...] = ()
     incomplete: str = ""
     threads: Mapping[str, int] = field(default_factory=dict)
     board_start: BoardState = field(default_factory=BoardState)

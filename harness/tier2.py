@@ -17,10 +17,10 @@ from harness.board import check_state
 from harness.child_job import ChildJob
 from harness.config import BoardConfig, Budget, ModelConfig
 from harness.floors import Floor, FloorKey, Floors, learn
-from harness.gates import refusal_of, worst
+from harness.gates import refusal_of
 from harness.heat_figures import NOT_APPLICABLE
 from harness.launch import run_launch
-from harness.load import missed, select
+from harness.load import select
 from harness.load_row import judge_load, measure_load
 from harness.memory import bytes_in_words, find, footprint, judge_memory
 from harness.memory_row import judge_memory_row, measure_memory
@@ -48,6 +48,17 @@ from harness.samples import SampleLog, open_journal
 from harness.soak import SENSORS
 from harness.station import Order, Seen, Station, Stream
 from harness.takeoff import TakeoffSeen, judge_takeoff, takeoff
+from harness.tier2_gate import (
+    busiest,
+    flown,
+    indicative,
+    judge_flight,
+    launches_of,
+    of_others,
+    on_its_board,
+    over_memory,
+    within_deadline,
+)
 from harness.trace import Frame, Trace
 from runtime.data import EngineCacheEntry
 from runtime.errors import RuntimeCoreError
@@ -123,7 +134,7 @@ class Tier2:
         verdict = settle(case, folder)
         if case.kind in _WITHOUT_LAUNCHES:
             verdict = self._on_its_board(verdict, start)
-        return self._of_whole_flight(verdict)
+        return self._of_whole_flight(over_memory(verdict, self.board))
 
     def _idle_power(self) -> float | None:
         """The mean power before the first row, of the board and of us who wait; ``None`` where no instrument tells it."""
@@ -147,18 +158,11 @@ class Tier2:
         case, end = verdict.case, self.station.board_state()
         measurement = replace(verdict.summary.measurement, board_start=start, board_end=end)
         found = [*check_state(self.board, start, end, hot_start_c=math.inf), *self.state_checks(case)]
-        verdict = replace(
-            verdict, summary=replace(verdict.summary, measurement=measurement), checks=(*verdict.checks, *found)
-        )
-        gravest = next((check for check in found if check.outcome is Outcome.INCONCLUSIVE), None)
-        fails_anyway = verdict.outcome is Outcome.FAIL and (
-            case.kind != "load" or any(check.name == "processes" for check in verdict.checks)
-        )
-        if gravest is None or fails_anyway or verdict.outcome is Outcome.NOT_RUN or case.kind == "harness":
-            return verdict
-        return replace(
-            verdict, outcome=Outcome.INCONCLUSIVE, reason=f"{gravest.reason} (but for that: {verdict.reason})"
-        )
+        verdict = replace(verdict, summary=replace(verdict.summary, measurement=measurement))
+        if case.kind == "harness":
+            return replace(verdict, checks=(*verdict.checks, *found))
+        fails_anyway = case.kind != "load" or any(check.name == "processes" for check in verdict.checks)
+        return on_its_board(verdict, found, fails_anyway=fails_anyway)
 
     def _of_whole_flight(self, verdict: Verdict) -> Verdict:
         """A row about all models that lacks one says so, and passes nothing; one in another precision is noted."""
@@ -171,10 +175,8 @@ class Tier2:
             measurement = verdict.summary.measurement
             notes = (*measurement.notes, f"not every model has {case.precision}: {words}")
             verdict = replace(verdict, summary=replace(verdict.summary, measurement=replace(measurement, notes=notes)))
-        if not (lacking := self._lacking(case)):
-            return verdict
-        outcome = Outcome.INCONCLUSIVE if verdict.outcome is Outcome.PASS else verdict.outcome
-        return replace(verdict, outcome=outcome, reason=f"without {lacking}; of the others: {verdict.reason}")
+        lacking = self._lacking(case)
+        return of_others(verdict, lacking) if lacking else verdict
 
     def _flying(self, case: Case) -> list[ModelConfig]:
         models = flight_models(list(self.models.values()), case.runtime)
@@ -238,7 +240,7 @@ class Tier2:
             state_checks=self._state(case, launches),
             target_p95_ns=self._target_ns(case),
             streams=order.streams,
-            launches=[seen.measurement for seen in launches],
+            launches=launches_of(launches, stream, case.model),
             lost_ns=sum(seen.lost_ns for seen in launches),
             idle_w=self._idle_w,
         )
@@ -264,57 +266,27 @@ class Tier2:
         )
         launches = self._launches(case, order, folder)
         measurement = self._written(case, launches, folder)
-        columns, traces = _pooled(launches), _traces(launches)
-        checks: list[Check] = list(self._state(case, launches))
-        figures: list[Figure] = []
-        latency = judgement = None
-        for at, stream in enumerate(streams):
-            one = latency_gate.judge(
-                replace(measurement, rate_hz=stream.rate_hz or None, deadline_ns=stream.deadline_ns),
-                columns,
-                traces,
-                budget=self._within_deadline(stream),
-                profile=self.profile,
-                floor=self._floor(stream.case, stream.rate_hz),
-                streams=streams,
-                judged=at,
-                lost_ns=sum(seen.lost_ns for seen in launches),
-                idle_w=self._idle_w,
-            )
-            name = stream.case.model
-            of_stream = _of(one, stream, launches[0].placements.get(name, ""))
-            if stream.case.precision == case.precision:  # a model in another one has a mix of its own to learn from
-                self._learn(replace(one, summary=replace(one.summary, measurement=of_stream)), columns, at, folder)
-            figures += [
-                replace(figure, name=f"{figure.name}[{name}]")
-                for figure in one.summary.figures
-                if not _is_shared(figure)
-            ]
-            if at == 0:
-                share = one.summary.measurement.sample_count / max(1, len(select(columns)["status"]))
-                figures += [_of_mix(figure, share) for figure in one.summary.figures if _is_shared(figure)]
-            checks += [replace(check, name=f"{name}: {check.name}") for check in one.checks]
-            checks.append(Check(name, one.outcome, one.reason))
-            if at == _busiest(streams):
-                latency, judgement = one.summary.latency, one.summary.judgement
-        own = [check for check in checks if check.name in {stream.case.model for stream in streams}]
-        judged = [check for check, stream in zip(own, streams, strict=True) if self._within_deadline(stream)]
-        undecided = [check for check in judged if check.outcome is Outcome.MEASURED]
-        deciding = worst([*self._state(case, launches), *own])
-        if deciding.outcome is Outcome.PASS and undecided:
-            deciding = undecided[0]
-        calls = select(columns)
-        summary = Summary(
-            replace(measurement, sample_count=int(calls["status"].size), failed_count=int(missed(calls).sum())),
-            latency=latency,
-            judgement=judgement,
-            figures=(*figures, *_soak_figures(launches), *_memory_figures(launches)),
+        measurement = replace(measurement, streams=flown(streams, launches[0].placements))
+        columns = _pooled(launches)
+        verdict, of_streams = judge_flight(
+            measurement,
+            columns,
+            _traces(launches),
+            streams,
+            limits=[self._within_deadline(stream) for stream in streams],
+            floors=[self._floor(stream.case, stream.rate_hz) for stream in streams],
+            profile=self.profile,
+            state_checks=self._state(case, launches),
+            launches=[launches_of(launches, stream, streams[slowest].case.model) for stream in streams],
+            lost_ns=sum(seen.lost_ns for seen in launches),
+            idle_w=self._idle_w,
         )
-        named = deciding.name if deciding in own else ""
-        reason = f"{named}: {deciding.reason}" if named else deciding.reason
-        if deciding.outcome in (Outcome.PASS, Outcome.MEASURED):
-            reason = "; ".join(f"{check.name}: {check.reason}" for check in own)
-        return Verdict(summary, deciding.outcome, reason, tuple(checks))
+        for at, (one, stream) in enumerate(zip(of_streams, streams, strict=True)):
+            if stream.case.precision == case.precision:  # a model in another one has a mix of its own to learn from
+                of_stream = _of(one, stream, launches[0].placements.get(stream.case.model, ""))
+                self._learn(replace(one, summary=replace(one.summary, measurement=of_stream)), columns, at, folder)
+        extra = _soak_figures(launches) + _memory_figures(launches)
+        return replace(verdict, summary=replace(verdict.summary, figures=(*verdict.summary.figures, *extra)))
 
     def _heat(self, case: Case, folder: RunFolder) -> Verdict:
         frame = self.station.read(self.station.now_ns())
@@ -323,14 +295,14 @@ class Tier2:
         streams = self._mix(case)
         seconds = self.profile.sustained_s
         profile = replace(self.profile, least_s=seconds, most_s=seconds, launches=1, precision=0.0)
-        judged = _busiest(streams)
+        judged = busiest(streams)
         floor = self._floor(streams[judged].case, streams[judged].rate_hz)
         order = Order(profile, streams, judged=judged, is_first=not self._is_warm)
         origin_ns = self.station.now_ns()
         (seen,) = launches = self._launches(case, order, folder, profile)
         if not seen.incomplete:
             self._cool_down(seen.trace, origin_ns, max(seconds / 2, _COOL_S if profile.decides else 0.0))
-        measurement = self._written(case, launches, folder)
+        measurement = replace(self._written(case, launches, folder), streams=flown(streams, seen.placements))
         if seen.incomplete and not len(seen.trace):
             return Verdict(Summary(measurement), Outcome.INCONCLUSIVE, f"nothing is known of it: {seen.incomplete}")
         stream = streams[judged]
@@ -348,7 +320,7 @@ class Tier2:
             stream=judged,
         )
         self._is_warm = True
-        return verdict if profile.decides else _indicative(verdict)
+        return verdict if profile.decides else indicative(verdict)
 
     def _takeoff(self, case: Case, folder: RunFolder) -> Verdict:
         del folder
@@ -525,12 +497,8 @@ class Tier2:
         return self.models[model].budget.get(self.board.name) if self.board is not None else None
 
     def _within_deadline(self, stream: Stream) -> Budget | None:
-        """In the mix requests queue, and what they must keep is their deadline; judged where the board has budgets."""
-        budget = self._budget(stream.case.model)
-        if budget is None or budget.p95_ms is None:
-            return None
-        limit_ms = stream.deadline_ns / 1e6 if stream.deadline_ns is not None else budget.p95_ms
-        return Budget(p95_ms=limit_ms)
+        """What the stream must keep in the mix on this board."""
+        return within_deadline(stream, self._budget(stream.case.model))
 
     def _slowest_judged(self, streams: Sequence[Stream]) -> int:
         """Of the streams that a budget applies to (of all, where none does) the one with the lowest rate."""
@@ -701,13 +669,6 @@ def _with_files(verdict: Verdict, seen: TakeoffSeen, board: BoardConfig | None) 
     return verdict
 
 
-def _indicative(verdict: Verdict) -> Verdict:
-    """A profile that decides nothing measures, where a longer one would leave the row open."""
-    if verdict.outcome is not Outcome.INCONCLUSIVE:
-        return verdict
-    return replace(verdict, outcome=Outcome.MEASURED, reason=f"indicative: {verdict.reason}")
-
-
 def _of_model(case: Case, model: ModelConfig) -> Case:
     """A row about all models as one of a single model, for the station: in the row's precision, or the model's first."""
     precision = case.precision if case.precision in model.precision else model.precision[0]
@@ -725,10 +686,6 @@ def _ignore(frame: Frame) -> None:
 
 def _ns(ms: float | None) -> int | None:
     return None if ms is None else round(ms * 1e6)
-
-
-def _busiest(streams: Sequence[Stream]) -> int:
-    return max(range(len(streams)), key=lambda at: streams[at].rate_hz)
 
 
 def _pooled(launches: Sequence[Seen]) -> dict[str, Array]:
@@ -757,19 +714,6 @@ def _of(verdict: Verdict, stream: Stream, placement: str) -> Measurement:
 def _temperature_c(frame: Frame) -> float | None:
     """The one that decides: the first of ``SENSORS`` that reads."""
     return next((frame.values[name] for name in SENSORS if name in frame.values), None)
-
-
-def _is_shared(figure: Figure) -> bool:
-    """Of the board, and so the same for every stream of a mix."""
-    words = ("power", "temp", "clock", "energy", "oc_events", "throttled", "wake", "harness")
-    return any(word in figure.name for word in words)
-
-
-def _of_mix(figure: Figure, share: float) -> Figure:
-    """The board's energy is spent on the calls of all streams, of which one stream has this share."""
-    if "per_call" not in figure.name or figure.value is None:
-        return figure
-    return replace(figure, value=figure.value * share, source=f"{figure.source}, of all calls of the mix")
 
 
 def _soak_figures(launches: Sequence[Seen]) -> tuple[Figure, ...]:
