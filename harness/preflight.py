@@ -269,7 +269,7 @@ class _Move:
             *self._python(),
         ]
 
-    # -- the code --------------------------------------------------------------------------------------------------------
+    # -- the code ------------------------------------------------------------------------------------------------------
 
     def _unread(self) -> list[Item]:
         items = []
@@ -411,6 +411,8 @@ class _Move:
 
     def _guard_of_calls(self, function: str, after: Manifest, depth: int) -> Guard | None:
         """What covers every call of a function; ``None`` where it is never called, or once without a guard."""
+        if function in self.found.handed_on:
+            return None
         calls = [call for call in self.found.calls if call.name == function and function not in call.functions]
         covers = [self._cover_of(call, after, depth) for call in calls]
         if not covers or any(cover is None for cover in covers):
@@ -431,8 +433,6 @@ class _Move:
         """Whether code under this guard is not reached, or does no harm, with the target's names."""
         if guard.kind == "names":
             return any(after.has(one.path) != one.is_there for one in guard.conditions)
-        if guard.kind == "derived":
-            return any(not after.has(one.path) for one in guard.conditions)
         if guard.kind == "version":
             return self._version(guard, after) is False
         return True
@@ -469,7 +469,7 @@ class _Move:
             found.append(Finding(what, "renumbered", state, place, f"{told}: {number.words}", instead, guard))
         return found
 
-    # -- precisions and what was stored ------------------------------------------------------------------------------------
+    # -- precisions and what was stored --------------------------------------------------------------------------------
 
     def _precisions(self) -> list[Item]:
         if self.before is None or self.after is None:
@@ -513,7 +513,9 @@ class _Move:
             told = "an option of ONNX Runtime's TensorRT provider; what it does there is not known"
             findings.append(Finding(", ".join(row["options"]), "unknown", State.NOT_KNOWN, tuple(options), told))
         findings = _grouped(findings)
-        judged = [self._judge(use, after)[0] for use in uses] + [finding.state for finding in findings]
+        of_uses = [(use, self._judge(use, after)[0]) for use in uses]
+        judged = [State.READ if state is State.BREAKS and not use.is_certain else state for use, state in of_uses]
+        judged += [finding.state for finding in findings]
         judged = [state for state in judged if state is not State.NOT_KNOWN]
         told = f"TensorRT {after.version} has no {row['name']}."
         if not uses and not findings:
@@ -613,7 +615,7 @@ class _Move:
         todo = "Calibrate again from the stored inputs, and compare outputs."
         return Item("stored", "calibration caches", State.TO_DO, told, todo)
 
-    # -- boards, libraries, Python -------------------------------------------------------------------------------------------
+    # -- boards, libraries, Python -------------------------------------------------------------------------------------
 
     def _boards(self) -> list[Item]:
         return [self._boards_of_jetpack() if self.target.jetpack else self._boards_of_tensorrt()]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,9 +60,8 @@ class Condition:
 class Guard:
     """A test that code stands under. ``words``: as written. ``conditions``: each of them must hold for it to be reached.
 
-    ``kind``: ``names`` (``conditions`` say what it asks), ``derived`` (a value that was made from such a test, in a way that
-    is not followed), ``caught`` (what a missing name raises is caught), ``default`` (``getattr`` with a default),
-    ``by name`` (it is called like a capability), ``version`` (``test`` holds it).
+    ``kind``: ``names`` (``conditions`` say what it asks), ``caught`` (what a missing name raises is caught), ``default``
+    (``getattr`` with a default), ``by name`` (it is called like a capability), ``version`` (``test`` holds it).
     """
 
     kind: str
@@ -140,7 +140,8 @@ class Word:
 @dataclass
 class Source:
     """All that was found. ``unread``: (file, why). ``others``: files of other languages that name TensorRT, which no
-    syntax tree of Python tells of. ``defined``: the functions and methods of the source itself.
+    syntax tree of Python tells of. ``defined``: the functions and methods of the source itself; ``handed_on``: those of
+    them that are named without being called, so that nobody can see from where they are.
     """
 
     root: str
@@ -153,6 +154,7 @@ class Source:
     unread: list[tuple[str, str]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     defined: set[str] = field(default_factory=set)
+    handed_on: set[str] = field(default_factory=set)
 
 
 def read_source(path: Path, api: Api) -> Source:
@@ -174,7 +176,9 @@ def read_source(path: Path, api: Api) -> Source:
                 found.others.append(name)
             continue
         try:
-            tree = ast.parse(file.read_bytes(), filename=name)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of theirs, about escapes and comparisons
+                tree = ast.parse(file.read_bytes(), filename=name)
         except (SyntaxError, ValueError) as error:
             found.unread.append((name, f"line {getattr(error, 'lineno', None) or '?'}: {getattr(error, 'msg', error)}"))
             continue
@@ -183,10 +187,17 @@ def read_source(path: Path, api: Api) -> Source:
             continue
         trees.append((name, tree))
     found.files = len(trees) + len(found.unread)
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    for _, tree in trees:
-        found.defined |= {node.name for node in ast.walk(tree) if isinstance(node, functions)}
     kept = _Kept()
+    for _, tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                kept.functions.setdefault(node.name, []).append(node)
+            elif isinstance(node, ast.ClassDef):
+                fields = [
+                    one for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+                ]
+                kept.fields[node.name] = {getattr(one.target, "id", ""): one.value for one in fields}
+    found.defined |= set(kept.functions)
     for into in (
         Source(""),
         Source(""),
@@ -195,7 +206,11 @@ def read_source(path: Path, api: Api) -> Source:
         if into is not found:
             kept.given.clear()
         for name, tree in trees:
-            _Reader(name, api, kept, into).read(tree)
+            try:
+                _Reader(name, api, kept, into).read(tree)
+            except RecursionError:
+                if into is found:
+                    found.unread.append((name, "an expression is nested too deeply"))
     return found
 
 
@@ -246,27 +261,55 @@ class _Scope:
         return None
 
 
+@dataclass(frozen=True)
+class _Result:
+    """What a call of one of the source's own functions gave: the tests that went into its parameters."""
+
+    function: ast.FunctionDef | ast.AsyncFunctionDef
+    tests: Mapping[str, tuple[list[Guard], list[Guard]]]
+
+
 @dataclass
 class _Kept:
-    """What tests of the library were kept in, over all files: by the field's or constant's name; ``derived`` by file."""
+    """What is known over all files. ``tests``: what tests of the library were kept in, by the name of a field or constant,
+    less those of ``other`` values. ``results``: by file and name. ``given``: by function and parameter, the guards under
+    which callers give it, ``None`` where one gives it without. ``fields``: of classes, with their defaults.
+    """
 
     tests: dict[str, tuple[list[Guard], list[Guard]]] = field(default_factory=dict)
-    derived: dict[str, dict[str, Guard]] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
+    results: dict[str, dict[str, _Result | None]] = field(default_factory=dict)
     given: dict[tuple[str, str], list[Guard] | None] = field(default_factory=dict)
-    """By (function, parameter): the guards under which callers give it, ``None`` where one gives it without."""
+    functions: dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]] = field(default_factory=dict)
+    fields: dict[str, dict[str, ast.expr | None]] = field(default_factory=dict)
+
+    def test(self, name: str) -> tuple[list[Guard], list[Guard]] | None:
+        return None if name in self.others else self.tests.get(name)
+
+    def keep(self, name: str, value: ast.expr, tests: tuple[list[Guard], list[Guard]] | None) -> None:
+        if tests and all(guard.kind == "names" for guard in tests[0]):
+            self.tests[name] = tests
+        elif not _is_false(value):
+            self.others.add(name)
+
+    def function(self, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+        """The only one of this name."""
+        found = self.functions.get(name, [])
+        return found[0] if len(found) == 1 else None
 
 
 class _Reader:
     def __init__(self, file: str, api: Api, kept: _Kept, found: Source) -> None:
-        self.file, self.api, self.kept, self.given, self.found = file, api, kept.tests, kept.given, found
+        self.file, self.api, self.kept, self.found = file, api, kept, found
         self.scope = _Scope(None)
         self.guards: list[Guard] = []
         self.functions: list[str] = []
         self.attributes: dict[str, _Thing] = {}
-        self.derived = kept.derived.setdefault(file, {})
+        self.results = kept.results.setdefault(file, {})
         self.member_names = api.also.union(*api.members.values())
         self.touches = self.asks_version = False
         self.own_options: set[int] = set()
+        self.called: set[int] = set()
         self.told: set[tuple[int, str]] = set()
 
     def read(self, tree: ast.Module) -> None:
@@ -333,15 +376,49 @@ class _Reader:
             folded = self._number(value)
             seen = self.scope.numbers.get(target.id, folded)
             self.scope.numbers[target.id] = folded if seen == folded else None
-            if guards := self._tests(value):
+            guards = self._tests(value)
+            if guards:
                 self.scope.guards[target.id] = guards
-                if self.scope.parent is None and all(guard.kind == "names" for guard in guards[0]):
-                    self.kept.setdefault(target.id, guards)
-            elif isinstance(value, ast.Call) and (source := self._behind(value)) is not None:
-                words = f"`{target.id}`, which follows from {source.words}"
-                self.derived[target.id] = Guard("derived", words, source.conditions)
-        elif isinstance(target, ast.Attribute) and (guards := self._tests(value)):
-            self.kept[target.attr] = guards
+            if self.scope.parent is None and (guards or target.id in self.kept.tests):
+                self.kept.keep(target.id, value, guards)
+            result = self._result(value)
+            known_result = self.results.get(target.id, result)
+            self.results[target.id] = result if known_result is None or result == known_result else None
+        elif isinstance(target, ast.Attribute):
+            self.kept.keep(target.attr, value, self._tests(value))
+
+    def _result(self, value: ast.expr) -> _Result | None:
+        if not isinstance(value, ast.Call) or (function := self.kept.function(_last_name(value.func))) is None:
+            return None
+        names = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
+        given = {
+            **dict(zip(names, value.args, strict=False)),
+            **{one.arg: one.value for one in value.keywords if one.arg},
+        }
+        tests = {name: tests for name, argument in given.items() if (tests := self._tests(argument))}
+        return _Result(function, tests) if tests else None
+
+    def _implied(self, result: _Result, attribute: str) -> list[Guard]:
+        """What must hold where a field of a function's result is true: in each of its returns that can make it so."""
+        scope, self.scope = self.scope, _Scope(None)
+        self.scope.guards |= result.tests
+        try:
+            ways: list[list[Guard]] = []
+            for statement in _own_statements(result.function.body):
+                if not isinstance(statement, ast.Return):
+                    continue
+                made = statement.value
+                if not isinstance(made, ast.Call) or made.args:
+                    return []
+                defaults = self.kept.fields.get(_last_name(made.func), {})
+                value = next((one.value for one in made.keywords if one.arg == attribute), defaults.get(attribute))
+                if value is None:
+                    return []
+                if not _is_false(value):
+                    ways.append(self._test(value, True))
+        finally:
+            self.scope = scope
+        return [guard for guard in _common(ways) if guard.kind == "names"]
 
     def _store(self, target: ast.expr, thing: _Thing | None) -> None:
         if thing is None:
@@ -369,7 +446,8 @@ class _Reader:
     def _of_elements(self, node: ast.expr) -> _Thing | None:
         """What ``for x in …`` gives: of a network, its layers."""
         thing = self._thing(node)
-        return _Thing(of="ILayer") if thing is not None and thing.of == "INetworkDefinition" else None
+        gives = self.api.returns.get(f"{thing.of}.__getitem__", "") if thing is not None and thing.of else ""
+        return _Thing(of=gives) if gives in self.api.members else None
 
     def _thing(self, node: ast.expr) -> _Thing | None:  # one kind of node after another
         if isinstance(node, ast.Name):
@@ -397,6 +475,10 @@ class _Reader:
             return _Thing(node.attr) if node.attr in self.api.members and self._hands_on(node.value) else None
         if isinstance(node, ast.Call):
             return self._made(node)
+        if isinstance(node, ast.Subscript):
+            base = self._thing(node.value)
+            gives = self.api.returns.get(f"{base.of}.__getitem__", "") if base is not None and base.of else ""
+            return _Thing(of=gives) if gives in self.api.members else None
         if isinstance(node, ast.IfExp):
             return self._thing(node.body) or self._thing(node.orelse)
         if isinstance(node, ast.BoolOp):
@@ -468,7 +550,7 @@ class _Reader:
             return self._number(node.args[0])
         return None
 
-    # -- tests -----------------------------------------------------------------------------------------------------------
+    # -- tests ---------------------------------------------------------------------------------------------------------
 
     def _tests(self, node: ast.expr) -> tuple[list[Guard], list[Guard]] | None:
         """(guards where it holds, guards where it does not) of an expression that asks what the library can do."""
@@ -501,7 +583,7 @@ class _Reader:
         if isinstance(node, ast.Name):
             known = self.scope.find("guards", node.id)
             if known is None and self.scope.find("things", node.id) is None:
-                known = self.kept.get(node.id)
+                known = self.kept.test(node.id)
             if isinstance(known, tuple):
                 return [
                     replace(guard, words=f"`{node.id}`, which is {guard.words}") for guard in known[0 if holds else 1]
@@ -510,20 +592,20 @@ class _Reader:
             if isinstance(made, list) and holds:
                 return [replace(guard, words=f"`{node.id}`, made only under {guard.words}") for guard in made]
             for function in reversed(self.functions):
-                given = self.given.get((function, node.id))
+                given = self.kept.given.get((function, node.id))
                 if given and holds:
                     return [replace(guard, words=f"`{node.id}`, given only under {guard.words}") for guard in given]
-            return [self.derived[node.id]] if node.id in self.derived and holds else []
+            return []
         if isinstance(node, ast.Attribute):
-            if node.attr in self.kept:
-                where = _words(node)
+            where = _words(node)
+            if (kept := self.kept.test(node.attr)) is not None:
+                return [replace(guard, words=f"{where}, which is {guard.words}") for guard in kept[0 if holds else 1]]
+            result = self.results.get(node.value.id) if isinstance(node.value, ast.Name) else None
+            if result is not None and holds and (implied := self._implied(result, node.attr)):
+                made = f"`{result.function.name}`"
                 return [
-                    replace(guard, words=f"{where}, which is {guard.words}")
-                    for guard in self.kept[node.attr][0 if holds else 1]
+                    replace(guard, words=f"{where}, which {made} sets only under {guard.words}") for guard in implied
                 ]
-            if isinstance(node.value, ast.Name) and node.value.id in self.derived and holds:
-                source = self.derived[node.value.id]
-                return [replace(source, words=source.words.replace(f"`{node.value.id}`", _words(node), 1))]
             if node.attr.startswith(_BY_NAME) and "cap" in _last_name(node.value).lower() and holds:
                 return [Guard("by name", _words(node))]
         return []
@@ -541,22 +623,7 @@ class _Reader:
         thing = self._thing(right)
         return f"{thing.path}.{left.value}".lstrip(".") if thing is not None and thing.path is not None else ""
 
-    def _behind(self, call: ast.Call) -> Guard | None:
-        """The capabilities that go into a call, as one guard."""
-        found = [
-            guard
-            for value in [*call.args, *[keyword.value for keyword in call.keywords]]
-            for node in ast.walk(value)
-            if isinstance(node, (ast.Attribute, ast.Call))
-            for guard in self._test(node, True)
-            if guard.kind == "names"
-        ]
-        if not found:
-            return None
-        words = ", ".join(dict.fromkeys(guard.words.partition(", which")[0] for guard in found))
-        return Guard("derived", words, tuple(dict.fromkeys(one for guard in found for one in guard.conditions)))
-
-    # -- the walk --------------------------------------------------------------------------------------------------------
+    # -- the walk ------------------------------------------------------------------------------------------------------
 
     def _block(self, body: Sequence[ast.stmt]) -> None:
         depth = len(self.guards)
@@ -666,9 +733,9 @@ class _Reader:
         is_nothing = isinstance(node.value, ast.Constant) and node.value.value is None
         for target in targets:
             if isinstance(target, ast.Name) and node.value is not None and not is_nothing:
-                known = self.scope.made_under.get(target.id, [])
                 asked = [guard for guard in self.guards if guard.kind != "caught"]
-                self.scope.made_under[target.id] = None if known is None or not asked else [*known, *asked]
+                known = self.scope.made_under.get(target.id, asked)
+                self.scope.made_under[target.id] = None if known is None or not asked else _common([known, asked])
 
     def _flags(self, node: ast.Assign | ast.AugAssign) -> None:
         """``config.flags = 1 << 3``."""
@@ -714,17 +781,22 @@ class _Reader:
 
     def _call(self, node: ast.Call) -> None:
         name = _last_name(node.func)
+        self.called.add(id(node.func))
         if name in ("add_argument", "add_option", "option"):
             self.own_options |= {id(argument) for argument in node.args}
         keywords = tuple(keyword.arg for keyword in node.keywords if keyword.arg and not _is_false(keyword.value))
         guards, functions = tuple(self.guards), tuple(self.functions)
         self.found.calls.append(Call(self.file, node.lineno, name, guards, functions, keywords))
         for keyword in node.keywords:
-            tests = self._tests(keyword.value) if (keyword.arg or "").startswith(_BY_NAME) else None
-            if keyword.arg and tests and all(guard.kind == "names" for guard in tests[0]):
-                self.kept.setdefault(keyword.arg, tests)
+            if keyword.arg and keyword.arg.startswith(_BY_NAME):
+                self.kept.keep(keyword.arg, keyword.value, self._tests(keyword.value))
             if keyword.arg:
                 self._note_given(name, keyword.arg, keyword.value)
+        if (function := self.kept.function(name)) is not None:
+            arguments = [*function.args.posonlyargs, *function.args.args]
+            is_method = isinstance(node.func, ast.Attribute) and bool(arguments) and arguments[0].arg in ("self", "cls")
+            for parameter, passed in zip(arguments[1:] if is_method else arguments, node.args, strict=False):
+                self._note_given(name, parameter.arg, passed)
         if name == "getattr" and len(node.args) >= 2:
             if path := self._asked(node):
                 extra = [Guard("default", _words(node))] if len(node.args) > 2 else []
@@ -752,9 +824,10 @@ class _Reader:
             isinstance(value, ast.IfExp) and isinstance(value.orelse, ast.Constant) and value.orelse.value is None
         )
         asked = [*self.guards, *(self._test(value.test, True) if isinstance(value, ast.IfExp) and is_choice else [])]
-        asked = [guard for guard in asked if guard.kind in ("names", "derived", "by name")]
-        known = self.given.get((function, parameter), [])
-        self.given[function, parameter] = None if known is None or not asked else list(dict.fromkeys([*known, *asked]))
+        asked = [guard for guard in asked if guard.kind in ("names", "by name")]
+        key = (function, parameter)
+        known = self.kept.given.get(key, asked)
+        self.kept.given[key] = None if known is None or not asked else _common([known, asked])
 
     def _compare(self, node: ast.Compare) -> None:
         sides = [node.left, *node.comparators]
@@ -795,6 +868,8 @@ class _Reader:
     def _name(self, node: ast.Name | ast.Attribute) -> None:
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             return
+        if id(node) not in self.called and (name := _last_name(node)) in self.kept.functions:
+            self.found.handed_on.add(name)
         thing = self._thing(node)
         if thing is not None and thing.path:
             self._use(node, ".".join(thing.path.split(".")[:2]))
@@ -826,6 +901,18 @@ class _Reader:
         self.found.uses.append(
             Use(self.file, line, path, is_certain, guards, tuple(self.functions), is_computed=is_computed)
         )
+
+
+def _common(ways: Sequence[Sequence[Guard]]) -> list[Guard]:
+    """The guards that stand on each of several ways to the same place."""
+    first, rest = (ways[0], [{_asked_by(guard) for guard in way} for way in ways[1:]]) if ways else ((), [])
+    return [guard for guard in first if all(_asked_by(guard) in way for way in rest)]
+
+
+def _asked_by(guard: Guard) -> tuple[object, ...]:
+    """What a guard asks, however it came to be asked."""
+    test = ast.unparse(guard.test) if guard.test is not None else guard.words if not guard.conditions else ""
+    return guard.kind, guard.conditions, test, guard.is_negated
 
 
 def _own_statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:

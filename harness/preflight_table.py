@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,15 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Manifest", "Platform", "Table", "joined_api", "load_table", "numbers"]
+__all__ = ["OVERLOADED", "Manifest", "Platform", "Table", "joined_api", "load_table", "numbers"]
+
+
+OVERLOADED = {
+    "Builder.build_serialized_network": "IHostMemory",
+    "ICudaEngine.create_execution_context": "IExecutionContext",
+    "Runtime.deserialize_cuda_engine": "ICudaEngine",
+}
+"""What these give back in every version: of a method with several signatures, a manifest has none."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +147,14 @@ class Table:
         for found in (same, near):
             if found:
                 best = max(found, key=numbers)
-                return Manifest(best, _read_json(self.manifests[best]))
+                return _manifest(best, self.manifests[best])
         return None
 
     def others(self, versions: Iterable[str]) -> tuple[Manifest, ...]:
         """The manifests of all other versions, and those of TensorRT-RTX."""
         seen = set(versions)
-        same = (Manifest(v, _read_json(path)) for v, path in self.manifests.items() if v not in seen)
-        rtx = (Manifest(v, _classes(_read_json(path)), "TensorRT-RTX") for v, path in self.rtx.items())
+        same = (_manifest(v, path) for v, path in self.manifests.items() if v not in seen)
+        rtx = (_manifest(v, path, "TensorRT-RTX") for v, path in self.rtx.items())
         return (*same, *rtx)
 
     def instead(self, path: str) -> dict[str, Any]:
@@ -180,7 +188,7 @@ def joined_api(*manifests: Manifest, also: frozenset[str] = frozenset()) -> Api:
     """
     members: dict[str, frozenset[str]] = {}
     enums: set[str] = set()
-    returns: dict[str, str] = {}
+    returns = dict(OVERLOADED)
     for manifest in manifests:
         for name, entry in manifest.entries.items():
             members[name] = members.get(name, frozenset()) | frozenset(manifest.members(name))
@@ -199,23 +207,26 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
-def _classes(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Without what the package around the compiled module brings along: ``os``, ``sys`` and its like."""
-    return {name: entry for name, entry in entries.items() if "members" in entry or "enum" in entry}
-
-
 def _returned(signature: str) -> str:
     found = re.search(r"-> tensorrt(?:_rtx)?\.(\w+)$", signature)
     return found[1] if found else ""
 
 
-def _read_json(path: Path) -> dict[str, dict[str, Any]]:
+def _manifest(version: str, path: Path, product: str = "TensorRT") -> Manifest:
     try:
-        manifest = json.loads(path.read_bytes())
+        return _read_manifest(version, path, product, path.stat().st_mtime_ns)
     except OSError as error:
         raise UsageError(f"The manifest {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise UsageError(f"The manifest {path} is not JSON: {error}.") from error
-    if not isinstance(manifest, dict) or not all(isinstance(entry, dict) for entry in manifest.values()):
+
+
+@lru_cache(maxsize=32)
+def _read_manifest(version: str, path: Path, product: str, changed_ns: int) -> Manifest:
+    del changed_ns  # part of the key: a file that was written anew is read anew
+    entries = json.loads(path.read_bytes())
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
         raise UsageError(f"{path} is no manifest of an API: expected an object of objects.")
-    return manifest
+    if product != "TensorRT":  # read off a whole package, which brings os, sys and their like along
+        entries = {name: entry for name, entry in entries.items() if "members" in entry or "enum" in entry}
+    return Manifest(version, entries, product)
