@@ -120,10 +120,8 @@ class _Run:
 
     def _builds(self, case: Case, engines: Sequence[ModelConfig]) -> float:
         """At most, of the engines that no earlier row has built."""
-        about_all = case.kind in ABOUT_A_FLIGHT
-        wanted = {
-            (model.name, case.runtime, model.precision[0] if about_all else case.precision) for model in engines
-        } - self.built
+        precisions = {m.name: case.precision if case.precision in m.precision else m.precision[0] for m in engines}
+        wanted = {(name, case.runtime, precision) for name, precision in precisions.items()} - self.built
         self.built |= wanted
         return len(wanted) * _build_s(case)
 

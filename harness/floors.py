@@ -19,12 +19,12 @@ import numpy as np
 
 from harness import load
 from harness.errors import UsageError
-from harness.records import BoardState, RecordError, Verdict, from_json, to_json
+from harness.records import BoardState, Case, RecordError, Verdict, from_json, to_json
 from harness.sequential import session_effect
 from runtime.files import write_atomic
 from runtime.protocol import Array
 
-__all__ = ["LEAST_MINUTES", "LEAST_SESSIONS", "Floor", "FloorKey", "Floors", "effects_of", "key_of", "learn"]
+__all__ = ["LEAST_MINUTES", "LEAST_SESSIONS", "Floor", "FloorKey", "Floors", "effects_of", "key_of", "learn", "ran_on"]
 
 LEAST_SESSIONS = 3
 LEAST_MINUTES = 60.0
@@ -137,15 +137,12 @@ class Floors:
         return not any(self.folder.glob("*.json"))
 
     def why_not(self, key: FloorKey) -> str:
-        """Why ``get`` has nothing, and what to do; empty where it has."""
+        """Why ``get`` has nothing; empty where it has."""
         if self.get(key) is not None:
             return ""
         kept = self._read(self._path(key))
         count = len(kept.sessions) if kept else 0
-        return (
-            f"{count} of {LEAST_SESSIONS} sessions of {LEAST_MINUTES:.0f} minutes are known of {key}. "
-            "Run the profile 'floor' on this board overnight."
-        )
+        return f"{count} of {LEAST_SESSIONS} sessions of {LEAST_MINUTES:.0f} minutes are known of {key}"
 
     def _path(self, key: FloorKey) -> Path:
         digest = hashlib.sha256(json.dumps(to_json(key), sort_keys=True).encode()).hexdigest()[:16]
@@ -193,6 +190,13 @@ def _versions(key: FloorKey) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(key.versions.items())) or "versions unknown"
 
 
+def ran_on(case: Case, placement: str) -> str:
+    """``FloorKey.runtime``: where it ran; a third party's class under its own name, wherever it says that it ran."""
+    if ":" in case.runtime:
+        return f"{case.runtime} on {placement}" if placement else case.runtime
+    return placement
+
+
 def key_of(verdict: Verdict, board: BoardState | None = None, versions: Mapping[str, str] | None = None) -> FloorKey:
     """The key of a latency row that was measured; ``board``: its state at the start, where another is to be taken."""
     measurement = verdict.summary.measurement
@@ -200,7 +204,7 @@ def key_of(verdict: Verdict, board: BoardState | None = None, versions: Mapping[
     return FloorKey(
         module=state.module or "",
         model=measurement.case.model,
-        runtime=measurement.placement or measurement.case.runtime,
+        runtime=ran_on(measurement.case, measurement.placement) or measurement.case.runtime,
         precision=measurement.case.precision,
         caps=dict(state.caps),
         rate_hz=measurement.rate_hz or 0.0,

@@ -21,10 +21,13 @@ from harness.statistics import design_effect, quantile_ranks
 from harness.steadiness import Drift, drift
 from runtime.protocol import Array
 
-__all__ = ["MOST_ROWS", "BudgetRule", "PrecisionRule", "Ruling", "StopRule", "TimeRule", "rule_of"]
+__all__ = ["MOST_ROWS", "NO_FLOOR", "BudgetRule", "PrecisionRule", "Ruling", "StopRule", "TimeRule", "rule_of"]
 
 MOST_ROWS = 5_000_000
 """Of one launch in a closed loop, whatever its seconds: they are kept in memory, 96 bytes each."""
+
+NO_FLOOR = "no history of this board gives a floor of the design effect"
+"""In the reason of what would pass but for that."""
 
 _GROWTH = 1.35
 
@@ -214,10 +217,7 @@ class BudgetRule:
                 outcome, reason = Outcome.INCONCLUSIVE, f"not stationary: {words}"
         elif outcome is Outcome.PASS and self.needs_floor and self.floor is None:
             outcome = Outcome.INCONCLUSIVE
-            reason = (
-                f"{share}; that would pass, but no history of this board gives a floor of the design effect: "
-                "`trigate run --profile floor` learns it"
-            )
+            reason = f"{share}; that would pass, but {NO_FLOOR}: `trigate run --profile floor` learns it"
         elif outcome is not Outcome.INCONCLUSIVE:
             reason = share
         else:

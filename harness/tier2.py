@@ -16,7 +16,7 @@ from harness.baselines import Baselines, with_baseline
 from harness.board import check_state
 from harness.child_job import ChildJob
 from harness.config import BoardConfig, Budget, ModelConfig
-from harness.floors import Floor, FloorKey, Floors, learn
+from harness.floors import Floor, FloorKey, Floors, learn, ran_on
 from harness.gates import refusal_of
 from harness.heat_figures import NOT_APPLICABLE
 from harness.launch import run_launch
@@ -47,6 +47,7 @@ from harness.run_folder import RunFolder
 from harness.samples import SampleLog, open_journal
 from harness.soak import SENSORS
 from harness.station import Order, Seen, Station, Stream
+from harness.stopping import NO_FLOOR
 from harness.takeoff import TakeoffSeen, judge_takeoff, takeoff
 from harness.tier2_gate import (
     busiest,
@@ -245,6 +246,7 @@ class Tier2:
             idle_w=self._idle_w,
         )
         self._set_target(verdict)
+        verdict = self._missing_floor(verdict, stream)
         self._learn(verdict, _pooled(launches), 0, folder)
         extra = _soak_figures(launches) + _memory_figures(launches)
         verdict = with_baseline(verdict, self.baselines, self.machine)
@@ -285,6 +287,8 @@ class Tier2:
             if stream.case.precision == case.precision:  # a model in another one has a mix of its own to learn from
                 of_stream = _of(one, stream, launches[0].placements.get(stream.case.model, ""))
                 self._learn(replace(one, summary=replace(one.summary, measurement=of_stream)), columns, at, folder)
+        named = (stream for stream in streams if verdict.reason.startswith(f"{stream.case.model}: "))
+        verdict = self._missing_floor(verdict, next(named, streams[slowest]))
         extra = _soak_figures(launches) + _memory_figures(launches)
         return replace(verdict, summary=replace(verdict.summary, figures=(*verdict.summary.figures, *extra)))
 
@@ -632,17 +636,26 @@ class Tier2:
         """What history says of a row that is about to be measured, on the board as it was before any of them."""
         if self.floors is None or self.floors.is_empty():
             return None
+        return self.floors.get(self._floor_key(case, rate_hz))
+
+    def _missing_floor(self, verdict: Verdict, stream: Stream) -> Verdict:
+        """A row that is open for want of a floor, with how much of one is known."""
+        if self.floors is None or NO_FLOOR not in verdict.reason:
+            return verdict
+        why = self.floors.why_not(self._floor_key(stream.case, stream.rate_hz))
+        return replace(verdict, reason=f"{verdict.reason} ({why})" if why else verdict.reason)
+
+    def _floor_key(self, case: Case, rate_hz: float) -> FloorKey:
         state = self._before or self.station.board_state()
-        key = FloorKey(
+        return FloorKey(
             module=state.module or "",
             model=case.model,
-            runtime=self._placement(case),
+            runtime=ran_on(case, self._placement(case)),
             precision=case.precision,
             caps=dict(state.caps),
             rate_hz=rate_hz,
             versions=dict(self.versions),
         )
-        return self.floors.get(key)
 
 
 def _with_files(verdict: Verdict, seen: TakeoffSeen, board: BoardConfig | None) -> Verdict:

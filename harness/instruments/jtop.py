@@ -1,4 +1,4 @@
-"""jetson-stats, to describe a board and to check sysfs against: its service samples once a second, which is too slow to measure.
+"""jetson-stats, to describe a board: its service samples once a second, which is too slow to measure.
 
 AGPL-3.0, and therefore optional and never shipped.
 """
@@ -10,13 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 from harness.instruments import Reading
-from harness.trace import Frame
 from runtime.thermal_sources.jtop import load_jtop
 
-__all__ = ["JtopInstrument", "cross_check"]
+__all__ = ["JtopInstrument"]
 
 _SPECIAL = {"cpu": "cpu_temp_c", "gpu": "gpu_temp_c", "tj": "tj_temp_c"}
-_APART_C, _APART_SHARE = 5.0, 0.25
 
 
 class JtopInstrument:
@@ -74,28 +72,6 @@ class JtopInstrument:
             "l4t": hardware.get("L4T"),
         }
         self._about = {name: str(text) for name, text in told.items() if text}
-
-
-def cross_check(sysfs: Frame, jtop: Frame) -> list[str]:
-    """Where two frames of the same moment tell different boards, in words; empty if they agree.
-
-    Temperatures over 5 °C apart; a clock that is a factor of a thousand off, which is a unit (jtop tells kHz, sysfs Hz),
-    or a quarter off at the cap; power more than a quarter apart, where jtop may show the last second.
-    """
-    found = []
-    for name in sorted(set(sysfs.values) & set(jtop.values)):
-        here, there = sysfs.values[name], jtop.values[name]
-        if name.endswith("_temp_c") or name.startswith("temp_c."):
-            if abs(here - there) > _APART_C:
-                found.append(f"{name}: sysfs says {here:g} °C and jtop {there:g} °C")
-        elif name in ("gpu_clock_mhz", "gpu_cap_mhz", "emc_clock_mhz"):
-            if here and there and not 0.01 < there / here < 100:
-                found.append(f"{name}: sysfs says {here:g} MHz and jtop {there:g} MHz; one of them mistakes the unit")
-            elif name == "gpu_cap_mhz" and abs(here - there) > _APART_SHARE * here:
-                found.append(f"{name}: sysfs says {here:g} MHz and jtop {there:g} MHz; the power mode may have changed")
-        elif name == "power_w" and abs(here - there) > _APART_SHARE * max(here, there):
-            found.append(f"{name}: sysfs says {here:g} W and jtop {there:g} W; jtop's sample may be a second old")
-    return found
 
 
 def _temperatures(zones: Mapping[str, Any], reading: Reading) -> None:

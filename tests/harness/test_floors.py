@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.floors import Floor, FloorKey, Floors, effects_of, key_of, learn
+from harness.floors import Floor, FloorKey, Floors, effects_of, key_of, learn, ran_on
 from harness.records import BoardState, Case, Judgement, Measurement, Outcome, Summary, Verdict
 from harness.samples import UNKNOWN, Phase
 from runtime.protocol import Array
@@ -169,6 +169,14 @@ def test_a_night_that_was_cut_short_teaches_by_the_hours_that_were_finished(tmp_
     assert [text.partition(": ")[0] for text in words[1:]] == [f"{CASE.id}, launch {at}" for at in (0, 1)]
     assert all("design effect " in text and text.endswith(" in 60 min") for text in words[1:])
     assert floors.why_not(key_of(row())).startswith("2 of 3 sessions")
+
+
+def test_a_third_partys_class_has_floors_of_its_own_wherever_it_says_that_it_ran() -> None:
+    theirs = replace(CASE, runtime="mine:Faster")
+    assert key_of(row()).runtime == ran_on(CASE, "tensorrt") == "tensorrt"
+    assert key_of(row(case=theirs)).runtime == ran_on(theirs, "tensorrt") == "mine:Faster on tensorrt"
+    assert key_of(row(case=theirs, placement="")).runtime == "mine:Faster"
+    assert key_of(row(placement="")).runtime == "tensorrt"
 
 
 def test_a_floor_under_one_is_none() -> None:

@@ -196,6 +196,7 @@ def test_the_profile_floor_teaches_what_the_next_sign_off_needs(folder: RunFolde
     first = tier2(profile=signoff, **few).settle(row("flight"), folder)
     assert first.outcome is Outcome.INCONCLUSIVE
     assert "floor" in first.reason
+    assert "0 of 3 sessions of 60 minutes are known of ultravpr on tensorrt" in first.reason
     night = replace(PROFILES["floor"], launches=3, telemetry_hz=0.2, soak=None)
     learning = tier2(profile=night, **few)
     learning.settle(row("flight"), folder)

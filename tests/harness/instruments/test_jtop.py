@@ -1,9 +1,8 @@
-"""jtop for description and for a check against sysfs."""
+"""jtop for description."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -11,8 +10,7 @@ from harness.fakes.device import SimulatedDevice
 from harness.fakes.faults import Fault, FaultPlan
 from harness.fakes.install import installed
 from harness.fakes.jtop import make_jtop
-from harness.instruments.jtop import JtopInstrument, cross_check
-from harness.trace import Frame
+from harness.instruments.jtop import JtopInstrument
 
 pytestmark = pytest.mark.covers("T2-04")
 
@@ -50,22 +48,3 @@ def test_parts_of_an_unknown_shape_cost_their_own_figures() -> None:
     assert reading.values == {"power_w": 7.0, "power_w.VDD_GPU": 2.0}
     assert list(reading.missing) == ["jtop temperature"]
     assert instrument.about() == {"power_w": "VIN", "power_mode": "MAXN", "module": "NVIDIA Jetson AGX Thor"}
-
-
-@pytest.mark.parametrize(
-    ("here", "there", "words"),
-    [
-        ({"gpu_temp_c": 50.0}, {"gpu_temp_c": 54.9}, None),
-        ({"gpu_temp_c": 50.0}, {"gpu_temp_c": 55.1}, "gpu_temp_c: sysfs says 50 °C and jtop 55.1 °C"),
-        ({"gpu_clock_mhz": 918.0}, {"gpu_clock_mhz": 306.0}, None),
-        ({"gpu_clock_mhz": 918.0}, {"gpu_clock_mhz": 0.918}, "mistakes the unit"),
-        ({"gpu_cap_mhz": 918.0}, {"gpu_cap_mhz": 612.0}, "the power mode may have changed"),
-        ({"power_w": 10.0}, {"power_w": 12.0}, None),
-        ({"power_w": 10.0}, {"power_w": 20.0}, "a second old"),
-        ({"power_w": 10.0}, {"gpu_temp_c": 20.0}, None),
-    ],
-)
-def test_two_sources_are_held_against_each_other(here: Any, there: Any, words: str | None) -> None:
-    found = cross_check(Frame(0, here), Frame(0, there))
-    assert len(found) == (words is not None)
-    assert all(words in text for text in found if words is not None)
