@@ -39,7 +39,21 @@ from harness.stopping import BudgetRule, Ruling
 from harness.trace import Trace
 from runtime.protocol import Array
 
-__all__ = ["Cause", "Soak", "SoakState", "blocks", "cause", "cool_down", "episodes", "figures", "judge_heat"]
+__all__ = [
+    "OWN_CHECKS",
+    "Cause",
+    "Soak",
+    "SoakState",
+    "blocks",
+    "cause",
+    "cool_down",
+    "episodes",
+    "figures",
+    "judge_heat",
+]
+
+OWN_CHECKS = frozenset({"sustained", "hottest", "soak", "telemetry", "duration", "state"})
+"""Checks that ``judge_heat`` finds from samples; any other of a row came from who measured it."""
 
 _MINUTE_NS = 60_000_000_000
 _HOT_C = 2.0  # so near to the hottest minute, a minute is as hot

@@ -26,9 +26,10 @@ from harness.records import Case, Check, Figure, Measurement, Outcome, Summary, 
 from harness.rounds import Rounds
 from harness.statistics import quantile
 
-__all__ = ["LoadLimits", "LoadRound", "LoadSeen", "judge_load", "measure_load", "rounds_for", "rounds_of"]
+__all__ = ["LoadLimits", "LoadRound", "LoadSeen", "is_own", "judge_load", "measure_load", "rounds_for", "rounds_of"]
 
 RunChild = Callable[..., ChildResult]
+_REBUILD, _BUILD = "INT8 rebuild from a trusted calibration cache", " build"
 _TIMES = ("start_ns", "import_ns", "compile_ns", "load_ns", "first_call_ns", "ready_ns")
 
 
@@ -195,7 +196,7 @@ def judge_load(
                 checks.append(replace(first, outcome=Outcome.MEASURED) if is_open else first)
         if measurement.case.runtime == "tensorrt" and (builds := [one.compile_ns for one in cold if not one.failed]):
             is_int8 = measurement.case.precision == "int8"
-            what = "INT8 rebuild from a trusted calibration cache" if is_int8 else f"{measurement.case.precision} build"
+            what = _REBUILD if is_int8 else f"{measurement.case.precision}{_BUILD}"
             built = _limit(what, builds, limits.rebuild_int8_s if is_int8 else limits.build_s, alpha)
             is_open = built.outcome is Outcome.INCONCLUSIVE
             checks.append(replace(built, outcome=Outcome.MEASURED) if is_open else built)
@@ -203,6 +204,13 @@ def judge_load(
         return Verdict(summary, Outcome.MEASURED, f"{_in_words(warm)}; no budget for loading applies to this board")
     deciding = worst(checks)
     return Verdict(summary, deciding.outcome, deciding.reason, tuple(checks))
+
+
+def is_own(name: str) -> bool:
+    """Whether a check of such a row is one that ``judge_load`` finds from rounds."""
+    return name in ("processes", "load", "session creation", "first session creation", _REBUILD) or name.endswith(
+        _BUILD
+    )
 
 
 def _limit(what: str, times_ns: Sequence[int], limit_s: float, alpha: float) -> Check:

@@ -1,37 +1,65 @@
 """A stored run judged again, under other budgets, another profile or other floors, with no device.
 
-Nothing is measured and nothing is lost: the new run folder holds copies of the samples and traces, and every latency row
-is judged from them. What samples do not show (the board's state, a suspended machine, a refused placement) is carried
-over from the run; so are rows of other kinds.
+Nothing is measured and nothing is lost: the new run folder holds copies of the samples and traces, and every row about
+latency, the mix or heat is judged from them; a row about loading from its rounds. What samples do not show (the board's
+state, a suspended machine, a refused placement) is carried over from the run; so are rows of other kinds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from harness import gates, samples
+from harness import gates, heat, load_row, samples
 from harness.board import check_state
 from harness.config import Budget, Configuration
 from harness.errors import UsageError, did_you_mean
 from harness.floors import Floor, Floors, key_of
-from harness.latency_gate import OWN_CHECKS, judge
+from harness.latency_gate import OWN_CHECKS, budget_ns_of, judge
+from harness.memory import find
 from harness.profiles import PROFILES, Profile
 from harness.recording import traces_from_table
-from harness.records import Case, Check, Measurement, Outcome, RecordError, Run, Summary, Verdict, run_from_text
+from harness.records import (
+    Case,
+    Check,
+    Figure,
+    Measurement,
+    Outcome,
+    RecordError,
+    Run,
+    Summary,
+    Verdict,
+    run_from_text,
+)
 from harness.run_folder import RunFolder
 from harness.samples import COLUMNS, UNKNOWN, Phase, Status
 from harness.station import Stream
+from harness.tier2_gate import (
+    FLOOR,
+    KERNEL,
+    MODELS,
+    busiest,
+    indicative,
+    judge_flight,
+    of_others,
+    on_its_board,
+    over_memory,
+    streams_of,
+    within_deadline,
+)
 from harness.trace import Trace
 from runtime.protocol import Array
 
 __all__ = ["read_run", "read_samples", "read_traces", "rejudge"]
 
 _DECLARED = ("board: module", "board: power mode")
+_OURS = (KERNEL, MODELS)
+_SAMPLED = ("latency", "flight", "heat")
+_VERSIONS = ("jetpack", "tensorrt_host", "onnxruntime-gpu", "torch")
 
 
 def rejudge(
@@ -61,7 +89,9 @@ def rejudge(
         raise UsageError(f"--out: {out} exists already. Name a new folder, so that no run is lost.")
     again = _Again(run_folder, run, configuration, board_name, profile=profile, floors=floors)
     if not again.rows:
-        raise UsageError(f"{run_folder} has no latency row with samples: there is nothing to judge again.")
+        raise UsageError(
+            f"{run_folder} has no latency row with samples, nor one of the mix, heat or loading: there is nothing to judge again."
+        )
     files = sorted(again.files())
     verdicts = tuple(again.settle(verdict) for verdict in again.verdicts)  # before anything is written
     with RunFolder(out) as folder:
@@ -80,7 +110,7 @@ def rejudge(
                 *run.notes,
                 f"judged again from run {run.id} under board {board_name or 'none'}"
                 + (f" and profile {profile}" if profile else "")
-                + ": latency rows from their samples, all others as they were",
+                + f": {again.in_words()}",
             ),
         )
         folder.write_run(judged)
@@ -88,7 +118,7 @@ def rejudge(
 
 
 class _Again:
-    """``verdicts``: of the run, and of rows that were begun when it was killed. ``rows``: which have samples."""
+    """``verdicts``: of the run, and of rows that were begun when it was killed. ``rows``: which can be judged again."""
 
     def __init__(
         self,
@@ -105,10 +135,17 @@ class _Again:
         settled = {verdict.case.id for verdict in run.verdicts}
         begun = [case for case in run.planned if case.kind == "latency" and case.id not in settled]
         self.verdicts = (*run.verdicts, *(one for case in begun if (one := self._killed(case)) is not None))
-        self.rows = {verdict.case.id for verdict in self.verdicts if _has_samples(verdict)}
+        self.rows = {verdict.case.id for verdict in self.verdicts if _can_be_judged(verdict)}
+        self.versions = {name: run.environment[name] for name in _VERSIONS if name in run.environment}
+        self.idle_w = next(
+            (find(one.summary.figures, "idle_power_w").value for one in run.verdicts if one.case.kind == "harness"),
+            None,
+        )
         for verdict in self.verdicts:
-            if verdict.case.id in self.rows and verdict.case.model not in configuration.models:
-                model = verdict.case.model
+            models = {verdict.case.model} if verdict.case.id in self.rows else set()
+            if models and verdict.case.kind in ("flight", "heat"):
+                models = {stream.model for stream in verdict.summary.measurement.streams}
+            for model in sorted(models - set(configuration.models)):
                 raise UsageError(
                     f"the run measured model {model!r}, which the configuration does not have. "
                     f"{did_you_mean(model, configuration.models)}"
@@ -123,26 +160,119 @@ class _Again:
             names |= {_inside(self.path, name, verdict.case.id) for name in own if name}
         return names
 
+    def in_words(self) -> str:
+        """What was judged again, and what of Tier-2 was not."""
+        kept = [one.case.id for one in self.verdicts if one.case.tier == 2 and one.case.id not in self.rows]
+        others = f" ({', '.join(kept)} of tier 2)" if kept else ""
+        return (
+            "rows of latency, the mix and heat from their samples, of loading from their rounds; "
+            f"all others as they were, under the budgets of then{others}"
+        )
+
     def settle(self, verdict: Verdict) -> Verdict:
+        """The verdict of now; what cannot be judged again is as it was."""
         if verdict.case.id not in self.rows:
             return verdict
-        measurement = verdict.summary.measurement
-        columns = read_samples(self.path / measurement.samples_file)
-        traces = read_traces(self.path / measurement.trace_file) if measurement.trace_file else {}
+        judge_again = {"latency": self._latency, "flight": self._flight, "heat": self._heat, "load": self._load}
+        judged = judge_again[verdict.case.kind](verdict)
+        if verdict.case.kind != "load":
+            judged = over_memory(_with_kept_figures(judged, verdict), self.configuration.boards.get(self.board_name))
+        if lacking := next((check.reason for check in verdict.checks if check.name == MODELS), ""):
+            judged = of_others(judged, lacking)
+        return judged
+
+    def _latency(self, verdict: Verdict) -> Verdict:
+        measurement, profile = self._measurement(verdict)
         model = self.configuration.models[verdict.case.model]
-        profile = self._profile(measurement)
         streams = (Stream(measurement.case, measurement.rate_hz or 0.0, deadline_ns=measurement.deadline_ns),)
         judged = judge(
-            replace(measurement, profile=profile.name),
-            columns,
-            traces,
+            measurement,
+            read_samples(self.path / measurement.samples_file),
+            self._traces(measurement),
             budget=self._budget(model.budget),
             profile=profile,
             floor=self._floor(verdict),
-            state_checks=self._outer_checks(verdict),
+            state_checks=self._outer_checks(verdict, OWN_CHECKS),
             streams=streams,
+            idle_w=self.idle_w,
         )
         return replace(judged, remedy=verdict.remedy)
+
+    def _flight(self, verdict: Verdict) -> Verdict:
+        measurement, profile = self._measurement(verdict)
+        streams = self._streams(measurement)
+        names = [stream.case.model for stream in streams]
+        own = {check.name for check in verdict.checks if check.name.partition(": ")[0] in names}
+        judged, _ = judge_flight(
+            measurement,
+            read_samples(self.path / measurement.samples_file),
+            self._traces(measurement),
+            streams,
+            limits=[self._limit(stream) for stream in streams],
+            floors=[self._floor_of(verdict, at) for at in range(len(streams))],
+            profile=profile,
+            state_checks=self._outer_checks(verdict, own),
+            stream_checks=[_outer_of(verdict, name) for name in names],
+            idle_w=self.idle_w,
+        )
+        return replace(judged, remedy=verdict.remedy)
+
+    def _heat(self, verdict: Verdict) -> Verdict:
+        measurement, profile = self._measurement(verdict)
+        streams = self._streams(measurement)
+        at = busiest(streams)
+        floor = self._floor_of(verdict, at) if self.floors is not None else self._floor(verdict)
+        outer = self._outer_checks(verdict, heat.OWN_CHECKS)
+        soak = [check for check in verdict.checks if check.name == "soak"][-1:]
+        traces = self._traces(measurement)
+        if measurement.incomplete and not traces:
+            return replace(verdict, summary=replace(verdict.summary, measurement=measurement))
+        judged = heat.judge_heat(
+            measurement,
+            read_samples(self.path / measurement.samples_file),
+            next(iter(traces.values()), Trace()),
+            budget_ns=budget_ns_of(self._limit(streams[at])),
+            profile=replace(
+                profile, least_s=profile.sustained_s, most_s=profile.sustained_s, launches=1, precision=0.0
+            ),
+            is_open=streams[at].rate_hz > 0,
+            state_checks=outer,
+            soak={"is_steady": soak[0].outcome is Outcome.PASS, "words": soak[0].reason} if soak else None,
+            floor=floor.effect if floor is not None else None,
+            stream=at,
+        )
+        return _refused(judged if profile.decides else indicative(judged), outer)
+
+    def _load(self, verdict: Verdict) -> Verdict:
+        measurement, _ = self._measurement(verdict)
+        rounds = load_row.rounds_of(verdict.summary.figures)
+        judged = load_row.judge_load(
+            measurement, rounds, budget=self._budget(self.configuration.models[verdict.case.model].budget)
+        )
+        outer = self._outer_checks(verdict, {check.name for check in verdict.checks if load_row.is_own(check.name)})
+        fails_anyway = any(check.name == "processes" for check in judged.checks)
+        return _refused(on_its_board(judged, outer, fails_anyway=fails_anyway), outer)
+
+    def _measurement(self, verdict: Verdict) -> tuple[Measurement, Profile]:
+        profile = self._profile(verdict.summary.measurement)
+        return replace(verdict.summary.measurement, profile=profile.name), profile
+
+    def _traces(self, measurement: Measurement) -> dict[int, Trace]:
+        return read_traces(self.path / measurement.trace_file) if measurement.trace_file else {}
+
+    def _streams(self, measurement: Measurement) -> tuple[Stream, ...]:
+        """As they flew, each with the deadline of the configuration: a limit, as budgets are."""
+        streams = []
+        for stream in streams_of(measurement.case, measurement.streams):
+            rule = self.configuration.models[stream.case.model].load
+            deadline_ns = stream.deadline_ns
+            if rule is not None:
+                deadline_ns = None if rule.deadline_ms is None else round(rule.deadline_ms * 1e6)
+            streams.append(replace(stream, deadline_ns=deadline_ns))
+        return tuple(streams)
+
+    def _limit(self, stream: Stream) -> Budget | None:
+        return within_deadline(stream, self._budget(self.configuration.models[stream.case.model].budget))
 
     def _budget(self, budgets: Mapping[str, Budget]) -> Budget | None:
         return budgets.get(self.board_name) if self.board_name else None
@@ -158,18 +288,34 @@ class _Again:
 
     def _floor(self, verdict: Verdict) -> Floor | None:
         if self.floors is not None:
-            return self.floors.get(key_of(verdict))
+            return self.floors.get(key_of(verdict, versions=self.versions))
         judgement = verdict.summary.judgement
         if judgement is None or judgement.floor is None:
             return None
         return Floor(judgement.floor, 0, judgement.floor_source)
 
-    def _outer_checks(self, verdict: Verdict) -> list[Check]:
-        """Those of who measured; whether the board is the one that budgets are asked of is found anew."""
+    def _floor_of(self, verdict: Verdict, at: int) -> Floor | None:
+        """Of one stream of the mix; what the row was judged with lies among its figures."""
+        measurement = verdict.summary.measurement
+        stream = measurement.streams[at]
+        if self.floors is not None:
+            own = replace(
+                measurement,
+                case=streams_of(measurement.case, measurement.streams)[at].case,
+                placement=stream.placement or measurement.placement,
+                rate_hz=stream.rate_hz or None,
+            )
+            alone = replace(verdict, summary=replace(verdict.summary, measurement=own))
+            return self.floors.get(key_of(alone, versions=self.versions))
+        known = find(verdict.summary.figures, f"{FLOOR}[{stream.model}]")
+        return None if known.value is None else Floor(known.value, 0, known.source)
+
+    def _outer_checks(self, verdict: Verdict, own: Collection[str]) -> list[Check]:
+        """Those of who measured, not ``own``; whether the board is the one that budgets are asked of is found anew."""
         measurement = verdict.summary.measurement
         declared = self.configuration.boards.get(self.board_name)
         anew = check_state(declared, measurement.board_start, measurement.board_end)
-        kept = [check for check in verdict.checks if check.name not in OWN_CHECKS and check.name not in _DECLARED]
+        kept = [check for check in verdict.checks if check.name not in {*own, *_DECLARED, *_OURS}]
         return [*kept, *(check for check in anew if check.name in _DECLARED)]
 
     def _killed(self, case: Case) -> Verdict | None:
@@ -277,8 +423,39 @@ def read_run(folder: Path) -> Run:
         raise UsageError(f"{path} cannot be judged: {error}") from error
 
 
-def _has_samples(verdict: Verdict) -> bool:
-    return verdict.case.kind == "latency" and bool(verdict.summary.measurement.samples_file)
+def _can_be_judged(verdict: Verdict) -> bool:
+    """A run of an earlier trigate does not tell which streams flew in the mix: such a row stays as it was."""
+    kind, measurement = verdict.case.kind, verdict.summary.measurement
+    if kind == "load":
+        return bool(load_row.rounds_of(verdict.summary.figures))
+    return kind in _SAMPLED and bool(measurement.samples_file) and (kind == "latency" or bool(measurement.streams))
+
+
+def _outer_of(verdict: Verdict, model: str) -> list[Check]:
+    """Of one stream of the mix, what its samples do not show."""
+    own = (
+        replace(check, name=check.name.removeprefix(f"{model}: "))
+        for check in verdict.checks
+        if check.name.startswith(f"{model}: ")
+    )
+    return [check for check in own if check.name not in OWN_CHECKS]
+
+
+def _refused(verdict: Verdict, outer: Collection[Check]) -> Verdict:
+    """A placement that was refused stays so."""
+    failed = next((check for check in outer if check.outcome is Outcome.FAIL), None)
+    return verdict if failed is None else replace(verdict, outcome=Outcome.FAIL, reason=failed.reason)
+
+
+def _with_kept_figures(judged: Verdict, before: Verdict) -> Verdict:
+    """With what samples do not tell: the soak, and memory at the end."""
+    known = {figure.name for figure in judged.summary.figures}
+    kept = [one for one in before.summary.figures if one.name not in known and _is_kept(one)]
+    return replace(judged, summary=replace(judged.summary, figures=(*judged.summary.figures, *kept)))
+
+
+def _is_kept(figure: Figure) -> bool:
+    return figure.unit == "bytes" or figure.name.startswith("soak_")
 
 
 def _inside(folder: Path, name: str, case_id: str) -> str:

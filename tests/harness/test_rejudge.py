@@ -9,14 +9,21 @@ import pytest
 
 from harness.config import BoardConfig, Budget, Configuration, LoadRule, ModelConfig
 from harness.errors import UsageError
+from harness.fakes.orin import SimulatedKill, SimulatedOrin
 from harness.floors import Floors, key_of
 from harness.latency_gate import judge
+from harness.load_row import LoadRound, judge_load
+from harness.plan import Ask, plan
 from harness.profiles import PROFILES
 from harness.recording import trace_table
 from harness.records import Case, Check, Measurement, Outcome, Run, Summary, Verdict, run_from_text, to_json
 from harness.rejudge import read_samples, read_traces, rejudge
 from harness.run_folder import RunFolder
 from harness.samples import COLUMNS, UNKNOWN, Phase
+from harness.scenario import load_scenario
+from harness.steadiness import SoakRule
+from harness.tier2 import Tier2
+from harness.tier2_gate import streams_of
 from harness.trace import Frame, Trace
 from runtime.protocol import Array
 
@@ -228,3 +235,108 @@ def test_damaged_samples_and_traces_are_named(tmp_path: Path) -> None:
         read_traces(tmp_path / "run/backward.parquet")
     with pytest.raises(UsageError, match="has no column"):
         read_traces(tmp_path / "run/lacking.parquet")
+
+
+MIX = (ModelConfig("ultravpr", onnx=Path("p.onnx"), load=LoadRule(3.0, 333.0)),
+       ModelConfig("lightglue", onnx=Path("m.onnx"), load=LoadRule(39.0, 333.0, burst=13)))  # fmt: skip
+SHORT = replace(
+    PROFILES["pr"], least_s=60.0, most_s=90.0, sustained_s=70.0, least_calls=100,
+    soak=SoakRule(slope_c_per_min=1.0, window_s=60.0, least_s=60.0, most_s=600.0),
+)  # fmt: skip
+
+
+def flown(deadline_ms: float = 333.0) -> Configuration:
+    """The mix, each with a budget on the board."""
+    models = {
+        model.name: replace(
+            model, load=replace(model.load, deadline_ms=deadline_ms), budget={"orin-nx": Budget(p95_ms=100.0)}
+        )
+        for model in MIX
+        if model.load is not None
+    }
+    board = BoardConfig("orin-nx", "p3767-0000", "MAXN_SUPER", gpu_memory_bytes=4 << 30)
+    return Configuration("c.toml", Path(), "other-sha", models=models, boards={"orin-nx": board})
+
+
+def measured(path: Path, scenario: str, *kinds: str) -> Run:
+    """A run folder of rows about the mix on a simulated board."""
+    physics = load_scenario(Path(__file__).resolve().parents[2] / f"fixtures/scenarios/{scenario}.toml")
+
+    def begin() -> SimulatedOrin:
+        return SimulatedOrin(physics)
+
+    asked, board = flown(), flown().boards["orin-nx"]
+    tier2 = Tier2(begin(), SHORT, asked.models, begin=begin, board=board, kills=(SimulatedKill,), is_unified=True)
+    planned = plan(Ask((2,), ("tensorrt",), tuple(asked.models.values()), "flight", (), board, {}, scenario=scenario))
+    with RunFolder(path) as folder:
+        verdicts = tuple(tier2.settle(case, folder) for case in planned if case.kind in kinds)
+        run = Run(
+            id="r2", started_at="", finished_at="", complete=True, exit_code=0, last_line="", command="", seed=0,
+            settings={"profile": "pr"}, environment={}, configuration_sha256="sha", pack_sha256="",
+            planned=tuple(verdict.case for verdict in verdicts), verdicts=verdicts, trigate_version="0",
+        )  # fmt: skip
+        folder.write_run(run)
+    return run
+
+
+@pytest.mark.covers("T2-03", "T2-01")
+def test_the_mix_and_heat_are_judged_again_from_their_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROFILES, "pr", SHORT)
+    run = measured(tmp_path / "run", "steady", "flight", "heat")
+    assert [verdict.outcome for verdict in run.verdicts] == [Outcome.PASS] * 2, [one.reason for one in run.verdicts]
+    alike = rejudge(tmp_path / "run", flown(), "orin-nx", tmp_path / "alike")
+    for before, after in zip(run.verdicts, alike.verdicts, strict=True):
+        assert (after.outcome, after.reason) == (before.outcome, before.reason)
+        assert {figure.name: figure.value for figure in after.summary.figures} == {
+            figure.name: figure.value for figure in before.summary.figures
+        }
+        assert after.summary.judgement == before.summary.judgement
+        assert {check.name for check in after.checks} == {check.name for check in before.checks}
+    tight = rejudge(tmp_path / "run", flown(5.0), "orin-nx", tmp_path / "tight")
+    assert [verdict.outcome for verdict in tight.verdicts] == [Outcome.FAIL] * 2
+    floors = Floors(tmp_path / "floors")
+    row = run.verdicts[0].summary.measurement
+    for stream in streams_of(row.case, row.streams):
+        own = replace(row, case=stream.case, placement=row.streams[0].placement, rate_hz=stream.rate_hz)
+        for night in range(3):
+            floors.add_session(key_of(Verdict(Summary(own), Outcome.PASS, "")), (400.0,), f"night-{night}", 60.0)
+    floored = rejudge(tmp_path / "run", flown(), "orin-nx", tmp_path / "floored", floors=floors)
+    assert [verdict.outcome for verdict in floored.verdicts] == [Outcome.INCONCLUSIVE] * 2
+    again = rejudge(tmp_path / "floored", flown(), "orin-nx", tmp_path / "again")
+    assert [verdict.outcome for verdict in again.verdicts] == [Outcome.INCONCLUSIVE] * 2  # a floor stays with its row
+
+
+@pytest.mark.covers("T2-02")
+def test_a_load_row_is_judged_again_from_its_rounds_and_memory_is_said_to_be_as_it_was(tmp_path: Path) -> None:
+    rounds = [LoadRound(False, 10**8, 10**9, 10**6, 2 * 10**9, 10**7, 4 * 10**9)] * 59
+    loading = replace(CASE, id="load[m-tensorrt]", kind="load")
+    memory = replace(CASE, id="memory-tensorrt-fp16", kind="memory", model="memory")
+    off = Check("board: alone", Outcome.INCONCLUSIVE, "PID 7 firefox is on the GPU: kill 7")
+    verdict = judge_load(Measurement(loading, profile="pr"), rounds, budget=None)
+    kept = Verdict(Summary(Measurement(memory)), Outcome.PASS, "small")
+    made(tmp_path / "run", verdicts=(verdict, kept))
+    made(tmp_path / "open", verdicts=(replace(verdict, checks=(*verdict.checks, off)), kept))
+    for folder, load_s, outcome in (
+        ("run", 5.0, Outcome.PASS),
+        ("run", 1.5, Outcome.FAIL),
+        ("run", None, Outcome.MEASURED),
+        ("open", 1.5, Outcome.INCONCLUSIVE),
+    ):
+        model = ModelConfig("m", budget={"orin": Budget(load_s=load_s)})
+        asked = replace(configuration(), models={"m": model})
+        run = rejudge(tmp_path / folder, asked, "orin", tmp_path / f"{folder}-{load_s}")
+        assert [one.outcome for one in run.verdicts] == [outcome, Outcome.PASS]
+        assert "under the budgets of then (memory-tensorrt-fp16 of tier 2)" in run.notes[-1]
+
+
+@pytest.mark.covers("T2-02")
+def test_a_row_that_the_kernel_killed_is_judged_by_the_boards_memory_budget_again(tmp_path: Path) -> None:
+    row = replace(ROW, incomplete="killed by signal 9 (SIGKILL): by the kernel")
+    made(tmp_path / "run", row=row)
+    asked = configuration()
+    limited = replace(asked, boards={**asked.boards, "orin": BoardConfig("orin", gpu_memory_bytes=4 << 30)})
+    verdict = rejudge(tmp_path / "run", limited, "orin", tmp_path / "limited").verdicts[1]
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.reason.startswith("counts as over the memory budget (4 GiB of GPU memory): killed by signal 9")
+    back = rejudge(tmp_path / "limited", asked, "orin", tmp_path / "back").verdicts[1]
+    assert (back.outcome, back.reason.startswith("incomplete: killed")) == (Outcome.INCONCLUSIVE, True)
