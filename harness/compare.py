@@ -95,7 +95,7 @@ def compare_runs(
     judged, family = _held_against_number(judged, alpha)
     rows = sorted((_settled(row, changes) for row, changes in judged), key=_order)
     versions, environment = _differences(base, new)
-    shown = [describe_pair(sides, case_id) for case_id in shared]
+    shown = [_boards_differ(sides, case_id) for case_id in shared]
     board = [_of_board(words) for words in dict.fromkeys(word for words in shown for word in words)]
     told = [_side(one) for one in base], [_side(one) for one in new]
     decision, words, code, to_do = _decide(rows, *told)
@@ -136,7 +136,7 @@ def read_comparison(path: Path) -> Comparison:
         raise RecordError(f"{path} holds no comparison: {error}") from error
 
 
-def describe_pair(sides: Sequence[Mapping[str, Sequence[Entry]]], case_id: str) -> list[str]:
+def _boards_differ(sides: Sequence[Mapping[str, Sequence[Entry]]], case_id: str) -> list[str]:
     """In what the boards differ on which one row was measured, by its first run of each side that ran it."""
     boards = [
         next((one.measurement.board_start for one in side[case_id] if one.measurement.board_start.source), None)
@@ -223,8 +223,9 @@ def _apart(base: Sequence[Loaded], new: Sequence[Loaded], what: str, get: Callab
 
 
 def _machine(loaded: Loaded) -> str:
+    facts = {name: value for name, value in loaded.run.environment.items() if value != "none"}
     modules = (verdict.summary.measurement.board_start.module for verdict in loaded.run.verdicts)
-    return machine_of(loaded.run.environment, next((module for module in modules if module), None))
+    return facts.get("module") or machine_of(facts, next((module for module in modules if module), None))
 
 
 def _other_batch(sides: Sequence[Mapping[str, Sequence[Entry]]]) -> list[str]:
@@ -388,8 +389,19 @@ def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side]) 
     again = [
         f"Measure the new side again, about {_duration(max((one.took_s for one in new), default=0.0))}: {spoilt[0].why}."
     ] if spoilt else []  # fmt: skip
-    open_ = [change for change in every if change not in spoilt]
-    return [*again, *_sessions(open_, base, new)]
+    facts = [
+        f"Decide {row.id}: {change.words}."
+        for row in rows
+        for change in row.changes
+        if change.standing is Standing.OPEN and change.may_block and not change.is_judged
+    ]
+    open_ = [change for change in every if change.is_judged and change not in spoilt]
+    return [
+        *again,
+        *facts[:3],
+        *([f"And {len(facts) - 3} more rows."] if facts[3:] else []),
+        *_sessions(open_, base, new),
+    ]
 
 
 def _sessions(open_: Sequence[Change], base: Sequence[Side], new: Sequence[Side]) -> list[str]:

@@ -237,6 +237,15 @@ class _Row:
     # --- facts ------------------------------------------------------------------------------------------------
 
     def _facts(self) -> Iterable[Judged]:
+        old, now = (_outcomes(side) for side in (self.base, self.new))
+        if Outcome.PASS in old and Outcome.INCONCLUSIVE in now:
+            reason = next(
+                one.verdict.reason for one in self.new if one.verdict and one.verdict.outcome is Outcome.INCONCLUSIVE
+            )
+            yield _fact("own verdict", Standing.OPEN, f"PASS before, INCONCLUSIVE now: {reason}", blocks=True)
+        elif old != now and State.FAILS not in {state_of(one) for one in (*self.base, *self.new)}:
+            words = f"{' or '.join(one.value for one in old)} before, {' or '.join(one.value for one in now)} now"
+            yield _fact("own verdict", Standing.CHANGED, words)
         if self.route:
             yield _fact(
                 "precision that ran", Standing.CHANGED, self.route, Cause.PRECISION, "read back from the engine"
@@ -253,8 +262,8 @@ class _Row:
             yield _fact(
                 "node placement", Standing.CHANGED, self.place, Cause.TOOL, "the runtime places nodes otherwise"
             )
-        old, now = (_values(side, lambda one: one.measurement.witness) for side in (self.base, self.new))
-        if old == [True] and now == [False] and self.case.kind in ("parity", "semantic"):
+        witness = [_values(side, lambda one: one.measurement.witness) for side in (self.base, self.new)]
+        if witness == [[True], [False]] and self.case.kind in ("parity", "semantic"):
             note = next((one.measurement.notes[-1] for one in self.new if one.measurement.notes), "")
             words = f"no witness of its numerics any more: {note}"
             yield _fact("witness", Standing.WORSE, words, Cause.PRECISION, self.route or note, blocks=True)
@@ -357,20 +366,21 @@ class _Row:
         return found
 
     def _quantile(self, model: str, p: str, of: str) -> Judged:
+        lost = [
+            [seen for one in side for seen in one.launches.get(model, ()) if getattr(seen, f"{p}_ns") is None]
+            for side in (self.base, self.new)
+        ]
+        if lost[1]:
+            words = f"{p} has no value: {lost[1][0].failed} of {lost[1][0].count} requests of a launch failed or were dropped"
+            if lost[0]:
+                return _fact(f"{p}{of}", Standing.UNKNOWN, f"{words}, and before too")
+            return _fact(f"{p}{of}", Standing.WORSE, f"{words} now", Cause.UNKNOWN, "requests fail", blocks=True)
         old, now = (
             _sessions(side, lambda one: [getattr(seen, f"{p}_ns") for seen in one.launches.get(model, ())])
             for side in (self.base, self.new)
         )
         found = self._apart(f"{p}{of}", "ns", old, now, self.margins[p], may_block=True)
-        if found.apart is None:
-            lost = [
-                seen for one in self.new for seen in one.launches.get(model, ()) if getattr(seen, f"{p}_ns") is None
-            ]
-            if lost and old:
-                words = f"{p} has no value now: {lost[0].failed} of {lost[0].count} requests failed or were dropped"
-                return _fact(f"{p}{of}", Standing.WORSE, words, Cause.UNKNOWN, "requests fail", blocks=True)
-            return found
-        if not _is_shift(found.change):
+        if found.apart is None or not _is_shift(found.change):
             return found
         cause, why = self._cause_of_time(model, p, found.apart.ratio)
         return replace(found, change=replace(found.change, cause=cause, why=why))
@@ -384,13 +394,12 @@ class _Row:
             self._between(model, name) for name in (f"service_{p}_ns", f"cycles_{p}", "clock_mhz", "throttled")
         )
         if service[2] is not None and abs(shift) > 0.02 and abs(service[2]) < 0.25 * abs(shift):
-            return (
-                Cause.UNKNOWN,
-                "the calls themselves took as long: requests waited longer for each other or were woken late",
-            )
+            if shift > 0 and (hot[1] or 0.0) - (hot[0] or 0.0) > 0.01:
+                return Cause.CLOCK, f"requests waited for throttled ones, now {100 * (hot[1] or 0.0):.0f} % of all"
+            return Cause.UNKNOWN, "the calls themselves took as long: requests waited for each other or were woken late"
         if service[2] is not None and cycles[2] is not None and service[2] != 0.0:
             by_clock = (service[2] - cycles[2]) / service[2]
-            clocks = f"{clock[0]:.0f} MHz, now {clock[1]:.0f} MHz" if clock[0] and clock[1] else ""
+            clocks = " MHz, now ".join(dict.fromkeys(f"{one:.0f}" for one in clock[:2] if one is not None)) + " MHz"
             work = f"{cycles[0]:.4g} million cycles, now {cycles[1]:.4g}"
             if by_clock >= _DECISIVE:
                 held = f", throttled {100 * (hot[0] or 0):.0f} %, now {100 * (hot[1] or 0):.0f} %" if hot[1] else ""
@@ -554,7 +563,8 @@ class _Row:
         *,
         is_maximum: bool = False,
     ) -> Iterable[Judged]:
-        """A figure of which each run has one."""
+        """A figure of which each run has one. ``name``: as the record has it."""
+        called = _called(name)
         found = [_find(side, name) for side in (self.base, self.new)]
         if not found[0] and not found[1]:
             return
@@ -563,13 +573,13 @@ class _Row:
             if any(one.value is not None for side in found for one in side):
                 which = "base" if any(one.value is not None for one in found[1]) else "new"
                 yield _fact(
-                    name, Standing.UNKNOWN, f"not known on the {which} side: {silent or 'there is no such figure'}"
+                    called, Standing.UNKNOWN, f"not known on the {which} side: {silent or 'there is no such figure'}"
                 )
             return
         sources = [{_source(one) for one in side} for side in found]
         if is_maximum and sources[0] != sources[1]:
             words = f"not compared: read from {' and '.join(sorted(sources[0]))}, now from {' and '.join(sorted(sources[1]))}"
-            yield _fact(name, Standing.UNKNOWN, words)
+            yield _fact(called, Standing.UNKNOWN, words)
             return
         old, now = (
             _sessions(side, lambda one: [each.value for each in one.figures if each.name == name])
@@ -580,11 +590,11 @@ class _Row:
             same = top[0] == top[1]
             words = f"{top[0]:g} {unit}, now {top[1]:g} {unit}"
             yield Judged(
-                Change(name, unit, _EMPTY if same else Standing.CHANGED, words, Cause.NONE if same else cause(
+                Change(called, unit, _EMPTY if same else Standing.CHANGED, words, Cause.NONE if same else cause(
                     Change(name, unit, _EMPTY, ""))[0], base=top[0], new=top[1])
             )  # fmt: skip
             return
-        yield _explained(self._apart(name, unit, old, now, self.margins[margin], may_block=may_block), cause)
+        yield _explained(self._apart(called, unit, old, now, self.margins[margin], may_block=may_block), cause)
 
     def _apart(
         self,
@@ -700,7 +710,7 @@ def _needed(apart: Apart, margin: float, alpha: float) -> tuple[int | None, int 
 
 
 def _sessions(side: Entries, values: Callable[[Entry], Sequence[float | None]]) -> list[list[float]]:
-    """By boot session the figure of each launch; a launch without one is left out, and told apart by who asks."""
+    """By boot session the figure of each launch that has one."""
     return _grouped(
         [(boot_of(one.measurement), float(value)) for one in side for value in values(one) if value is not None]
     )
@@ -711,6 +721,20 @@ def _grouped(values: Sequence[tuple[str, float]]) -> list[list[float]]:
     for boot, value in values:
         found.setdefault(boot, []).append(value)
     return list(found.values())
+
+
+_NAMES = {
+    "energy_per_call_j": "energy per call", "mean_power_w": "mean power", "gpu_bytes": "GPU memory", "host_bytes": "host memory",
+    "takeoff_gpu_bytes": "GPU memory at take-off", "takeoff_host_bytes": "host memory at take-off",
+    "takeoff_ready_ns": "take-off until ready", "takeoff_load_ns": "load time at take-off", "restart_ready_ns": "restart",
+    "build_ns": "build time", "engine_bytes": "engine size",
+}  # fmt: skip
+
+
+def _called(name: str) -> str:
+    """A figure's name for people: ``GPU memory of disk`` is ``gpu_bytes[disk]``."""
+    stem, _, about = name.partition("[")
+    return _NAMES.get(stem, stem) + (f" of {about.removesuffix(']')}" if about else "")
 
 
 def _find(side: Entries, name: str) -> list[Figure]:
@@ -735,6 +759,10 @@ def _mean(figures: Sequence[Figure]) -> float | None:
 
 def _values(side: Entries, get: Callable[[Entry], T]) -> list[T]:
     return [value for value in dict.fromkeys(get(one) for one in side) if value != ""]
+
+
+def _outcomes(side: Entries) -> list[Outcome]:
+    return sorted({one.verdict.outcome for one in side if one.verdict}, key=list(Outcome).index)
 
 
 def _counts(side: Entries, get: Callable[[Entry], Mapping[str, int]]) -> list[dict[str, int]]:

@@ -199,14 +199,6 @@ def figure(change: Change, value: float | None) -> str:
     return words.quantity(value, change.unit) if change.unit else words.DASH
 
 
-def name_of(change: Change) -> str:
-    """What a record calls a figure, for people: ``GPU, disk`` for ``gpu_bytes[disk]``."""
-    if not re.fullmatch(r"[a-z0-9_]+(\[.*\])?", change.name) or "_" not in change.name:
-        return change.name
-    name, about = words.figure_name(change.name)
-    return f"{name}, {about}" if about else name
-
-
 def telling(row: Row) -> list[Change]:
     """What a row has to say: all but what is the same or not known."""
     return [change for change in row.changes if change.standing not in _QUIET]
@@ -239,6 +231,7 @@ def render_html(comparison: Comparison) -> str:
         .get_template("compare.html.j2")
         .render(
             it=comparison,
+            told=comparison.words.removeprefix(f"{comparison.decision}: "),
             header=_HEADERS.get(comparison.decision, "open"),
             first=told[: len(first)],
             changed=told[len(first) :],
@@ -264,7 +257,7 @@ def _templates() -> jinja2.Environment:
         finalize=lambda value: value if isinstance(value, Markup) else words.plain(str(value)),
     )
     environment.globals.update(
-        badge=badge, bar=bar, because=_because, duration=words.duration, figure=figure, name_of=name_of, shifted=shifted,
+        badge=badge, bar=bar, because=_because, duration=words.duration, figure=figure, shifted=shifted,
         telling=telling, DASH=words.DASH,
     )  # fmt: skip
     return environment
@@ -354,7 +347,9 @@ def _draw(comparison: Comparison, most: int) -> str:
             len(first) - most,
         ),
         _table("Changed", _CHANGED, [_change(row, one) for row, one in pairs[:most]], len(pairs) - most),
-        f"{alike} rows are the same, or tell nothing on one side; all are in `compare.html`." if alike else "",
+        f"The same, or told by one side alone: {alike} of {len(comparison.rows)} rows; all are in `compare.html`."
+        if alike
+        else "",
         _table(
             "Environment",
             ("", "Base", "New"),
@@ -371,7 +366,7 @@ def _change(row: Row, one: Change) -> Sequence[str]:
     return (
         _mark(one.standing),
         _text(row.id),
-        _text(name_of(one)),
+        _text(one.name),
         _text(figure(one, one.base)),
         _text(figure(one, one.new)),
         shifted(one) if one.ratio is not None else _text(one.words),

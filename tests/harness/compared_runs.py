@@ -61,13 +61,11 @@ def parity_of(error: float, limit: float = 2e-3, output: str = "scores", **given
     return replace(base, **given)
 
 
-def launch(
-    ms: float, *, clock_mhz: float = CLOCK_MHZ, throttled: float = 0.0, number: int = 0, **given: Any
-) -> LaunchSeen:
+def launch(ms: float, *, clock_mhz: float = CLOCK_MHZ, number: int = 0, **given: Any) -> LaunchSeen:
     """A launch whose p95 is a tenth over its p50, with cycles that follow from the clock."""
     p50, p95 = ms * 1e6, 1.1 * ms * 1e6
     seen = LaunchSeen(
-        number, 400, 0, p50, p95, p50, p95, p50 * clock_mhz * 1e-9, p95 * clock_mhz * 1e-9, clock_mhz, throttled
+        number, 400, 0, p50, p95, p50, p95, p50 * clock_mhz * 1e-9, p95 * clock_mhz * 1e-9, clock_mhz, 0.0
     )
     return replace(seen, **given)
 

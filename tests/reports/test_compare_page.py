@@ -110,7 +110,7 @@ def test_a_bump_with_nothing_planted_says_so_in_few_words(tmp_path: Path) -> Non
     assert "ADOPT" in html
     assert "In no row that ran on both sides did anything change" in html
     assert "### Changed" not in markdown
-    assert "4 rows are the same" in markdown
+    assert "4 of 4 rows; all are in" in markdown
 
 
 def test_every_standing_has_a_symbol_and_a_meaning() -> None:

@@ -1,0 +1,178 @@
+"""Run folders as they come: read by column, of an older form, damaged, edited by hand, or somebody else's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from harness.compare import compare
+from harness.compare_load import load_folder, summarize_launches
+from harness.errors import UsageError
+from harness.records import Judgement, LaunchFigures, Outcome, Run, to_json
+from harness.statistics import latency_figures
+from tests.harness.compared_runs import a_run
+
+pytestmark = pytest.mark.covers("RE-02")
+
+LATENCY = "disk-tensorrt-fp16-b1-latency"
+
+
+def columns(count: int = 400, launches: int = 2, **given: Any) -> dict[str, Any]:
+    """Requests at 100 Hz of 5 ms, the last of each twenty 8 ms, at 1,000 MHz."""
+    each = count // launches
+    scheduled = np.tile(np.arange(each) * 10_000_000, launches)
+    took = np.where(np.arange(count) % 20 == 19, 8_000_000, 5_000_000)
+    return {
+        "launch": np.repeat(np.arange(launches), each),
+        "stream": np.zeros(count, np.int64),
+        "scheduled_ns": scheduled,
+        "woke_ns": scheduled,
+        "started_ns": scheduled + 1_000_000,
+        "done_ns": scheduled + 1_000_000 + took,
+        "phase": np.where(np.arange(count) % each < 10, 0, 2),
+        "status": np.zeros(count, np.int64),
+        "throttled": np.zeros(count, np.int8),
+        "clock_mhz": np.full(count, 1000.0),
+        **given,
+    }
+
+
+def a_folder(folder: Path, name: str, table: Mapping[str, Any] | None, *, boot: str = "b1", **given: Any) -> Path:
+    """A run folder with the samples of its latency row."""
+    run = a_run(name, boot=boot, **given).run
+    verdicts = [
+        replace(one, summary=replace(one.summary, measurement=replace(one.summary.measurement, samples_file="samples/a.parquet")))
+        if one.case.id == LATENCY
+        else one
+        for one in run.verdicts
+    ]  # fmt: skip
+    path = folder / name
+    (path / "samples").mkdir(parents=True)
+    if table is not None:
+        pyarrow.parquet.write_table(pyarrow.table(dict(table)), path / "samples" / "a.parquet")
+    write_run(path, replace(run, verdicts=tuple(verdicts)))
+    return path
+
+
+def write_run(path: Path, run: Run) -> None:
+    (path / "run.json").write_text(json.dumps(to_json(run)), encoding="utf-8")
+
+
+def test_each_launch_has_its_figures_from_its_measured_requests(tmp_path: Path) -> None:
+    loaded = load_folder(a_folder(tmp_path, "run", columns()))
+    seen = loaded.launches[LATENCY]["disk"]
+    assert [one.launch for one in seen] == [0, 1]
+    assert [one.count for one in seen] == [190, 190]
+    assert (seen[0].p50_ns, seen[0].p95_ns) == (6e6, 9e6)  # open loop: from when it was due
+    assert (seen[0].service_p50_ns, seen[0].cycles_p50, seen[0].clock_mhz) == (5e6, 5.0, 1000.0)
+    assert seen[0].throttled == 0.0
+    assert not loaded.notes
+
+
+def test_requests_that_failed_are_slower_than_all_others() -> None:
+    table = columns(100, 1, phase=np.full(100, 2), status=np.where(np.arange(100) < 6, 1, 0))
+    seen = summarize_launches(table, ["disk"], is_open=False)["disk"][0]
+    assert (seen.failed, seen.p50_ns, seen.p95_ns) == (6, 5e6, None)
+
+
+def test_models_of_a_mix_are_told_apart(tmp_path: Path) -> None:
+    models = np.where(np.arange(400) % 4 == 0, "ultravpr", "lightglue")
+    loaded = load_folder(a_folder(tmp_path, "mix", columns(model=models)))
+    assert {name: sum(one.count for one in seen) for name, seen in loaded.launches[LATENCY].items()} == {
+        "ultravpr": 94, "lightglue": 286,
+    }  # fmt: skip
+
+
+def test_a_clock_that_was_mostly_unread_is_not_known(tmp_path: Path) -> None:
+    clocks = np.where(np.arange(400) % 3 == 0, 1000.0, np.nan)
+    seen = load_folder(a_folder(tmp_path, "blind", columns(clock_mhz=clocks))).launches[LATENCY]["disk"][0]
+    assert (seen.clock_mhz, seen.cycles_p50) == (None, None)
+
+
+def test_samples_of_the_first_form_are_read(tmp_path: Path) -> None:
+    old = columns(launches=1)
+    for name in ("launch", "stream", "status", "throttled", "clock_mhz"):
+        del old[name]
+    old["phase"] = ["warmup"] * 10 + ["measure"] * 390
+    old["ok"] = [True] * 400
+    seen = load_folder(a_folder(tmp_path, "old", old)).launches[LATENCY]["disk"]
+    assert [(one.count, one.p50_ns, one.clock_mhz) for one in seen] == [(390, 6e6, None)]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "text"])
+def test_samples_that_cannot_be_read_are_noted_and_the_record_is_taken(tmp_path: Path, damage: str) -> None:
+    path = a_folder(tmp_path, "run", columns())
+    file = path / "samples" / "a.parquet"
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-200] if damage == "cut" else b"no parquet")
+    of_launch = LaunchFigures(0, 380, 0, 6_000_000, 6_500_000, 0, 38, 1.0, None, None, Outcome.MEASURED, "")
+    told = Judgement("measured", None, 0.05, None, "", 1.0, None, None, None, "", (of_launch,))
+    run = json.loads((path / "run.json").read_text())
+    for verdict in run["verdicts"]:
+        if verdict["summary"]["measurement"]["samples_file"]:
+            verdict["summary"]["judgement"] = to_json(told)
+    (path / "run.json").write_text(json.dumps(run))
+    loaded = load_folder(path)
+    assert len(loaded.notes) == 1
+    assert "samples/a.parquet cannot be read" in loaded.notes[0]
+    seen = loaded.launches[LATENCY]["disk"][0]
+    assert (seen.p50_ns, seen.p95_ns, seen.throttled, seen.cycles_p50) == (6e6, 6.5e6, 0.1, None)
+
+
+def test_a_run_that_was_edited_by_hand_is_noticed_and_its_samples_are_taken(tmp_path: Path) -> None:
+    path = a_folder(tmp_path, "run", columns())
+    honest = latency_figures([6_000_000] * 360 + [9_000_000] * 20, 0, 4_000_000_000)
+    pretty = replace(honest, p95=replace(honest.p95, value_ns=4_000_000))
+    for figures, notes in ((honest, 0), (pretty, 1)):
+        run = json.loads((path / "run.json").read_text())
+        for verdict in run["verdicts"]:
+            if verdict["summary"]["measurement"]["samples_file"]:
+                verdict["summary"]["latency"] = to_json(figures)
+        (path / "run.json").write_text(json.dumps(run))
+        loaded = load_folder(path)
+        assert len(loaded.notes) == notes
+        assert loaded.launches[LATENCY]["disk"][0].p95_ns == 9e6
+    assert "p95 is 4 ms in run.json, and of its samples 9 to 9 ms" in loaded.notes[0]
+
+
+@pytest.mark.parametrize("name", ["../other/a.parquet", "/etc/passwd", "samples/out.parquet"])
+def test_a_file_outside_its_run_folder_is_refused(tmp_path: Path, name: str) -> None:
+    path = a_folder(tmp_path, "run", columns())
+    (tmp_path / "elsewhere.parquet").write_bytes((path / "samples" / "a.parquet").read_bytes())
+    (path / "samples" / "out.parquet").symlink_to(tmp_path / "elsewhere.parquet")
+    text = (path / "run.json").read_text().replace("samples/a.parquet", name)
+    (path / "run.json").write_text(text)
+    with pytest.raises(UsageError, match="not inside the run folder"):
+        load_folder(path)
+
+
+def test_a_newer_schema_is_refused_with_what_is_needed_and_half_a_file_with_what_to_do(tmp_path: Path) -> None:
+    path = a_folder(tmp_path, "run", columns())
+    whole = (path / "run.json").read_text()
+    (path / "run.json").write_text(whole.replace('"schema": 1', '"schema": 9'))
+    with pytest.raises(UsageError, match="schema 9; this trigate reads up to 1: upgrade trigate"):
+        load_folder(path)
+    (path / "run.json").write_text(whole[: len(whole) // 2])
+    with pytest.raises(UsageError, match=r"cannot be compared: .* Copy the run folder again"):
+        load_folder(path)
+    with pytest.raises(UsageError, match=r"it has no run\.json"):
+        load_folder(tmp_path)
+
+
+def test_whole_folders_are_compared(tmp_path: Path) -> None:
+    base = [a_folder(tmp_path, f"old{at}", columns(), boot=f"b{at}") for at in range(3)]
+    slower = columns(done_ns=columns()["scheduled_ns"] + 1_000_000 + 7_500_000)
+    new = [a_folder(tmp_path, f"new{at}", slower, boot=f"n{at}") for at in range(2)]
+    assert compare(base, new).exit_code == 1
+    with pytest.raises(UsageError, match="the same run folder is given twice"):
+        compare(base, [*new, base[0]])
