@@ -77,7 +77,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Item:
-    """One check. ``area``: ``API``, ``precision``, ``stored``, ``boards``, ``libraries`` or ``Python``. ``todo``: what to do."""
+    """One check. ``area``: ``API``, ``precision`` (DLA too), ``stored``, ``boards``, ``libraries`` or ``Python``.
+
+    ``todo``: what to do.
+    """
 
     area: str
     title: str
@@ -170,9 +173,9 @@ class Checklist:
             lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
         for item in self.items:
             if item.findings:
-                lines += ["", f"## {_sentence(item.title)}: {item.state.value}", ""]
+                lines += ["", f"## {item.state.value}: {item.area}, {item.title}", ""]
                 for found in item.findings:
-                    lines.append(f"- `{found.what}`: {_plain(found.told)}, at {_plain(_places(found.places))}")
+                    lines.append(f"- `{_code(found.what)}`: {_plain(found.told)}, at {_plain(_places(found.places))}")
                     lines += [f"  - guarded by {_plain(found.guard)}"] if found.guard else []
                     lines += [f"  - instead: {_plain(found.instead)}"] if found.instead else []
         sources = dict.fromkeys(
@@ -264,6 +267,7 @@ class _Move:
             *self._api(),
             *self._precisions(),
             *self._typing(),
+            *self._dla(),
             *self._stored(),
             *self._libraries(),
             *self._python(),
@@ -338,11 +342,12 @@ class _Move:
         place = (f"{use.file}:{use.line}",)
         top, _, member = use.path.partition(".")
         if use.is_computed:
-            if before.enum(top) == after.enum(top):
+            old, new = before.enum(top), after.enum(top)
+            gone = [name for name in old if name not in new]
+            if not gone:
                 return None
-            return Finding(
-                use.path, "unknown", State.READ, place, f"a member of {top} is chosen while it runs, and they change"
-            )
+            told = f"a member of {top} is chosen while it runs; gone are {_and(gone)}"
+            return Finding(use.path, "unknown", State.READ, place, told)
         if after.has(use.path):
             return None
         if not before.has(use.path):
@@ -363,7 +368,8 @@ class _Move:
             if who.startswith("TensorRT-RTX"):
                 state, guard = self._judge(use, after)
                 told = f"only {who} has it"
-                return Finding(use.path, "unknown", state if guard else State.NOT_KNOWN, place, told, "", guard)
+                state = state if state is State.OK else State.NOT_KNOWN
+                return Finding(use.path, "unknown", state, place, told, "", guard)
         if member and not use.path.startswith("*") and before.has(top) and not after.has(top):
             return None
         row = self.table.instead(use.path)
@@ -562,6 +568,24 @@ class _Move:
             told += " trigate builds with flags before, and strongly typed from then on, so numbers may change."
         todo = "Compare outputs of both routes on stored inputs: `trigate run --like` on the target measures each."
         return [Item("precision", "from weak to strong typing", State.TO_DO, told, todo, source=row["source"])]
+
+    def _dla(self) -> list[Item]:
+        """Whether the source asks for the deep learning accelerator, where the target has none or may have none."""
+        row = self.table.values["dla"]
+        last = numbers(row["last"])
+        if not numbers(self.base.tensorrt)[:2] <= last < numbers(self.target.tensorrt)[:2]:
+            return []
+        places = [f"{use.file}:{use.line}" for use in self.found.uses if use.path.endswith(tuple(row["names"]))]
+        places += [
+            f"{word.file}:{word.line}"
+            for word in self.found.words
+            if any(_asks_for(word.text, name) for name in row["words"])
+        ]
+        if not places:
+            return []
+        finding = Finding("DLA", "unknown", State.READ, tuple(dict.fromkeys(places)), "the deep learning accelerator")
+        told = f"{_sentence(row['told'])}."
+        return [Item("precision", "DLA", State.READ, told, f"{row['todo']}", (finding,), row["source"])]
 
     def _stored(self) -> list[Item]:
         is_same_trt = same_version(self.base.tensorrt, self.target.tensorrt)
@@ -857,7 +881,10 @@ def _called(node: ast.Call, version: str) -> Any:
         text = _evaluated(node.func.value, version)
         if isinstance(text, str):
             return text.split(*arguments) if name == "split" else text.startswith(*arguments)
-    if name in ("Version", "parse", "parse_version", "LooseVersion", "StrictVersion") and len(arguments) == 1:
+    if (
+        name in ("Version", "version", "parse", "parse_version", "LooseVersion", "StrictVersion")
+        and len(arguments) == 1
+    ):
         parts = list(numbers(str(arguments[0])))
         while parts and not parts[-1]:
             parts.pop()
@@ -901,4 +928,13 @@ def _sentence(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Text in a Markdown table or list: one line, and no mark-up of its own but code."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    parts = " ".join(text.split()).replace("|", "\\|").split("`")
+    if len(parts) % 2 == 0:
+        parts = ["'".join(parts)]
+    outside = [part.replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_") for part in parts[::2]]
+    parts[::2] = outside
+    return "`".join(parts)
+
+
+def _code(text: str) -> str:
+    return " ".join(text.replace("`", "'").split())

@@ -437,9 +437,12 @@ class _Reader:
             except SyntaxError:
                 return None
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-            return self._of_annotation(node.left) or self._of_annotation(node.right)
-        if isinstance(node, ast.Subscript) and isinstance(node.value, (ast.Name, ast.Attribute)):
-            return self._of_annotation(node.slice)  # Optional[X]
+            sides = [
+                side for side in (node.left, node.right) if not (isinstance(side, ast.Constant) and side.value is None)
+            ]
+            return self._of_annotation(sides[0]) if len(sides) == 1 else None
+        if isinstance(node, ast.Subscript):
+            return self._of_annotation(node.slice) if _last_name(node.value) == "Optional" else None
         thing = self._thing(node) if node is not None else None
         return _Thing(of=thing.path) if thing is not None and thing.path and thing.path in self.api.members else None
 
@@ -506,7 +509,7 @@ class _Reader:
         first = call.args[0] if call.args else None
         if name in ("import_module", "__import__") and isinstance(first, ast.Constant) and isinstance(first.value, str):
             return _Thing("") if _is_library(first.value) else _OTHER
-        if name == "getattr" and len(call.args) >= 2 and (path := self._asked(call)):
+        if name == "getattr" and len(call.args) == 2 and (path := self._asked(call)):
             return None if path.startswith("*") else _Thing(path)
         if name == "enter_context" and first is not None:
             return self._thing(first)

@@ -210,6 +210,14 @@ def test_what_is_not_tensorrts_is_left_alone(tmp_path: Path) -> None:
     assert found(checklist) == {}
 
 
+def test_an_annotation_with_another_type_beside_tensorrts_says_nothing_of_the_object(tmp_path: Path) -> None:
+    checklist = read(
+        tmp_path,
+        "import tensorrt as trt\ndef f(x: 'dict | trt.DataType', y: list[trt.DataType]):\n    return x.items(), y.append(1)\n",
+    )
+    assert found(checklist) == {}
+
+
 def test_calls_of_tensorrt_8_are_told_as_such(tmp_path: Path) -> None:
     checklist = read(
         tmp_path,
@@ -236,7 +244,8 @@ def test_a_member_that_is_chosen_while_it_runs_has_to_be_read(tmp_path: Path) ->
         tmp_path,
         "import tensorrt as trt\ndef f(name):\n    return getattr(trt.BuilderFlag, name), getattr(trt.DataType, name)\n",
     )
-    assert states(checklist) == {"BuilderFlag.*": State.READ, "DataType.*": State.READ}  # FP4 and E8M0 are new
+    assert states(checklist) == {"BuilderFlag.*": State.READ}  # DataType has lost none
+    assert "gone are FP16, " in found(checklist)["BuilderFlag.*"].told.replace("BF16, ", "")
 
 
 def test_a_version_that_has_no_manifest_is_held_against_the_target_alone(tmp_path: Path) -> None:
@@ -275,6 +284,7 @@ HEAD = "import tensorrt as trt\nimport sys\n"
         "def g():\n    return trt.BuilderFlag.FP16\ndef f():\n    if hasattr(trt.BuilderFlag, 'FP16'):\n        g()",
         "try:\n    x = trt.BuilderFlag.FP16\nexcept AttributeError:\n    x = None",
         "if hasattr(trt.NetworkDefinitionCreationFlag, 'STRONGLY_TYPED'):\n    pass\nelse:\n    x = trt.BuilderFlag.FP16",
+        "x = getattr(trt.BuilderFlag, 'FP16', None) or trt.BuilderFlag.TF32\ny = x",
         "flag = None\nif hasattr(trt.BuilderFlag, 'FP16'):\n    flag = 1\nif flag is not None:\n    x = trt.BuilderFlag.FP16",
     ],
 )
@@ -436,6 +446,19 @@ def test_precisions_asked_of_trtexec_and_polygraphy_are_found(tmp_path: Path) ->
     assert findings["Polygraphy's Calibrator"].state is State.BREAKS
     assert findings["trt_fp16_enable"].state is State.NOT_KNOWN
     assert item(checklist, "bf16 by a builder flag").state is State.OK
+
+
+def test_a_source_that_uses_the_dla_has_to_be_read_where_it_may_be_gone(tmp_path: Path) -> None:
+    code = """
+        import tensorrt as trt
+        def f(config, runtime):
+            config.default_device_type = trt.DeviceType.DLA
+            runtime.DLA_core = 0
+            return ["trtexec", "--useDLACore=0"]
+    """
+    dla = item(read(tmp_path, code, "jetpack-7.2", "jetpack-6.2"), "DLA")
+    assert (dla.state, dla.findings[0].places) == (State.READ, ("user.py:4", "user.py:5", "user.py:6"))
+    assert "DLA" not in [one.title for one in check(tmp_path, "jetpack-6.2.2", "jetpack-6.2").items]
 
 
 def test_modules_that_the_targets_python_has_not_are_found(tmp_path: Path) -> None:
@@ -601,6 +624,14 @@ def test_text_and_markdown_name_each_place_and_break_no_table(tmp_path: Path) ->
     assert {line.replace("\\|", "").count("|") for line in table} == {5}
     assert any("`BuilderFlag.FP16`: gone, at a\\|b.py:2" in line for line in lines)
     assert any(line.startswith("- docs.nvidia.com/") for line in lines)
+
+
+def test_what_a_source_calls_itself_is_no_markup(tmp_path: Path) -> None:
+    (tmp_path / "<b>*x*`.py").write_text("import tensorrt as trt\nx = trt.Builder(None).create_network(1 << 0)\n")
+    text = check(tmp_path).to_markdown()
+    assert "<b>" not in text.replace("&lt;b>", "")
+    assert "at &lt;b>\\*x\\*'.py:2" in text
+    assert "`trt.Builder(None).create_network(1 << 0)`" in text
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
