@@ -11,7 +11,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ __all__ = [
     "BoardConfig",
     "Budget",
     "Configuration",
+    "LoadLimits",
     "LoadRule",
     "ModelConfig",
     "TaskRule",
@@ -59,11 +60,23 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class LoadLimits:
+    """In seconds. ONNX Runtime (OR-07): ``session_s`` with a warm cache, ``first_session_s`` with an empty one. TensorRT
+    (TT-09): ``build_s`` of an engine, ``rebuild_int8_s`` of an INT8 one from a calibration cache that is trusted.
+    """
+
+    session_s: float = 5.0
+    first_session_s: float = 30.0
+    build_s: float = 60.0
+    rebuild_int8_s: float = 30.0
+
+
+@dataclass(frozen=True)
 class BoardConfig:
     """A board that budgets belong to. ``power_mode`` is expected, never set by us.
 
     ``gpu_memory_bytes``, ``host_memory_bytes``: with all engines resident. ``engines_bytes``, ``caches_bytes``: files of all
-    engines together, and of all calibration caches.
+    engines together, and of all calibration caches. ``load``: of sessions and builds, for models with a budget for loading.
     """
 
     name: str
@@ -74,6 +87,7 @@ class BoardConfig:
     host_memory_bytes: int | None = None
     engines_bytes: int | None = None
     caches_bytes: int | None = None
+    load: LoadLimits = LoadLimits()
 
 
 @dataclass(frozen=True)
@@ -286,9 +300,15 @@ def _board(name: str, table: _Table) -> BoardConfig:
         host_memory_bytes=memory[1] if memory else None,
         engines_bytes=disk[0] if disk else None,
         caches_bytes=disk[1] if disk else None,
+        load=table.optional("load", _load_limits) or LoadLimits(),
     )
     table.done()
     return board
+
+
+def _load_limits(table: _Table) -> LoadLimits:
+    given = {entry.name: table.number(entry.name) for entry in fields(LoadLimits)}
+    return LoadLimits(**{name: seconds for name, seconds in given.items() if seconds is not None})
 
 
 def _model(name: str, table: _Table, folder: Path) -> ModelConfig:

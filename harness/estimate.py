@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.config import ModelConfig
-from harness.load_row import LoadLimits
+from harness.config import LoadLimits, ModelConfig
 from harness.paired import LOOKS
 from harness.plan import flight_models
 from harness.profiles import Profile

@@ -18,7 +18,7 @@ from pathlib import Path
 from scipy.stats import binom
 
 from harness.child_job import ChildJob
-from harness.config import Budget
+from harness.config import Budget, LoadLimits
 from harness.fresh import ChildResult, ProcessJob, run_child, seconds
 from harness.gates import worst
 from harness.memory import supported_share
@@ -26,23 +26,12 @@ from harness.records import Case, Check, Figure, Measurement, Outcome, Summary, 
 from harness.rounds import Rounds
 from harness.statistics import quantile
 
-__all__ = ["LoadLimits", "LoadRound", "LoadSeen", "is_own", "judge_load", "measure_load", "rounds_for", "rounds_of"]
+__all__ = ["LoadRound", "LoadSeen", "is_own", "judge_load", "measure_load", "rounds_for", "rounds_of"]
 
 RunChild = Callable[..., ChildResult]
+_LIMITS = LoadLimits()
 _REBUILD, _BUILD = "INT8 rebuild from a trusted calibration cache", " build"
 _TIMES = ("start_ns", "import_ns", "compile_ns", "load_ns", "first_call_ns", "ready_ns")
-
-
-@dataclass(frozen=True)
-class LoadLimits:
-    """In seconds. ONNX Runtime (OR-07): ``session_s`` with a warm cache, ``first_session_s`` with an empty one. TensorRT
-    (TT-09): ``build_s`` of an engine, ``rebuild_int8_s`` of an INT8 one from a calibration cache that is trusted.
-    """
-
-    session_s: float = 5.0
-    first_session_s: float = 30.0
-    build_s: float = 60.0
-    rebuild_int8_s: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -162,7 +151,7 @@ def judge_load(
     rounds: Sequence[LoadRound],
     *,
     budget: Budget | None,
-    limits: LoadLimits = LoadLimits(),
+    limits: LoadLimits = _LIMITS,
     alpha: float = 0.05,
 ) -> Verdict:
     """The row by its rounds: p95 of the load against ``budget.load_s``, of ONNX Runtime's session creation against ``limits``.

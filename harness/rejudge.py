@@ -16,7 +16,7 @@ import numpy as np
 
 from harness import gates, heat, load_row, samples
 from harness.board import check_state
-from harness.config import Budget, Configuration
+from harness.config import Budget, Configuration, LoadLimits
 from harness.errors import UsageError, did_you_mean
 from harness.floors import Floor, Floors, key_of
 from harness.latency_gate import OWN_CHECKS, budget_ns_of, judge
@@ -246,8 +246,12 @@ class _Again:
     def _load(self, verdict: Verdict) -> Verdict:
         measurement, _ = self._measurement(verdict)
         rounds = load_row.rounds_of(verdict.summary.figures)
+        board = self.configuration.boards.get(self.board_name)
         judged = load_row.judge_load(
-            measurement, rounds, budget=self._budget(self.configuration.models[verdict.case.model].budget)
+            measurement,
+            rounds,
+            budget=self._budget(self.configuration.models[verdict.case.model].budget),
+            limits=board.load if board is not None else LoadLimits(),
         )
         outer = self._outer_checks(verdict, {check.name for check in verdict.checks if load_row.is_own(check.name)})
         fails_anyway = any(check.name == "processes" for check in judged.checks)

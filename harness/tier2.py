@@ -15,7 +15,7 @@ from harness.align import align, energy
 from harness.baselines import Baselines, with_baseline
 from harness.board import check_state
 from harness.child_job import ChildJob
-from harness.config import BoardConfig, Budget, ModelConfig
+from harness.config import BoardConfig, Budget, LoadLimits, ModelConfig
 from harness.floors import Floor, FloorKey, Floors, learn, ran_on
 from harness.gates import refusal_of
 from harness.heat_figures import NOT_APPLICABLE
@@ -208,7 +208,8 @@ class Tier2:
         )
         self._place(case, seen.measurement.placement)
         measurement = replace(seen.measurement, profile=self.profile.name)
-        return judge_load(measurement, seen.rounds, budget=self._budget(case.model))
+        limits = self.board.load if self.board is not None else LoadLimits()
+        return judge_load(measurement, seen.rounds, budget=self._budget(case.model), limits=limits)
 
     def _cold_rounds(self, case: Case) -> int:
         """With empty caches ONNX Runtime makes a session anew, and TensorRT builds: minutes on a board."""

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from harness.config import Configuration, parse_configuration, parse_requirement
+from harness.config import Configuration, LoadLimits, parse_configuration, parse_requirement
 from harness.errors import UsageError
 
 GOOD = """
@@ -13,6 +13,7 @@ module = "p3767-0000"
 power_mode = "MAXN_SUPER"
 require = ["tensorrt", "onnx_trt_ep[tensorrt]"]
 memory = { gpu = "4 GiB", host = "1.5 GiB" }
+load = { build_s = 240, first_session_s = 90 }
 [model.matcher]
 onnx = "matcher.onnx"
 torch = { checkpoint = "matcher.pt", architecture = "matcher" }
@@ -45,6 +46,7 @@ def test_the_example_of_the_architecture_is_read_whole(tmp_path: Path) -> None:
     assert model.load.late == "drop"
     assert model.budget["orin-nx"].p95_ms == 60
     assert (board.gpu_memory_bytes, board.host_memory_bytes) == (4 * 2**30, 3 * 2**29)
+    assert board.load == LoadLimits(session_s=5.0, first_session_s=90.0, build_s=240.0, rebuild_int8_s=30.0)
     assert configuration.require == ("pytorch_fp16",)
 
 
@@ -67,6 +69,8 @@ def test_the_example_of_the_architecture_is_read_whole(tmp_path: Path) -> None:
         ("rate_hz = 39", "rate_hz = 39, burst = 0", "burst is 0; expected a whole number of calls"),
         ("rate_hz = 39", "rate_hz = 39, burst = 100000", "expected at most 100000 calls a second"),
         ("deadline_ms = 25", "deadline_ms = 0", "deadline_ms is 0; expected a number above 0"),
+        ("build_s = 240", "build_s = 0", "build_s is 0; expected a number above 0"),
+        ("build_s = 240", "builds_s = 240", "Did you mean 'build_s'?"),
         ('late = "drop"', 'late = "maybe"', "expected one of queue, drop"),
         ('gpu = "4 GiB"', 'gpu = "0 GiB"', "expected a size such as '4 GiB'"),
         ("budget.orin-nx", "budget.orin", "Did you mean 'orin-nx'?"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.config import BoardConfig, Budget, Configuration, LoadRule, ModelConfig
+from harness.config import BoardConfig, Budget, Configuration, LoadLimits, LoadRule, ModelConfig
 from harness.errors import UsageError
 from harness.fakes.orin import SimulatedKill, SimulatedOrin
 from harness.floors import Floors, key_of
@@ -327,6 +327,19 @@ def test_a_load_row_is_judged_again_from_its_rounds_and_memory_is_said_to_be_as_
         run = rejudge(tmp_path / folder, asked, "orin", tmp_path / f"{folder}-{load_s}")
         assert [one.outcome for one in run.verdicts] == [outcome, Outcome.PASS]
         assert "under the budgets of then (memory-tensorrt-fp16 of tier 2)" in run.notes[-1]
+
+
+@pytest.mark.covers("OR-07")
+def test_a_board_may_give_sessions_more_time_than_the_flights_does(tmp_path: Path) -> None:
+    rounds = [LoadRound(False, 10**8, 10**9, 7 * 10**9, 10**9, 10**7, 10**10)] * 59
+    loading = replace(CASE, id="load[m-onnx]", kind="load", runtime="onnx_trt_ep")
+    made(tmp_path / "run", verdicts=(judge_load(Measurement(loading, profile="pr"), rounds, budget=None),))
+    slow = BoardConfig("orin", load=LoadLimits(session_s=20.0))
+    for boards, outcome in (({"orin": BoardConfig("orin")}, Outcome.FAIL), ({"orin": slow}, Outcome.PASS)):
+        models = {"m": ModelConfig("m", budget={"orin": Budget(load_s=5.0)})}
+        asked = replace(configuration(), models=models, boards=boards)
+        run = rejudge(tmp_path / "run", asked, "orin", tmp_path / outcome.value)
+        assert [verdict.outcome for verdict in run.verdicts] == [outcome]
 
 
 @pytest.mark.covers("T2-02")
