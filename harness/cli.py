@@ -300,7 +300,7 @@ def _add_report(commands: Any) -> None:
 
 def _add_judge(commands: Any) -> None:
     parser = _command(
-        commands, "judge", _judge, "judge a run's latency rows again, under other budgets, with no device",
+        commands, "judge", _judge, "judge a run's rows of tier 2 again, under other budgets, with no device",
         epilog=JUDGE_EXAMPLES,
     )  # fmt: skip
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
@@ -313,6 +313,9 @@ def _add_judge(commands: Any) -> None:
     )
     parser.add_argument("--board", default="", metavar="NAME", help="whose budgets; default: the run's own board")
     parser.add_argument("--profile", choices=("quick", "pr", "signoff"), help="whose rules; default: the run's own")
+    parser.add_argument(
+        "--history", type=Path, metavar="DIR", help="where floors are kept; default: the floors of each row of the run"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new run folder")
 
 
@@ -408,11 +411,13 @@ def _compile(arguments: argparse.Namespace) -> int:
 def _judge(arguments: argparse.Namespace) -> int:
     import fixtures
     from harness.config import load_configuration
-    from harness.rejudge import read_run, rejudge
+    from harness.rejudge import floors_for, read_run, rejudge
 
     configuration = load_configuration(arguments.config or Path(fixtures.__file__).parent / "flight.toml")
-    board = arguments.board or read_run(arguments.run).settings.get("board", "")
-    judged = rejudge(arguments.run, configuration, board, arguments.out, profile=arguments.profile)
+    run = read_run(arguments.run)
+    board = arguments.board or run.settings.get("board", "")
+    floors = floors_for(run, arguments.history) if arguments.history else None
+    judged = rejudge(arguments.run, configuration, board, arguments.out, profile=arguments.profile, floors=floors)
     _print_end(judged, arguments.out, _write_reports(arguments.out), arguments)
     return 4 if judged.exit_code is None else judged.exit_code
 

@@ -54,7 +54,7 @@ from harness.tier2_gate import (
 from harness.trace import Trace
 from runtime.protocol import Array
 
-__all__ = ["read_run", "read_samples", "read_traces", "rejudge"]
+__all__ = ["floors_for", "read_run", "read_samples", "read_traces", "rejudge"]
 
 _DECLARED = ("board: module", "board: power mode")
 _OURS = (KERNEL, MODELS)
@@ -115,6 +115,16 @@ def rejudge(
         )
         folder.write_run(judged)
     return judged
+
+
+def floors_for(run: Run, history: Path) -> Floors:
+    """The floors that ``trigate run --history`` keeps in a folder for rows like the run's. Raises ``UsageError``."""
+    folder = history.expanduser() / ("floors-simulated" if run.settings.get("simulated") else "floors")
+    if not folder.is_dir():
+        raise UsageError(f"--history: no floors are kept in {history}: it has no folder {folder.name}.")
+    floors = Floors(folder)
+    floors.check()
+    return floors
 
 
 class _Again:

@@ -17,7 +17,7 @@ from harness.plan import Ask, plan
 from harness.profiles import PROFILES
 from harness.recording import trace_table
 from harness.records import Case, Check, Measurement, Outcome, Run, Summary, Verdict, run_from_text, to_json
-from harness.rejudge import read_samples, read_traces, rejudge
+from harness.rejudge import floors_for, read_samples, read_traces, rejudge
 from harness.run_folder import RunFolder
 from harness.samples import COLUMNS, UNKNOWN, Phase
 from harness.scenario import load_scenario
@@ -108,7 +108,10 @@ def test_another_profile_and_other_floors_can_be_asked_for(tmp_path: Path) -> No
     assert strict.outcome is Outcome.INCONCLUSIVE
     assert "1 of 5 launches" in strict.reason
     assert strict.summary.measurement.profile == "signoff"
-    floors = Floors(tmp_path / "floors")
+    with pytest.raises(UsageError, match=r"no floors are kept in .*: it has no folder floors-simulated"):
+        floors_for(replace(run, settings={"simulated": "steady"}), tmp_path)
+    (tmp_path / "floors").mkdir()
+    floors = floors_for(run, tmp_path)
     for night in range(3):
         floors.add_session(key_of(run.verdicts[1]), (400.0,), f"night-{night}", 60.0)
     floored = rejudge(tmp_path / "run", configuration(), "orin", tmp_path / "b", floors=floors).verdicts[1]
