@@ -46,7 +46,8 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One name or number, and where it stands. ``change``: ``gone``, ``renamed``, ``renumbered`` or ``unknown``.
+    """One name or number, and where it stands. ``change``: ``gone``, ``renamed``, ``renumbered``, ``arguments``
+    (others than before) or ``unknown``.
 
     ``places``: ``file:line``. ``guard``: what keeps the code from being reached there; empty where nothing is seen to.
     """
@@ -715,7 +716,28 @@ class _Move:
             told = f"CUDA {self.base.cuda} becomes {self.target.cuda}."
             todo = "Install libraries that are built for it, and cuda-bindings of its major version."
             items.append(Item("libraries", "CUDA", State.TO_DO, told, todo, (), self.target.source))
-        return items
+        return [*items, *self._cuda_calls()]
+
+    def _cuda_calls(self) -> list[Item]:
+        """Calls of the driver API whose arguments are others in the bindings of the target's CUDA."""
+        (old, before), (new, after) = (self.table.cuda_calls(side.cuda) for side in (self.base, self.target))
+        changed = {name for name, (_, count) in before.items() if name in after and after[name][1] != count}
+        findings = [
+            Finding(
+                call.name,
+                "arguments",
+                State.BREAKS if call.arguments is not None else State.READ,
+                (f"{call.file}:{call.line}",),
+                f"was {before[call.name][0]} in {old}, and is {after[call.name][0]} in {new}",
+            )
+            for call in self.found.calls
+            if call.name in changed and call.arguments != after[call.name][1]
+        ]
+        if not findings:
+            return []
+        worst = State.BREAKS if any(one.state is State.BREAKS for one in findings) else State.READ
+        told = f"{_counted(len(findings), 'call')} with other arguments in cuda.bindings.driver of CUDA {self.target.cuda}."
+        return [Item("libraries", "CUDA's driver calls", worst, told, "Change these calls.", tuple(_grouped(findings)))]
 
     def _python(self) -> list[Item]:
         base, target = self.base, self.target

@@ -105,14 +105,14 @@ class Number:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of something by its last name, for finding out under which guards a function is called."""
+    """A call of something by its last name. ``arguments``: how many; ``None`` where a star says it while it runs."""
 
     file: str
     line: int
     name: str
     guards: tuple[Guard, ...]
     functions: tuple[str, ...]
-    keywords: tuple[str, ...] = ()
+    arguments: int | None = None
 
 
 @dataclass(frozen=True)
@@ -787,9 +787,12 @@ class _Reader:
         self.called.add(id(node.func))
         if name in ("add_argument", "add_option", "option"):
             self.own_options |= {id(argument) for argument in node.args}
-        keywords = tuple(keyword.arg for keyword in node.keywords if keyword.arg and not _is_false(keyword.value))
+        has_star = any(isinstance(one, ast.Starred) for one in node.args) or any(
+            one.arg is None for one in node.keywords
+        )
+        count = None if has_star else len(node.args) + len(node.keywords)
         guards, functions = tuple(self.guards), tuple(self.functions)
-        self.found.calls.append(Call(self.file, node.lineno, name, guards, functions, keywords))
+        self.found.calls.append(Call(self.file, node.lineno, name, guards, functions, count))
         for keyword in node.keywords:
             if keyword.arg and keyword.arg.startswith(_BY_NAME):
                 self.kept.keep(keyword.arg, keyword.value, self._tests(keyword.value))

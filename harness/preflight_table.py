@@ -96,11 +96,14 @@ class Platform:
 
 @dataclass(frozen=True)
 class Table:
-    """The table as read, and the manifests beside it by version; ``rtx``: those of TensorRT-RTX."""
+    """The table as read, and the manifests beside it by version; ``rtx``: those of TensorRT-RTX; ``cuda``: of
+    the part of ``cuda.bindings.driver`` that has one.
+    """
 
     values: Mapping[str, Any]
     manifests: Mapping[str, Path]
     rtx: Mapping[str, Path]
+    cuda: Mapping[str, Path]
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         return list(self.values.get(name, []))
@@ -157,6 +160,17 @@ class Table:
         rtx = (_manifest(v, path, "TensorRT-RTX") for v, path in self.rtx.items())
         return (*same, *rtx)
 
+    def cuda_calls(self, version: str) -> tuple[str, Mapping[str, tuple[str, int]]]:
+        """Of the bindings of CUDA's major version: their version, and of each function its signature and how many arguments
+        it takes; nothing where no manifest is of it.
+        """
+        for known, path in self.cuda.items():
+            if version and numbers(known)[:1] == numbers(version)[:1]:
+                entries = _manifest(known, path).entries
+                texts = {name: str(entry["function"]) for name, entry in entries.items() if "function" in entry}
+                return known, {name: (text, _parameters(text)) for name, text in texts.items()}
+        return "", {}
+
     def instead(self, path: str) -> dict[str, Any]:
         """The row that says what stands in the place of a name: empty where the table has none."""
         for row in self.rows("instead"):
@@ -178,7 +192,8 @@ def load_table(platforms: Path, manifests: Path) -> Table:
     if not found:
         raise UsageError(f"{manifests} has no manifest of TensorRT's API; expected files like tensorrt-10.3.0.json.")
     rtx = {path.stem.removeprefix("tensorrt_rtx-"): path for path in sorted(manifests.glob("tensorrt_rtx-*.json"))}
-    return Table(values, found, rtx)
+    cuda = {path.stem.removeprefix("cuda-bindings-"): path for path in sorted(manifests.glob("cuda-bindings-*.json"))}
+    return Table(values, found, rtx, cuda)
 
 
 def joined_api(*manifests: Manifest, also: frozenset[str] = frozenset()) -> Api:
@@ -205,6 +220,11 @@ def joined_api(*manifests: Manifest, also: frozenset[str] = frozenset()) -> Api:
 def numbers(version: str) -> tuple[int, ...]:
     """``10.16.2`` as numbers, for putting versions in order."""
     return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _parameters(signature: str) -> int:
+    inside = re.sub(r"\[[^\]]*\]", "", signature.partition("(")[2].rpartition(")")[0]).strip()
+    return inside.count(",") + 1 if inside else 0
 
 
 def _returned(signature: str) -> str:

@@ -471,6 +471,20 @@ def test_modules_that_the_targets_python_has_not_are_found(tmp_path: Path) -> No
     assert found(check(tmp_path, "jetpack-6.2.2", "jetpack-6.2"), "Python") == {}
 
 
+def test_a_driver_call_that_takes_other_arguments_in_the_targets_cuda_breaks(tmp_path: Path) -> None:
+    code = (
+        "from cuda.bindings import driver\ndriver.cuCtxCreate(0, 1)\ndriver.cuCtxCreate(None, 0, 1)\ndriver.cuInit(0)\n"
+    )
+    checklist = read(tmp_path, code, "jetpack-7.2", "jetpack-6.2")
+    calls = item(checklist, "CUDA's driver calls")
+    assert (calls.state, [(one.what, one.places) for one in calls.findings]) == (
+        State.BREAKS,
+        [("cuCtxCreate", ("user.py:2",))],
+    )
+    assert "(unsigned int flags, dev) in 12.9.0, and is cuCtxCreate(CUctxCreateParams" in calls.findings[0].told
+    assert check(tmp_path, "jetpack-6.2.2", "jetpack-6.2").verdict is Outcome.PASS
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "old.py").write_text('print "x"\n')
     (tmp_path / "engine.cpp").write_text("#include <NvInfer.h>\n")
