@@ -360,8 +360,15 @@ def _decide(
     simulated = " All of them SIMULATED: no evidence." if all(row.simulated for row in evidence) else ""
     better = sum(row.standing is Standing.BETTER for row in rows)
     changed = sum(row.standing in (Standing.CHANGED, Standing.STARTED) for row in rows)
+    dark = sum(row.new_state not in (State.WORKS, State.FAILS) for row in rows)
     beside = "".join(
-        (f", {better} better" if better else "", f", {changed} with changes to look at" if changed else "")
+        f", {count} {what}"
+        for count, what in (
+            (better, "better"),
+            (changed, "with changes to look at"),
+            (dark, "without evidence on either side"),
+        )
+        if count
     )
     return (
         Decision.ADOPT,

@@ -18,7 +18,7 @@ from scipy.special import stdtrit
 from harness.board import describe_difference
 from harness.compare_load import LaunchSeen, Loaded, boot_of
 from harness.compare_records import Cause, Change, RowChange, Standing, State
-from harness.records import ABOUT_A_FLIGHT, Case, Figure, Measurement, Outcome, ParityFigures, Verdict
+from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Figure, Measurement, Outcome, ParityFigures, Verdict
 from harness.unpaired import Apart, compare_sessions
 from runtime.protocol import Array
 
@@ -215,7 +215,7 @@ class _Row:
         self.others = _others_words(base, new)
 
     def changes(self) -> list[Judged]:
-        found = [*self._facts(), *self._parity(), *self._task()]
+        found = [*self._facts(), *self._clauses(), *self._parity(), *self._task()]
         timing: list[Judged] = []
         if self.case.kind in ("latency", "flight", "heat"):
             timing = self._latency()
@@ -272,6 +272,21 @@ class _Row:
             if engines[0] and engines[0] == engines[1]:
                 yield _fact("engine", Standing.SAME, "the same engine, byte for byte: it was not built again")
 
+    def _clauses(self) -> Iterable[Judged]:
+        """Of rows about a runtime itself: what it kept and keeps no more, though the row failed before too."""
+        if self.case.kind not in ABOUT_RUNTIMES:
+            return
+        failing: list[dict[str, str]] = []
+        for side in (self.base, self.new):
+            checks = [check for one in side if one.verdict for check in one.verdict.checks]
+            failing.append({check.name: check.reason for check in checks if check.outcome is Outcome.FAIL})
+        for name in [name for name in failing[1] if name not in failing[0]]:
+            yield _fact(
+                name, Standing.WORSE, f"held before, and does not now: {failing[1][name]}", Cause.UNKNOWN, blocks=True
+            )
+        for name in [name for name in failing[0] if name not in failing[1]]:
+            yield _fact(name, Standing.BETTER, f"holds now; before: {failing[0][name]}")
+
     # --- numerics ---------------------------------------------------------------------------------------------
 
     def _parity(self) -> list[Judged]:
@@ -300,7 +315,8 @@ class _Row:
         if before is None or after is None:
             words = f"not known: {(now if after is None else old).max_abs_at or 'a zero reference'}{held}"
             return _fact(name, Standing.UNKNOWN, words)
-        words = f"relative L2 error against the reference {before:.3g}, now {after:.3g}{held}"
+        witness = "the reference" if self.case.kind == "parity" else self.case.against
+        words = f"relative L2 error against {witness} {before:.3g}, now {after:.3g}{held}"
         ratio = after / before if before > 0 else (1.0 if after == 0 else math.inf)
         shown = Change(
             name,

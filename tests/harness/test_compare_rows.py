@@ -129,6 +129,28 @@ def test_a_row_that_is_no_witness_any_more_holds_the_release() -> None:
     assert note in changes(found, "parity")["witness"].words
 
 
+def test_a_clause_that_a_runtime_keeps_no_more_holds_the_release_though_its_row_failed_before() -> None:
+    def keeps(*failing: str) -> Callable[[Verdict], Verdict]:
+        checks = tuple(
+            Check(name, Outcome.FAIL if name in failing else Outcome.PASS, "seen") for name in ("C-01", "C-02")
+        )
+        clauses = Verdict(Summary(Measurement(case("conformance", "conformance"))), Outcome.FAIL, "not all", checks)
+        return lambda verdict: clauses if verdict.case.kind == "memory" else verdict
+
+    found = compare_runs(base_runs(change=keeps("C-01")), new_runs(change=keeps("C-02")))
+    told = changes(found, "conformance")
+    assert (told["C-01"].standing, told["C-02"].standing) == (Standing.BETTER, Standing.WORSE)
+    assert found.exit_code == 1
+
+
+def test_two_runtimes_of_a_pair_are_told_against_each_other_and_not_against_a_reference() -> None:
+    pair = case("disk", "pair", against="pytorch_fp16")
+    turn = on("parity", lambda one: replace(with_measurement(case=pair)(one), outcome=Outcome.MEASURED))
+    told = changes(compare_runs(base_runs(change=turn), new_runs(change=turn)), "pair")
+    assert list(told) == ["error of scores"]
+    assert told["error of scores"].words.startswith("relative L2 error against pytorch_fp16 0.0004")
+
+
 # --- time ------------------------------------------------------------------------------------------------------------
 
 
