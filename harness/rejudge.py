@@ -42,6 +42,7 @@ from harness.tier2_gate import (
     FLOOR,
     KERNEL,
     MODELS,
+    ORT_TARGET,
     busiest,
     indicative,
     judge_flight,
@@ -58,6 +59,7 @@ __all__ = ["floors_for", "read_run", "read_samples", "read_traces", "rejudge"]
 
 _DECLARED = ("board: module", "board: power mode")
 _OURS = (KERNEL, MODELS)
+_WARNING = ("target", "calls")
 _SAMPLED = ("latency", "flight", "heat")
 _VERSIONS = ("jetpack", "tensorrt_host", "onnxruntime-gpu", "torch")
 
@@ -203,6 +205,7 @@ class _Again:
             profile=profile,
             floor=self._floor(verdict),
             state_checks=self._outer_checks(verdict, OWN_CHECKS),
+            target_p95_ns=self._target_ns(verdict.case),
             streams=streams,
             idle_w=self.idle_w,
         )
@@ -268,8 +271,25 @@ class _Again:
         return _refused(on_its_board(judged, outer, fails_anyway=fails_anyway), outer)
 
     def _measurement(self, verdict: Verdict) -> tuple[Measurement, Profile]:
-        profile = self._profile(verdict.summary.measurement)
-        return replace(verdict.summary.measurement, profile=profile.name), profile
+        """What was measured, without the warnings of its first judgement, and the profile to judge it by."""
+        measurement = verdict.summary.measurement
+        profile = self._profile(measurement)
+        warned = {check.reason for check in verdict.checks if check.name in _WARNING}
+        kept = tuple(words for words in measurement.warnings if words not in warned)
+        return replace(measurement, profile=profile.name, warnings=kept), profile
+
+    def _target_ns(self, case: Case) -> int | None:
+        """ONNX Runtime's by TensorRT's own p95 in this run (OR-07), as when it was measured."""
+        if case.runtime != "onnx_trt_ep":
+            return None
+        of_tensorrt = (
+            one.summary.latency.p95.value_ns
+            for one in self.verdicts
+            if one.case.kind == "latency" and one.case.runtime == "tensorrt" and one.summary.latency is not None
+            if (one.case.model, one.case.precision) == (case.model, case.precision)
+        )
+        theirs = next(of_tensorrt, None)
+        return None if theirs is None else round(ORT_TARGET * theirs)
 
     def _traces(self, measurement: Measurement) -> dict[int, Trace]:
         return read_traces(self.path / measurement.trace_file) if measurement.trace_file else {}

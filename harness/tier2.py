@@ -50,6 +50,7 @@ from harness.station import Order, Seen, Station, Stream
 from harness.stopping import NO_FLOOR
 from harness.takeoff import TakeoffSeen, judge_takeoff, takeoff
 from harness.tier2_gate import (
+    ORT_TARGET,
     busiest,
     flown,
     indicative,
@@ -67,8 +68,6 @@ from runtime.protocol import Array
 
 __all__ = ["Tier2"]
 
-_ORT_TARGET = 1.5
-"""ONNX Runtime is warned of from this much over TensorRT's own p95 on (OR-07)."""
 _COLD_ROUNDS = 1
 _UNKNOWN_THROTTLE = -1
 _CYCLES, _LOOKS = 20, 20
@@ -605,7 +604,7 @@ class Tier2:
         if case.runtime != "onnx_trt_ep" or theirs is None:
             return None
         of_board = latency_gate.target_ns_of(self._budget(case.model), case.runtime)
-        measured = round(_ORT_TARGET * theirs)
+        measured = round(ORT_TARGET * theirs)
         return measured if of_board is None else min(measured, of_board)
 
     def _set_target(self, verdict: Verdict) -> None:

@@ -21,13 +21,28 @@ from harness.trace import Trace
 from runtime.protocol import Array
 
 __all__ = [
-    "FLOOR", "KERNEL", "MODELS", "busiest", "flown", "indicative", "judge_flight", "launches_of", "of_others", "on_its_board",
-    "over_memory", "streams_of", "within_deadline",
-]  # fmt: skip
+    "FLOOR",
+    "KERNEL",
+    "MODELS",
+    "ORT_TARGET",
+    "busiest",
+    "flown",
+    "indicative",
+    "judge_flight",
+    "launches_of",
+    "of_others",
+    "on_its_board",
+    "over_memory",
+    "streams_of",
+    "within_deadline",
+]
 
 KERNEL, MODELS = "kernel", "models"
 """Checks of ``over_memory`` and of ``of_others``."""
 FLOOR = "design_effect_floor"
+"""The figure of a stream's floor: what a stored row is judged with again."""
+ORT_TARGET = 1.5
+"""ONNX Runtime is warned of from this much over TensorRT's own p95 on (OR-07)."""
 
 
 def flown(streams: Sequence[Stream], placements: Mapping[str, str]) -> tuple[FlownStream, ...]:

@@ -309,6 +309,27 @@ def test_the_mix_and_heat_are_judged_again_from_their_samples(tmp_path: Path, mo
     assert [verdict.outcome for verdict in again.verdicts] == [Outcome.INCONCLUSIVE] * 2  # a floor stays with its row
 
 
+@pytest.mark.covers("OR-07")
+def test_onnx_runtime_is_warned_of_by_tensorrts_own_p95_again_and_not_by_the_target_of_then(tmp_path: Path) -> None:
+    theirs = replace(CASE, id="latency[m-onnx_trt_ep]", runtime="onnx_trt_ep")
+    tensorrt = made(tmp_path / "run").verdicts[1]
+    stale = Check("target", Outcome.MEASURED, "over the target of then")
+    measurement = replace(tensorrt.summary.measurement, case=theirs, warnings=(stale.reason, "swap is full"))
+    ort = replace(tensorrt, summary=replace(tensorrt.summary, measurement=measurement), checks=(stale,))
+    assert tensorrt.summary.latency is not None
+    p95 = replace(tensorrt.summary.latency.p95, value_ns=5_000_000)
+    quick = replace(tensorrt, summary=replace(tensorrt.summary, latency=replace(tensorrt.summary.latency, p95=p95)))
+    made(tmp_path / "slow", verdicts=(quick, ort))
+    made(tmp_path / "alike", verdicts=(tensorrt, ort))
+    warned = {}
+    for folder in ("slow", "alike"):
+        run = rejudge(tmp_path / folder, configuration(), "orin", tmp_path / f"{folder}-again")
+        warned[folder] = run.verdicts[1].summary.measurement.warnings
+    assert warned["alike"] == ("swap is full",)
+    assert warned["slow"][0] == "swap is full"
+    assert "is over the target of 7.5 ms" in warned["slow"][1]
+
+
 @pytest.mark.covers("T2-02")
 def test_a_load_row_is_judged_again_from_its_rounds_and_memory_is_said_to_be_as_it_was(tmp_path: Path) -> None:
     rounds = [LoadRound(False, 10**8, 10**9, 10**6, 2 * 10**9, 10**7, 4 * 10**9)] * 59
