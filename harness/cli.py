@@ -69,6 +69,15 @@ examples:
 """
 
 
+PREFLIGHT_EXAMPLES = """\
+examples:
+  trigate preflight --to jetpack-7.2 --source src/        what of your code's TensorRT is gone or renumbered there
+  trigate preflight --from tensorrt-10.3 --to tensorrt-11.4
+
+exit codes: 0 able; 1 something breaks; 2 the call is wrong; 3 somebody has to look
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command ``trigate``: parse, do, and end with the exit code of RE-04."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -139,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_judge(commands)
     _add_telemetry(commands)
+    _add_preflight(commands)
     return parser
 
 
@@ -319,6 +329,25 @@ def _add_judge(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new run folder")
 
 
+def _add_preflight(commands: Any) -> None:
+    parser = _command(
+        commands, "preflight", _preflight, "what a move to another JetPack or TensorRT will break, with no device",
+        epilog=PREFLIGHT_EXAMPLES,
+    )  # fmt: skip
+    parser.add_argument("--to", required=True, metavar="PLATFORM", help="where to, as jetpack-7.2 or tensorrt-11.4")
+    parser.add_argument(
+        "--from", dest="come_from", default="", metavar="PLATFORM",
+        help="where from; default: what this host is, else jetpack-6.2",
+    )  # fmt: skip
+    parser.add_argument(
+        "--source",
+        type=Path,
+        metavar="DIR",
+        help="your own Python code, a folder or a file; default: trigate's runtime",
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the check list as Markdown")
+
+
 def _add_telemetry(commands: Any) -> None:
     parser = commands.add_parser(
         "telemetry", help="record a board's instruments, and replay what was recorded",
@@ -471,6 +500,25 @@ def _telemetry_replay(arguments: argparse.Namespace) -> int:
     text, told = run_replay(arguments.file, interval_s=arguments.interval)
     print(json.dumps(told, indent=1) if arguments.json else text)
     return 0
+
+
+def _preflight(arguments: argparse.Namespace) -> int:
+    import fixtures
+    from harness.preflight import preflight
+
+    folder = Path(fixtures.__file__).parent
+    checklist = preflight(
+        arguments.to,
+        source=arguments.source,
+        come_from=arguments.come_from,
+        manifests=folder / "api",
+        platforms=folder / "platforms.toml",
+    )
+    if arguments.json:
+        print(json.dumps(checklist.to_json(), indent=1))
+    else:
+        print(checklist.to_markdown() if arguments.markdown else checklist.to_text())
+    return checklist.exit_code
 
 
 def _probe(arguments: argparse.Namespace) -> int:

@@ -567,7 +567,7 @@ class _Move:
         told = f"{_sentence(row['told'])}."
         if self.is_ours:
             told += " trigate builds with flags before, and strongly typed from then on, so numbers may change."
-        todo = "Compare outputs of both routes on stored inputs: `trigate run --like` on the target measures each."
+        todo = "Compare outputs of both routes on stored inputs: run the same pack on both (`trigate run --pack`)."
         return [Item("precision", "from weak to strong typing", State.TO_DO, told, todo, source=row["source"])]
 
     def _dla(self) -> list[Item]:

@@ -502,3 +502,15 @@ def test_what_no_device_is_needed_for_is_refused_in_a_sentence(
     assert told.startswith(f"trigate: {says}")
     assert "Traceback" not in told
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_move_is_looked_at_before_it_is_made(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import tensorrt as trt\nflag = trt.BuilderFlag.FP16\n")
+    move = ["preflight", "--from", "tensorrt-10.3", "--to", "tensorrt-11.4", "--source", str(tmp_path)]
+    assert main([*move, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert "FP16" in json.dumps(told)
+    assert main([*move, "--markdown"]) == 1
+    assert "mine.py:2" in capsys.readouterr().out
+    assert main(["preflight", "--to", "jetpack-9"]) == 2
+    assert "Did you mean" in capsys.readouterr().err
