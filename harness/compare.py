@@ -392,13 +392,14 @@ def _missing(rows: Sequence[RowChange]) -> list[str]:
 def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side]) -> list[str]:
     """How long: boot sessions on each side, at what a run of that side took."""
     every = [change for row in rows for change in row.changes if change.standing is Standing.OPEN and change.may_block]
-    spoilt = [change for change in every if change.cause is Cause.ENVIRONMENT]
+    spoilt = [change for change in every if change.again]
     again = [
-        f"Measure the new side again, about {_duration(max((one.took_s for one in new), default=0.0))}: {spoilt[0].why}."
+        f"Measure the new side again, about {_duration(max((one.took_s for one in new), default=0.0))}: {spoilt[0].again}."
     ] if spoilt else []  # fmt: skip
     facts = [
         f"Decide {row.id}: {change.words}."
         for row in rows
+        if not any(change.again for change in row.changes)
         for change in row.changes
         if change.standing is Standing.OPEN and change.may_block and not change.is_judged
     ]

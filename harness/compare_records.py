@@ -106,7 +106,7 @@ class Change:
     ``ratio``, ``low``, ``high``: new over old with the interval of 1 - 2 alpha; ``None`` where nothing gives one.
     ``is_judged``: against a margin. ``may_block``: WORSE here is HOLD, OPEN here is MEASURE MORE. ``p_regression``: see
     ``harness.paired.Change``. ``needed_base``, ``needed_new``: boot sessions that would decide; ``None``: not known.
-    ``why``: what tells the cause.
+    ``why``: what tells the cause. ``again``: what spoilt the measurement, so that no number of sessions decides.
     """
 
     name: str
@@ -128,6 +128,7 @@ class Change:
     new_sessions: int = 0
     needed_base: int | None = None
     needed_new: int | None = None
+    again: str = ""
 
 
 @dataclass(frozen=True)

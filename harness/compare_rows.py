@@ -38,7 +38,6 @@ _NEAR = 0.02
 _DECISIVE = 0.5
 """Of a shift in time, the share that cycles (or the clock) must explain to be called its cause."""
 
-_AGAIN = "measure again without the other process"
 _MOST_TEXTS = 20
 
 _NOT_THERE = re.compile(r"not installed|cannot be imported|BUILD_\w+ is off|No module named", re.IGNORECASE)
@@ -213,6 +212,7 @@ class _Row:
         self.settings = _settings_words(base, new)
         self.board = describe_difference(base[0].measurement.board_start, new[0].measurement.board_start)
         self.others = _others_words(base, new)
+        self.caps = _caps_words(base, new)
 
     def changes(self) -> list[Judged]:
         found = [*self._facts(), *self._clauses(), *self._parity(), *self._task()]
@@ -228,11 +228,13 @@ class _Row:
         return [self._spoilt(one) for one in found]
 
     def _spoilt(self, judged: Judged) -> Judged:
-        """What somebody else's process explains speaks neither for nor against a version."""
+        """What another process or another power cap explains speaks neither for nor against a version."""
         change = judged.change
-        if change.standing is not Standing.WORSE or change.cause is not Cause.ENVIRONMENT or not self.others:
+        why = {Cause.ENVIRONMENT: self.others, Cause.CLOCK: self.caps}.get(change.cause, "")
+        if change.standing is not Standing.WORSE or not why:
             return judged
-        return replace(judged, change=replace(change, standing=Standing.OPEN, words=f"{change.words}; {_AGAIN}"))
+        words = f"{change.words}; measure again: {why}"
+        return replace(judged, change=replace(change, standing=Standing.OPEN, words=words, again=why))
 
     # --- facts ------------------------------------------------------------------------------------------------
 
@@ -476,14 +478,18 @@ class _Row:
     # --- energy, memory, loading, building --------------------------------------------------------------------
 
     def _energy(self, timing: Sequence[Change]) -> Iterable[Judged]:
-        slower = next((one for one in timing if one.name.startswith("p50") and one.cause is not Cause.NOISE), None)
+        told = [one for one in timing if one.cause not in (Cause.NONE, Cause.NOISE, Cause.UNKNOWN)]
+        slower = next((one for one in told if one.name.startswith("p50")), told[0] if told else None)
+        as_long = all(one.standing is Standing.SAME for one in timing)
         for name, unit, margin, blocks in (
             ("energy_per_call_j", "J", "energy", self.case.kind == "latency"),
             ("mean_power_w", "W", "power", False),
         ):
-            yield from self._figure(name, unit, margin, blocks, lambda change: self._cause_of_energy(change, slower))
+            yield from self._figure(
+                name, unit, margin, blocks, lambda change: self._cause_of_energy(change, slower, as_long=as_long)
+            )
 
-    def _cause_of_energy(self, change: Change, slower: Change | None) -> tuple[Cause, str]:
+    def _cause_of_energy(self, change: Change, slower: Change | None, *, as_long: bool) -> tuple[Cause, str]:
         same_way = slower is not None and slower.ratio and change.ratio and (slower.ratio > 1) == (change.ratio > 1)
         if slower is not None and same_way and slower.cause is not Cause.NONE:
             return slower.cause, f"as the time of a call: {slower.why}"
@@ -494,7 +500,7 @@ class _Row:
             and (clocks[1] / clocks[0] < 1 - _NEAR) == ((change.ratio or 1.0) < 1)
             and clocks[0] != clocks[1]
         ):
-            return Cause.CLOCK, f"clock down to {clocks[0]:.0f} MHz, now {clocks[1]:.0f} MHz"
+            return Cause.CLOCK, f"lowest clock {clocks[0]:.0f} MHz, now {clocks[1]:.0f} MHz"
         temps = [_mean(_find(side, "gpu_temp_max_c")) for side in (self.base, self.new)]
         if (
             (change.ratio or 1.0) > 1
@@ -503,7 +509,14 @@ class _Row:
             and abs(temps[1] - temps[0]) >= 5
         ):
             return Cause.CLOCK, f"GPU up to {temps[0]:.0f} °C, now {temps[1]:.0f} °C: leakage grows with heat"
-        return (Cause.PRECISION, self.route) if self.route else (Cause.UNKNOWN, "calls take as long")
+        return (
+            (Cause.PRECISION, self.route)
+            if self.route
+            else (
+                Cause.UNKNOWN,
+                "calls take as long" if as_long else "the run folders do not tell",
+            )
+        )
 
     def _memory(self) -> Iterable[Judged]:
         names = ("gpu_bytes", "host_bytes", "takeoff_gpu_bytes", "takeoff_host_bytes")
@@ -846,6 +859,21 @@ def _others_words(base: Entries, new: Entries) -> str:
     ]
     fresh = sorted(seen[1] - seen[0])
     return f"another process used the GPU: {', '.join(fresh)}" if fresh else ""
+
+
+def _caps_words(base: Entries, new: Entries) -> str:
+    """Which power cap moved while the new side was measured, where none did while the base was."""
+    moved = []
+    for side in (base, new):
+        boards = [(one.measurement.board_start.caps, one.measurement.board_end.caps) for one in side]
+        moved.append({
+            name: (start[name], end[name])
+            for start, end in boards
+            for name in ("gpu_mhz", "emc_mhz", "online_cpus")
+            if name in start and name in end and abs(end[name] - start[name]) > _NEAR * start[name]
+        })  # fmt: skip
+    told = [f"{name} from {start:g} to {end:g}" for name, (start, end) in moved[1].items() if name not in moved[0]]
+    return f"a power cap moved in mid-run ({', '.join(told)})" if told else ""
 
 
 def _parity_of(side: Entries) -> dict[str, ParityFigures]:

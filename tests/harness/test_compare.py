@@ -92,6 +92,16 @@ def test_another_process_on_the_gpu_speaks_neither_for_nor_against_a_version() -
     assert "chrome" in found.words
 
 
+def test_a_power_cap_that_moved_in_mid_run_is_measured_again() -> None:
+    lower = BoardState(
+        module="p3767-0000", caps={**CAPS, "gpu_mhz": 816.0}, boot_id="n1", source="files", gpu_processes=()
+    )
+    runs = new_runs(("n1",), ms=13.0, clock_mhz=1000.0 / 1.3, change=with_measurement(board_end=lower))
+    found = compare_runs(base_runs(), runs)
+    assert (found.decision, row(found, "latency").cause) == (Decision.MEASURE_MORE, Cause.CLOCK)
+    assert "a power cap moved in mid-run (gpu_mhz from 1173 to 816)" in found.words
+
+
 def test_a_single_base_session_decides_nothing_and_the_page_says_how_long_it_takes() -> None:
     found = compare_runs(base_runs()[:1], new_runs(ms=13.0))
     assert (found.decision, found.exit_code) == (Decision.MEASURE_MORE, 3)
