@@ -104,7 +104,8 @@ def test_tier_2_runs_whole_on_a_host_without_a_board(trigate: Any, tmp_path: Pat
     assert figures["memory"]["host_bytes"]
     assert figures["takeoff"]["restart_ready_ns"]
     assert figures["harness"]["sample_cost_ns"]
-    assert figures["harness"]["telemetry_effect"] is not None
+    effect = next(one for one in rows["harness"].summary.figures if one.name == "telemetry_effect")
+    assert (effect.value is None) is effect.why.startswith("not known: ")  # this machine may be too busy to tell
     assert "the same outputs" in rows["takeoff"].reason
     judged = trigate("judge", "run", config, "--board", "here", "--out", "again")
     assert judged.returncode == 2
