@@ -69,6 +69,16 @@ examples:
 """
 
 
+COMPARE_EXAMPLES = """\
+examples:
+  trigate compare --base runs/jp62a runs/jp62b runs/jp62c --new runs/jp72
+  trigate compare --base runs/old --new runs/new --margin p95=0.03 --out bump
+
+A session is a boot: measure the base in three or more, since one alone cannot decide.
+
+exit codes: 0 nothing holds the release; 1 something does; 2 the runs are unlike, or the call is wrong; 3 measure more
+"""
+
 PREFLIGHT_EXAMPLES = """\
 examples:
   trigate preflight --to jetpack-7.2 --source src/        what of your code's TensorRT is gone or renumbered there
@@ -148,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_judge(commands)
     _add_telemetry(commands)
+    _add_compare(commands)
     _add_preflight(commands)
     return parser
 
@@ -329,6 +340,20 @@ def _add_judge(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new run folder")
 
 
+def _add_compare(commands: Any) -> None:
+    parser = _command(
+        commands, "compare", _compare, "two versions by their run folders: what changed, why, and whether it holds the release",
+        epilog=COMPARE_EXAMPLES,
+    )  # fmt: skip
+    parser.add_argument("--base", type=Path, nargs="+", required=True, metavar="RUN", help="runs of the old version")
+    parser.add_argument("--new", type=Path, nargs="+", required=True, metavar="RUN", help="runs of the new one")
+    parser.add_argument(
+        "--margin", action="append", default=[], metavar="NAME=SHARE",
+        help="what counts as no change, as p95=0.03; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("compare"), metavar="DIR", help="where to (compare)")
+
+
 def _add_preflight(commands: Any) -> None:
     parser = _command(
         commands, "preflight", _preflight, "what a move to another JetPack or TensorRT will break, with no device",
@@ -500,6 +525,36 @@ def _telemetry_replay(arguments: argparse.Namespace) -> int:
     text, told = run_replay(arguments.file, interval_s=arguments.interval)
     print(json.dumps(told, indent=1) if arguments.json else text)
     return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from harness.compare import MARGINS, compare, write_comparison
+    from harness.errors import UsageError, did_you_mean
+    from harness.records import to_json
+    from reports import compare_page
+
+    margins = {}
+    for word in arguments.margin:
+        name, _, share = word.partition("=")
+        if name not in MARGINS:
+            raise UsageError(f"--margin: there is none for {name!r}. {did_you_mean(name, MARGINS)}")
+        try:
+            margins[name] = float(share)
+        except ValueError:
+            raise UsageError(f"--margin: {word!r}; expected NAME=SHARE, as p95=0.03.") from None
+        if not 0 < margins[name] < 1:
+            raise UsageError(f"--margin: {word!r}; expected a share above 0 and under 1.")
+    out: Path = arguments.out
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "compare.json").exists())):
+        raise UsageError(f"--out: {out} holds something that is no comparison. Give another.")
+    found = compare(arguments.base, arguments.new, margins=margins)
+    write_comparison(found, out)
+    written = compare_page.write(out)
+    if arguments.json:
+        print(json.dumps(to_json(found), indent=1))
+    else:
+        print("\n".join(["written: " + ", ".join(map(str, written)), found.words]))
+    return found.exit_code
 
 
 def _preflight(arguments: argparse.Namespace) -> int:

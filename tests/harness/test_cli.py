@@ -515,3 +515,22 @@ def test_a_move_is_looked_at_before_it_is_made(capsys: pytest.CaptureFixture[str
     assert "mine.py:2" in capsys.readouterr().out
     assert main(["preflight", "--to", "jetpack-9"]) == 2
     assert "Did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.covers("RE-02")
+def test_two_runs_are_compared_and_a_wrong_call_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    asked = ["run", "--simulated", "steady", "--model", "lightglue", "--quiet", "--out"]
+    for name in ("old", "new"):
+        assert main([*asked, str(tmp_path / name), "--", "-k", "latency"]) == 0
+    out = ["--out", str(tmp_path / "page")]
+    runs = ["--base", str(tmp_path / "old"), "--new", str(tmp_path / "new")]
+    assert main(["compare", *runs, *out]) == 3  # one base session decides nothing
+    assert "MEASURE MORE" in capsys.readouterr().out
+    assert (tmp_path / "page" / "compare.html").exists()
+    for wrong, says in (
+        (["--margin", "p59=0.1"], "Did you mean"),
+        (["--margin", "p95=2"], "a share above 0"),
+        (["--out", str(tmp_path / "old")], "holds something that is no comparison"),
+    ):
+        assert main(["compare", *runs, *wrong]) == 2
+        assert says in capsys.readouterr().err
