@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections import Counter
 
 import pytest
@@ -13,6 +14,8 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: here Ctrl-C is tested
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("hypothesis_seed", None) is None:  # a seed that nobody knows cannot be given again
         config.option.hypothesis_seed = random.SystemRandom().randrange(2**32)
 
