@@ -122,6 +122,7 @@ def judge(
     launches: Sequence[Measurement] = (),
     lost_ns: int = 0,
     idle_w: float | None = None,
+    on_board: bool = True,
 ) -> Verdict:
     """The row's verdict, with its figures and how it was judged.
 
@@ -131,6 +132,7 @@ def judge(
     leaves the row open. ``target_p95_ns``: warns, in place of ``target_ns_of``. ``streams``: what the columns'
     ``stream`` counts; ``judged``: which of them the row is about (``None``: all). ``launches``: what each launch was; if
     they differ, nothing is pooled. ``lost_ns``: see ``Station.lost_ns``. ``idle_w``: power of the idle board.
+    ``on_board``: False on a host whose load nobody promised to serve: an overload is then a finding, and no failure.
 
     Raises ``UsageError`` for a budget that is not above 0.
     """
@@ -172,7 +174,11 @@ def judge(
         figures=(*found, *(why.figures if why is not None else ())),
         judgement=judgement,
     )
+    if not on_board and not failed:
+        checks = _found_only(checks)
     outcome, reason = _decided(checks, budget_ns, profile, _measured_words(pooled, seen))
+    if not on_board and outcome is Outcome.MEASURED and (load_check := _overloaded(checks)) is not None:
+        reason = f"{load_check.reason}; no budget applies to this board"
     if (
         outcome is Outcome.FAIL
         and why is not None
@@ -180,6 +186,17 @@ def judge(
     ):
         reason += f"; cause: {why.words}"
     return Verdict(summary, outcome, reason, tuple(checks))
+
+
+def _found_only(checks: Sequence[Check]) -> list[Check]:
+    """Where no board has promised to serve a load, that it cannot be served, and what was dropped for it, fails nothing."""
+    if not any(check.name == "load" and check.outcome is Outcome.FAIL for check in checks):
+        return list(checks)
+    return [replace(check, outcome=Outcome.MEASURED) if check.name in ("load", "calls") else check for check in checks]
+
+
+def _overloaded(checks: Sequence[Check]) -> Check | None:
+    return next((one for one in checks if one.name == "load" and one.outcome is Outcome.MEASURED), None)
 
 
 def unlike(launches: Sequence[Measurement]) -> str:

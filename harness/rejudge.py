@@ -208,6 +208,7 @@ class _Again:
             target_p95_ns=self._target_ns(verdict.case),
             streams=streams,
             idle_w=self.idle_w,
+            on_board=bool(self.board_name),
         )
         return replace(judged, remedy=verdict.remedy)
 
@@ -227,6 +228,7 @@ class _Again:
             state_checks=self._outer_checks(verdict, own),
             stream_checks=[_outer_of(verdict, name) for name in names],
             idle_w=self.idle_w,
+            on_board=bool(self.board_name),
         )
         return replace(judged, remedy=verdict.remedy)
 

@@ -244,6 +244,7 @@ class Tier2:
             launches=launches_of(launches, stream, case.model),
             lost_ns=sum(seen.lost_ns for seen in launches),
             idle_w=self._idle_w,
+            on_board=self.board is not None,
         )
         self._set_target(verdict)
         verdict = self._missing_floor(verdict, stream)
@@ -282,6 +283,7 @@ class Tier2:
             launches=[launches_of(launches, stream, streams[slowest].case.model) for stream in streams],
             lost_ns=sum(seen.lost_ns for seen in launches),
             idle_w=self._idle_w,
+            on_board=self.board is not None,
         )
         for at, (one, stream) in enumerate(zip(of_streams, streams, strict=True)):
             if stream.case.precision == case.precision:  # a model in another one has a mix of its own to learn from

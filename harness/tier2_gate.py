@@ -124,6 +124,7 @@ def judge_flight(
     launches: Sequence[Sequence[Measurement]] = (),
     lost_ns: int = 0,
     idle_w: float | None = None,
+    on_board: bool = True,
 ) -> tuple[Verdict, tuple[Verdict, ...]]:
     """The row's verdict, and that of each stream as a latency row of its own.
 
@@ -147,6 +148,7 @@ def judge_flight(
             launches=launches[at] if launches else (),
             lost_ns=lost_ns,
             idle_w=idle_w,
+            on_board=on_board,
         )
         of_streams.append(one)
         name, floor = stream.case.model, floors[at]

@@ -338,3 +338,15 @@ def test_a_mix_flies_in_its_precision_and_a_model_that_lacks_it_in_its_own(folde
         ("lightglue", "tensorrt", "int8"): "int8",
         ("ultravpr", "tensorrt", "fp16"): "fp16",
     }
+
+
+@pytest.mark.covers("T2-02", "T2-01")
+def test_a_load_that_cannot_be_served_fails_on_a_board_and_is_a_finding_elsewhere(folder: RunFolder) -> None:
+    failed = tier2("overload").settle(row("latency", "lightglue"), folder)
+    assert failed.outcome is Outcome.FAIL
+    assert failed.reason.startswith("overload: ")
+    found = tier2("overload", board=None).settle(row("latency", "lightglue"), folder)
+    assert found.outcome is Outcome.MEASURED
+    assert found.reason.startswith("overload: ")
+    assert found.reason.endswith("no budget applies to this board")
+    assert Outcome.FAIL not in {check.outcome for check in found.checks}
