@@ -408,6 +408,7 @@ def test_a_timed_call_tells_what_the_device_spent_on_copies_and_compute_in_their
         runtime.split_ns(handle)
 
 
+@pytest.mark.covers("TT-09", "RT-10")
 def test_a_call_that_failed_has_no_split_and_events_that_cannot_be_made_are_told(tmp_path: Path) -> None:
     with on_device(
         tmp_path, faults=FaultPlan([Fault("cuEventCreate", "CUDA_ERROR_OUT_OF_MEMORY", after_calls=2)])
