@@ -93,9 +93,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=["3.10", "3.12", "3.13"], reuse_venv=True)
 def light(session: nox.Session) -> None:
-    """Everything that needs no heavy library, on the other Pythons."""
+    """Everything that needs no heavy library, on the other Pythons; what is marked as long is for `tests` alone."""
     _install(session, "-e", ".[report,test]")
-    session.run("python", "-m", "pytest", *AT_ONCE, *session.posargs)
+    session.run("python", "-m", "pytest", *AT_ONCE, "-m", "not long", *session.posargs)
 
 
 @nox.session(reuse_venv=True)

@@ -17,6 +17,9 @@ from harness.trace import Frame, Trace
 from runtime.protocol import Array
 from tests.harness.heat_boards import MS, Board, always, run
 
+pytestmark = pytest.mark.long
+
+
 PR = PROFILES["pr"]
 BUDGET_NS = 60 * MS
 CASE = Case("heat-torch", 2, "heat", "heat", "torch", "fp16", "fp16", "small")

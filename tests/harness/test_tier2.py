@@ -25,6 +25,9 @@ from harness.steadiness import SoakRule
 from harness.tier2 import Tier2
 from harness.trace import Frame
 
+pytestmark = pytest.mark.long
+
+
 SCENARIOS = Path(__file__).resolve().parents[2] / "fixtures" / "scenarios"
 BOARD = BoardConfig("orin-nx", "p3767-0000", "MAXN_SUPER", gpu_memory_bytes=4 << 30, host_memory_bytes=3 << 29)
 MATCHER = ModelConfig(

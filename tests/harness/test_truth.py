@@ -37,6 +37,8 @@ from harness.truth import (
 from harness.truth_series import SCENARIOS
 from runtime.protocol import Array
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def short() -> list[Tally]:

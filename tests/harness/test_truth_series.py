@@ -13,6 +13,8 @@ from harness.errors import UsageError
 from harness.truth_series import SCENARIOS, from_outside
 from runtime.protocol import Array
 
+pytestmark = pytest.mark.long
+
 
 def by_position(a: Any, b: Any, c: Any) -> Array:
     return np.asarray(a.lognormal(0, 0.1, b) * (c / c))

@@ -8,6 +8,8 @@ import pytest
 from harness.records import Outcome
 from harness.unpaired import Apart, compare_sessions
 
+pytestmark = pytest.mark.long
+
 
 def sessions(
     chance: np.random.Generator, count: int, *, ratio: float = 1.0, between: float = 0.02, within: float = 0.01
