@@ -31,7 +31,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-pytestmark = pytest.mark.covers("T2-02", "T2-03", "T2-04")
+pytestmark = [pytest.mark.long, pytest.mark.covers("T2-02", "T2-03", "T2-04")]
 
 FOLDER = Path(str(fixtures.__file__)).parent / "scenarios"
 FILES = sorted(path for path in FOLDER.glob("*.toml") if path.stem != "flight")

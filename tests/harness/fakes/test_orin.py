@@ -21,7 +21,7 @@ from harness.scenario import Event, Fan, OverCurrent, Scenario, load_scenario
 from harness.station import Order, Stream
 from runtime.errors import DeviceLostError, InferenceError, OutOfMemoryError
 
-pytestmark = pytest.mark.covers("T2-01", "T0-02")
+pytestmark = [pytest.mark.long, pytest.mark.covers("T2-01", "T0-02")]
 
 STEADY = load_scenario(Path(str(fixtures.__file__)).parent / "scenarios" / "steady.toml")
 SECOND = 1_000_000_000
