@@ -186,7 +186,10 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "--model", action="append", default=[], metavar="NAME or FILE",
         help="a model of the configuration, a built-in one, or an .onnx or .pt file; may be given again",
     )  # fmt: skip
-    parser.add_argument("--inputs", metavar="FILE.npz or module:function", help="inputs for the --model files")
+    parser.add_argument(
+        "--inputs", metavar="'*.npz' or module:function",
+        help="inputs for the --model files: .npz files, one sample each, or a function that yields samples",
+    )  # fmt: skip
     parser.add_argument(
         "--architecture", action="append", default=[], metavar="NAME=package.module:factory",
         help="how to build a checkpoint's torch module",
@@ -195,9 +198,12 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "--size", choices=("small", "flight"), help="of the built-in models; default: small without a GPU"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of made-up inputs and of Monte-Carlo runs (0)"
+        "--seed", type=int, default=0, metavar="N", help="of made-up inputs, Monte-Carlo runs and a simulated board (0)"
     )
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where packs and models are kept by content")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR",
+        help="where packs and models are kept by content; default: $TRIGATE_CACHE, else ~/.cache/trigate",
+    )  # fmt: skip
 
 
 def _add_run(commands: Any) -> None:
@@ -226,7 +232,8 @@ def _add_run(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--simulated", default="", metavar="NAME or FILE.toml",
-        help="Tier-2 on a simulated Orin in virtual time, by the name of a scenario of ours or your own file",
+        help="Tier-2 on a simulated Orin in virtual time, by the name of a scenario (steady, overload, ...; a wrong name lists "
+        "all) or your own file",
     )  # fmt: skip
     parser.add_argument(
         "--history", type=Path, metavar="DIR", help="where floors are kept and learned; default: the cache"
@@ -244,7 +251,9 @@ def _add_run(commands: Any) -> None:
         "--threads", type=int, metavar="N", help="threads of one call on the CPU; default: one per core"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder; default: runs/<time>")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out; give the call that began it again"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the rows that there would be, and stop")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="append report.md to FILE (a CI job's summary)")
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
@@ -302,8 +311,8 @@ def _add_inspect(commands: Any) -> None:
         commands, "inspect", _inspect, "what a file says of itself, and whether it would pass the engine check here"
     )
     parser.add_argument(
-        "file", type=Path, nargs="+", help="a model, engine, cache, sidecar, checkpoint, pack or run folder; several are "
-        "listed, two calibration caches compared",
+        "file", type=Path, nargs="+", metavar="FILE",
+        help="a model, engine, cache, sidecar, checkpoint, pack or run folder; several are listed, two caches compared",
     )  # fmt: skip
     parser.add_argument(
         "--elsewhere", action="store_true", help="hold an engine against the host that it says it is for, not this one"
@@ -312,7 +321,7 @@ def _add_inspect(commands: Any) -> None:
 
 def _add_report(commands: Any) -> None:
     parser = _command(commands, "report", _report, "draw a run's report again")
-    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument(
         "--baseline", type=Path, metavar="FILE",
         help="write the run's p50, p95 and calls per second into FILE too, as this machine's baselines",
@@ -349,7 +358,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--new", type=Path, nargs="+", required=True, metavar="RUN", help="runs of the new one")
     parser.add_argument(
         "--margin", action="append", default=[], metavar="NAME=SHARE",
-        help="what counts as no change, as p95=0.03; may be given again",
+        help="what counts as no change, as p95=0.03; also p50, energy, power, memory, load, build; may be given again",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("compare"), metavar="DIR", help="where to (compare)")
 
