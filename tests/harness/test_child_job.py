@@ -25,12 +25,12 @@ def make():
 
 
 def test_a_job_survives_its_way_through_json_and_makes_the_same_bench(tmp_path: Path) -> None:
-    (tmp_path / "hooks_of_a_test.py").write_text(HOOKS)
+    (tmp_path / "hooks_of_the_job.py").write_text(HOOKS)
     packs = {"a": write_pack(tmp_path / "a", "a")}
     config = RuntimeConfig(engine_cache_dir=tmp_path / "engines", device="cpu", intra_op_threads=3)
     bench = Bench(packs, config, lambda runtime, config: Quick(config), threads={"intra_op": 3}, seed=7)
     job = job_of(
-        bench, hooks=["hooks_of_a_test:register"], architectures=["named=hooks_of_a_test:make"], folders=[tmp_path]
+        bench, hooks=["hooks_of_the_job:register"], architectures=["named=hooks_of_the_job:make"], folders=[tmp_path]
     )
     registry = ArchitectureRegistry()
     path = list(sys.path)
