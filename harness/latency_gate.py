@@ -174,8 +174,8 @@ def judge(
         figures=(*found, *(why.figures if why is not None else ())),
         judgement=judgement,
     )
-    if not on_board and not failed:
-        checks = _found_only(checks)
+    if not on_board:
+        checks = _found_only(checks, ("load",) if failed else ("load", "calls"))
     outcome, reason = _decided(checks, budget_ns, profile, _measured_words(pooled, seen))
     if not on_board and outcome is Outcome.MEASURED and (load_check := _overloaded(checks)) is not None:
         reason = f"{load_check.reason}; no budget applies to this board"
@@ -188,11 +188,11 @@ def judge(
     return Verdict(summary, outcome, reason, tuple(checks))
 
 
-def _found_only(checks: Sequence[Check]) -> list[Check]:
+def _found_only(checks: Sequence[Check], names: Sequence[str]) -> list[Check]:
     """Where no board has promised to serve a load, that it cannot be served, and what was dropped for it, fails nothing."""
     if not any(check.name == "load" and check.outcome is Outcome.FAIL for check in checks):
         return list(checks)
-    return [replace(check, outcome=Outcome.MEASURED) if check.name in ("load", "calls") else check for check in checks]
+    return [replace(check, outcome=Outcome.MEASURED) if check.name in names else check for check in checks]
 
 
 def _overloaded(checks: Sequence[Check]) -> Check | None:
