@@ -23,6 +23,7 @@ VERSIONS = (
     "print(json.dumps({n: found[n] for n in names if n in found}))"
 )
 AT_ONCE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")  # a file stays together: its fixtures are dear
+STEADY = ("--hypothesis-profile", "ci")  # the same examples on every machine; plain pytest draws new ones
 BENCHES = ("infer", "trt", "commands", "files", "measure", "judge")
 EXTRAS = "jetson,report" if ON_JETSON else "ort,torch,models,rtx,report,sim"
 
@@ -88,14 +89,14 @@ def tier(session: nox.Session, tier: int) -> None:
 def tests(session: nox.Session) -> None:
     """The project's own tests on this host, with all libraries that it can have."""
     _install(session, "-e", ".[dev]")
-    session.run("python", "-m", "pytest", *AT_ONCE, *session.posargs)
+    session.run("python", "-m", "pytest", *AT_ONCE, *STEADY, *session.posargs)
 
 
 @nox.session(python=["3.10", "3.12", "3.13"], reuse_venv=True)
 def light(session: nox.Session) -> None:
     """Everything that needs no heavy library, on the other Pythons; what is marked as long is for `tests` alone."""
     _install(session, "-e", ".[report,test]")
-    session.run("python", "-m", "pytest", *AT_ONCE, "-m", "not long", *session.posargs)
+    session.run("python", "-m", "pytest", *AT_ONCE, *STEADY, "-m", "not long", *session.posargs)
 
 
 @nox.session(reuse_venv=True)

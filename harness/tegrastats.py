@@ -74,7 +74,8 @@ def parse(line: str, at_ns: int) -> Frame:
         if token.strip():
             reading.missing[f"token {' '.join(token.split())[:80]}"] = "not understood"
     _total(reading)
-    return Frame(at_ns, reading.values, (), reading.missing)
+    missing = {name: why for name, why in reading.missing.items() if name not in reading.values}  # a token twice
+    return Frame(at_ns, reading.values, (), missing)
 
 
 Match = re.Match[str]

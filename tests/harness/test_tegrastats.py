@@ -155,6 +155,7 @@ TOKENS = st.sampled_from(
 @given(st.one_of(st.text(max_size=200), st.lists(TOKENS, max_size=30).map(" ".join)))
 @example("00-00-0000 00:00:00 RAM 1/2MB")
 @example("RAM ١/٢MB cpu@٣C VDD_IN ٤/٥")
+@example("GR3D_FREQGR3D_FREQ 0%")
 def test_no_line_is_ever_an_error(line: str) -> None:
     frame = parse(line, 0)
     assert not set(frame.values) & {name for name in frame.missing if not name.startswith("token ")}
