@@ -7,16 +7,19 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from harness.commands import compare, judge, preflight, report, telemetry
+from harness.commands.common import check_root, command, default_cache, draw, print_end, stamp, version
 
 if TYPE_CHECKING:
     from harness.assemble import House, Request
     from harness.estimate import Cost
     from harness.measure import Build
     from harness.pack import SourceModel
-    from harness.records import Case, Run, Verdict
+    from harness.records import Case, Verdict
     from harness.run import Job, Progress
     from runtime.config import RuntimeConfig
 
@@ -49,42 +52,6 @@ examples:
   trigate compile matcher.onnx --shapes "points:1x64x2..1x512x2..1x2048x2"
 
 exit codes: 0 built, or nothing to build; 1 the build failed; 2 the call or the configuration is wrong; 130 Ctrl-C
-"""
-
-
-JUDGE_EXAMPLES = """\
-examples:
-  trigate judge runs/jp62 tighter.toml --board orin-nx --out runs/jp62-tighter
-  trigate judge runs/quick --profile pr --out runs/quick-as-pr
-
-exit codes: as of `trigate run`
-"""
-
-TELEMETRY_EXAMPLES = """\
-examples:
-  trigate telemetry record --out board.jsonl --seconds 600
-  trigate telemetry record --out board.jsonl --hz 2 --follow tegrastats
-  trigate telemetry replay board.jsonl
-  trigate telemetry replay tegrastats.log --interval 1
-"""
-
-
-COMPARE_EXAMPLES = """\
-examples:
-  trigate compare --base runs/jp62a runs/jp62b runs/jp62c --new runs/jp72
-  trigate compare --base runs/old --new runs/new --margin p95=0.03 --out bump
-
-A session is a boot: measure the base in three or more, since one alone cannot decide.
-
-exit codes: 0 nothing holds the release; 1 something does; 2 the runs are unlike, or the call is wrong; 3 measure more
-"""
-
-PREFLIGHT_EXAMPLES = """\
-examples:
-  trigate preflight --to jetpack-7.2 --source src/        what of your code's TensorRT is gone or renumbered there
-  trigate preflight --from tensorrt-10.3 --to tensorrt-11.4
-
-exit codes: 0 able; 1 something breaks; 2 the call is wrong; 3 somebody has to look
 """
 
 
@@ -155,26 +122,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_init(commands)
     _add_inspect(commands)
-    _add_report(commands)
-    _add_judge(commands)
-    _add_telemetry(commands)
-    _add_compare(commands)
-    _add_preflight(commands)
+    for each in (report, judge, compare, preflight, telemetry):
+        each.add(commands)
     return parser
 
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        print(_version())
+        print(version())
         parser.exit(0)
-
-
-def _command(commands: Any, name: str, do: Callable[[argparse.Namespace], int], summary: str, **more: Any) -> Any:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = commands.add_parser(name, help=summary, description=summary, formatter_class=raw, **more)
-    parser.set_defaults(do=do)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-    return parser
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
@@ -207,7 +163,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run(commands: Any) -> None:
-    parser = _command(commands, "run", _run, "measure and judge; write a run folder with a report", epilog=RUN_EXAMPLES)
+    parser = command(commands, "run", _run, "measure and judge; write a run folder with a report", epilog=RUN_EXAMPLES)
     _add_what(parser)
     parser.add_argument(
         "--tier", type=int, nargs="+", choices=(0, 1, 2),
@@ -260,7 +216,7 @@ def _add_run(commands: Any) -> None:
 
 
 def _add_pack(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands, "pack", _pack, "write models, inputs, references and tolerances into one folder, to be run elsewhere"
     )
     _add_what(parser)
@@ -268,7 +224,7 @@ def _add_pack(commands: Any) -> None:
 
 
 def _add_compile(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands, "compile", _compile, "an engine with its sidecar and manifest, unless it is there and passes the check",
         epilog=COMPILE_EXAMPLES,
     )  # fmt: skip
@@ -291,7 +247,7 @@ def _add_compile(commands: Any) -> None:
 
 
 def _add_doctor(commands: Any) -> None:
-    parser = _command(commands, "doctor", _doctor, "what this host is, what can run here, and what stands in the way")
+    parser = command(commands, "doctor", _doctor, "what this host is, what can run here, and what stands in the way")
     parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read another root file system")
     parser.add_argument(
         "--probe", action="store_true",
@@ -301,13 +257,13 @@ def _add_doctor(commands: Any) -> None:
 
 
 def _add_init(commands: Any) -> None:
-    parser = _command(commands, "init", _init, "write a commented configuration to start from")
+    parser = command(commands, "init", _init, "write a commented configuration to start from")
     parser.add_argument("--model", type=Path, metavar="X.onnx", help="fill it from this model")
     parser.add_argument("--out", type=Path, default=Path("trigate.toml"), metavar="FILE", help="default: trigate.toml")
 
 
 def _add_inspect(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands, "inspect", _inspect, "what a file says of itself, and whether it would pass the engine check here"
     )
     parser.add_argument(
@@ -319,95 +275,6 @@ def _add_inspect(commands: Any) -> None:
     )
 
 
-def _add_report(commands: Any) -> None:
-    parser = _command(commands, "report", _report, "draw a run's report again")
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-    parser.add_argument(
-        "--baseline", type=Path, metavar="FILE",
-        help="write the run's p50, p95 and calls per second into FILE too, as this machine's baselines",
-    )  # fmt: skip
-
-
-def _add_judge(commands: Any) -> None:
-    parser = _command(
-        commands, "judge", _judge, "judge a run's rows of tier 2 again, under other budgets, with no device",
-        epilog=JUDGE_EXAMPLES,
-    )  # fmt: skip
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-    parser.add_argument(
-        "config",
-        nargs="?",
-        type=Path,
-        metavar="CONFIG.toml",
-        help="whose budgets apply; default: the built-in flight's",
-    )
-    parser.add_argument("--board", default="", metavar="NAME", help="whose budgets; default: the run's own board")
-    parser.add_argument("--profile", choices=("quick", "pr", "signoff"), help="whose rules; default: the run's own")
-    parser.add_argument(
-        "--history", type=Path, metavar="DIR", help="where floors are kept; default: the floors of each row of the run"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new run folder")
-
-
-def _add_compare(commands: Any) -> None:
-    parser = _command(
-        commands, "compare", _compare, "two versions by their run folders: what changed, why, and whether it holds the release",
-        epilog=COMPARE_EXAMPLES,
-    )  # fmt: skip
-    parser.add_argument("--base", type=Path, nargs="+", required=True, metavar="RUN", help="runs of the old version")
-    parser.add_argument("--new", type=Path, nargs="+", required=True, metavar="RUN", help="runs of the new one")
-    parser.add_argument(
-        "--margin", action="append", default=[], metavar="NAME=SHARE",
-        help="what counts as no change, as p95=0.03; also p50, energy, power, memory, load, build; may be given again",
-    )  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("compare"), metavar="DIR", help="where to (compare)")
-
-
-def _add_preflight(commands: Any) -> None:
-    parser = _command(
-        commands, "preflight", _preflight, "what a move to another JetPack or TensorRT will break, with no device",
-        epilog=PREFLIGHT_EXAMPLES,
-    )  # fmt: skip
-    parser.add_argument("--to", required=True, metavar="PLATFORM", help="where to, as jetpack-7.2 or tensorrt-11.4")
-    parser.add_argument(
-        "--from", dest="come_from", default="", metavar="PLATFORM",
-        help="where from; default: what this host is, else jetpack-6.2",
-    )  # fmt: skip
-    parser.add_argument(
-        "--source",
-        type=Path,
-        metavar="DIR",
-        help="your own Python code, a folder or a file; default: trigate's runtime",
-    )
-    parser.add_argument("--markdown", action="store_true", help="print the check list as Markdown")
-
-
-def _add_telemetry(commands: Any) -> None:
-    parser = commands.add_parser(
-        "telemetry", help="record a board's instruments, and replay what was recorded",
-        description="record a board's instruments, and replay what was recorded", epilog=TELEMETRY_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    below = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    record = _command(below, "record", _telemetry_record, "write what all instruments say, as JSON lines")
-    record.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file, as board.jsonl")
-    record.add_argument("--seconds", type=float, default=60.0, metavar="S", help="how long (60); Ctrl-C ends it too")
-    record.add_argument("--hz", type=float, default=10.0, metavar="HZ", help="readings a second (10)")
-    record.add_argument(
-        "--follow",
-        default="",
-        metavar="COMMAND",
-        help="read the lines of a program instead: tegrastats, or 'sudo tegrastats'",
-    )
-    record.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read another root file system")
-    record.add_argument("--quiet", action="store_true", help="no progress on standard error")
-    replay = _command(below, "replay", _telemetry_replay, "what a trace says: ranges, gaps, throttling, energy")
-    replay.add_argument(
-        "file", type=Path, metavar="FILE", help="a recorded trace, a run's trace, or lines of tegrastats"
-    )
-    replay.add_argument("--interval", type=float, metavar="S", help="between lines of tegrastats that carry no time")
-
-
 def _run(arguments: argparse.Namespace) -> int:
     from harness.assemble import assemble
     from harness.run import run
@@ -417,14 +284,14 @@ def _run(arguments: argparse.Namespace) -> int:
     job = assemble(_request(arguments), house, arguments.command_line, dry_run=arguments.dry_run)
     if arguments.dry_run:
         return _print_plan(job, arguments)
-    out: Path = arguments.out or Path("runs") / _stamp()
+    out: Path = arguments.out or Path("runs") / stamp()
     with RunFolder(out, resume=arguments.resume) as folder:
         finished = run(job, folder, _progress(arguments), arguments.pytest)
-        written = _write_reports(folder.path)
+        written = draw(folder.path)
     if arguments.summary is not None:
         _append(arguments.summary, folder.path / "report.md")
     try:
-        _print_end(finished, out, written, arguments)
+        print_end(finished, out, written, arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output went away, and the exit code must stay the run's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -471,120 +338,6 @@ def _compile(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _judge(arguments: argparse.Namespace) -> int:
-    import fixtures
-    from harness.config import load_configuration
-    from harness.rejudge import floors_for, read_run, rejudge
-
-    configuration = load_configuration(arguments.config or Path(fixtures.__file__).parent / "flight.toml")
-    run = read_run(arguments.run)
-    board = arguments.board or run.settings.get("board", "")
-    floors = floors_for(run, arguments.history) if arguments.history else None
-    judged = rejudge(arguments.run, configuration, board, arguments.out, profile=arguments.profile, floors=floors)
-    _print_end(judged, arguments.out, _write_reports(arguments.out), arguments)
-    return 4 if judged.exit_code is None else judged.exit_code
-
-
-def _telemetry_record(arguments: argparse.Namespace) -> int:
-    from harness.recording import run_record
-    from harness.telemetry import choose_instruments
-
-    say: Callable[[str], None] = (
-        (lambda words: None) if arguments.quiet else (lambda words: print(words, file=sys.stderr))
-    )
-    _check_root(arguments.root)
-    with contextlib.closing(choose_instruments(arguments.root)) as instruments:
-        text, told = run_record(
-            instruments,
-            arguments.out,
-            seconds=arguments.seconds,
-            hz=arguments.hz,
-            following=_words("--follow", arguments.follow) if arguments.follow else (),
-            say=say,
-        )
-    print(json.dumps(told, indent=1) if arguments.json else text)
-    return 0
-
-
-def _check_root(root: Path) -> None:
-    from harness.errors import UsageError
-
-    if not root.is_dir():
-        raise UsageError(f"--root is {root}, which is no folder; expected one that holds sys/ and proc/.")
-
-
-def _words(option: str, text: str) -> list[str]:
-    """A command as a shell would take it apart."""
-    import shlex
-
-    from harness.errors import UsageError
-
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"{option} is {text!r}, which is no command: {error}.") from error
-    if not words:
-        raise UsageError(f"{option} is {text!r}; expected a command, as tegrastats or 'sudo tegrastats'.")
-    return words
-
-
-def _telemetry_replay(arguments: argparse.Namespace) -> int:
-    from harness.recording import run_replay
-
-    text, told = run_replay(arguments.file, interval_s=arguments.interval)
-    print(json.dumps(told, indent=1) if arguments.json else text)
-    return 0
-
-
-def _compare(arguments: argparse.Namespace) -> int:
-    from harness.compare import MARGINS, compare, write_comparison
-    from harness.errors import UsageError, did_you_mean
-    from harness.records import to_json
-    from reports import compare_page
-
-    margins = {}
-    for word in arguments.margin:
-        name, _, share = word.partition("=")
-        if name not in MARGINS:
-            raise UsageError(f"--margin: there is none for {name!r}. {did_you_mean(name, MARGINS)}")
-        try:
-            margins[name] = float(share)
-        except ValueError:
-            raise UsageError(f"--margin: {word!r}; expected NAME=SHARE, as p95=0.03.") from None
-        if not 0 < margins[name] < 1:
-            raise UsageError(f"--margin: {word!r}; expected a share above 0 and under 1.")
-    out: Path = arguments.out
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "compare.json").exists())):
-        raise UsageError(f"--out: {out} holds something that is no comparison. Give another.")
-    found = compare(arguments.base, arguments.new, margins=margins)
-    write_comparison(found, out)
-    written = compare_page.write(out)
-    if arguments.json:
-        print(json.dumps(to_json(found), indent=1))
-    else:
-        print("\n".join(["written: " + ", ".join(map(str, written)), found.words]))
-    return found.exit_code
-
-
-def _preflight(arguments: argparse.Namespace) -> int:
-    import fixtures
-    from harness.preflight import preflight
-
-    folder = Path(fixtures.__file__).parent
-    checklist = preflight(
-        arguments.to,
-        source=arguments.source,
-        come_from=arguments.come_from,
-        manifests=folder / "api",
-        platforms=folder / "platforms.toml",
-    )
-    if arguments.json:
-        print(json.dumps(checklist.to_json(), indent=1))
-    else:
-        print(checklist.to_markdown() if arguments.markdown else checklist.to_text())
-    return checklist.exit_code
-
-
 def _probe(arguments: argparse.Namespace) -> int:
     from harness.probe import probe
     from harness.probes import State
@@ -597,7 +350,7 @@ def _probe(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    _check_root(arguments.root)
+    check_root(arguments.root)
     if arguments.probe:
         return _probe(arguments)
     from harness.doctor import examine
@@ -633,23 +386,6 @@ def _inspect(arguments: argparse.Namespace) -> int:
     return 0 if all(each.passes for each in found) else 1
 
 
-def _report(arguments: argparse.Namespace) -> int:
-    written = _write_reports(arguments.run)
-    if arguments.baseline is not None:
-        from harness.baselines import machine_of, write_baselines
-        from harness.rejudge import read_run
-
-        run = read_run(arguments.run)
-        module = run.environment.get("module", "none")
-        machine = machine_of(run.environment, None if module in ("none", "unknown") else module)
-        names = ("jetpack", "tensorrt_host", "onnxruntime-gpu", "torch")
-        versions = {name: run.environment[name] for name in names if name in run.environment}
-        write_baselines(arguments.baseline, machine, run.verdicts, run=run.id, versions=versions)
-        written.append(arguments.baseline)
-    print(json.dumps([str(path) for path in written]) if arguments.json else "\n".join(map(str, written)))
-    return 0
-
-
 def _request(arguments: argparse.Namespace) -> Request:
     from harness.assemble import Request
 
@@ -661,7 +397,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         architectures=tuple(arguments.architecture),
         size=arguments.size or "",
         seed=arguments.seed,
-        cache=arguments.cache or _default_cache(),
+        cache=arguments.cache or default_cache(),
         tiers=tuple(asked.get("tier") or (0, 1, 2)),
         is_tier_named=bool(asked.get("tier")),
         runtimes=tuple(asked.get("runtime", ())),
@@ -692,7 +428,7 @@ def _house(*, quiet: bool) -> House:
         registry=default_registry,
         default_config=Path(fixtures.__file__).parent / "flight.toml",
         suites=Path(tiers.__file__).parent,
-        version=_version(),
+        version=version(),
         environ=os.environ,
         prepare=_prepare,
         say=(lambda words: None) if quiet else (lambda words: print(words, file=sys.stderr)),
@@ -796,16 +532,6 @@ def _progress(arguments: argparse.Namespace) -> Progress:
     return ConsoleProgress(Console(file=sys.stderr))  # this very stream: while rows run, sys.stderr is the log
 
 
-def _write_reports(folder: Path) -> list[Path]:
-    from harness.errors import UsageError
-    from reports import write_reports
-
-    try:
-        return write_reports(folder)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder}: the report cannot be drawn: {error}") from error
-
-
 def _print_plan(job: Job, arguments: argparse.Namespace) -> int:
     from harness.records import to_json
 
@@ -826,17 +552,6 @@ def _cost(job: Job) -> Cost:
     return cost_of(job.cases, PROFILES[job.settings["profile"]], job.models)
 
 
-def _print_end(finished: Run, out: Path, written: Sequence[Path], arguments: argparse.Namespace) -> None:
-    from harness.records import to_json
-
-    if arguments.json:
-        print(json.dumps({"run": str(out), **to_json(finished)}, indent=1))
-        return
-    report = next((path for path in written if path.name == "report.html"), out)
-    print(f"report: {report}")
-    print(finished.last_line)
-
-
 def _append(target: Path, source: Path) -> None:
     from harness.errors import UsageError
 
@@ -845,24 +560,6 @@ def _append(target: Path, source: Path) -> None:
             file.write(source.read_text(encoding="utf-8") + "\n")
     except OSError as error:
         raise UsageError(f"--summary: {target} cannot be written: {error.strerror}.") from error
-
-
-def _default_cache() -> Path:
-    base = os.environ.get("TRIGATE_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    named = os.environ.get("TRIGATE_CACHE")
-    return Path(named) if named else Path(base or Path.home() / ".cache") / "trigate"
-
-
-def _stamp() -> str:
-    import datetime
-
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
-
-
-def _version() -> str:
-    import importlib.metadata
-
-    return importlib.metadata.version("trigate")
 
 
 if __name__ == "__main__":

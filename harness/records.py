@@ -11,6 +11,10 @@ Run-folder layout (RE-01), written by ``harness.run_folder``, read by ``reports`
     samples/<case id>.journal   the same while it is measured; only an interrupted row leaves one
     traces/<case id>.parquet    what the instruments said meanwhile: launch, at_ns, a column per value, alerts
     outputs/<case id>.npz       sampled errors per output, for the plots (harness.parity.error_samples)
+    raw/<case id>.npz           of a row about numerics: what every sample's outputs differed by, from which its verdict is
+                                computed again, and outputs as they came, as far as there is room (harness.parity)
+    layers/<case id>.json       the layers of the engine that ran, with the precision each really got
+    engines/                    with --publish: engines, sidecars and manifests that rows ran
     failures/<case id>/         what T1-02 found: failure.json, inputs.npz
     logs/run.log          JSON lines
     report.html report.md junit.xml tables/*.csv
@@ -56,8 +60,8 @@ __all__ = [
     "to_json",
 ]
 
-SCHEMA_VERSION = 1
-"""Of ``run.json``. 1: first form."""
+SCHEMA_VERSION = 2
+"""Of ``run.json``. 1: first form. 2: rows carry their lineage, their layers, and what a parity verdict was computed from."""
 
 ABOUT_RUNTIMES = ("conformance", "faults")
 """The kinds of rows that are about a runtime and no user's model; their checks are clauses (``Check.means``)."""
@@ -172,7 +176,9 @@ class Measurement:
     ``samples_file`` / ``errors_file`` / ``trace_file``: relative to the run folder, empty where there is none.
     ``profile``, ``rate_hz`` (``None``: closed loop), ``deadline_ns``, ``launches``: how a latency row was measured.
     ``incomplete``: why it ended before it was done; what was measured by then is kept. ``streams``: of a row about the mix,
-    in the order that the samples count them in.
+    in the order that the samples count them in. ``raw_file``, ``layers_file``: relative as well. ``lineage``: what the row
+    descends from, sha256 by name: ``model`` (as packed), ``inputs``, ``calibration``, ``engine`` (the file that ran),
+    ``sidecar``; and in words ``route``, ``builder``. What is not known is not there.
     """
 
     case: Case
@@ -194,6 +200,9 @@ class Measurement:
     samples_file: str = ""
     errors_file: str = ""
     trace_file: str = ""
+    raw_file: str = ""
+    layers_file: str = ""
+    lineage: Mapping[str, str] = field(default_factory=dict)
     profile: str = ""
     rate_hz: float | None = None
     deadline_ns: int | None = None

@@ -210,7 +210,7 @@ def test_a_row_that_broke_in_one_of_two_new_runs_has_stopped_working() -> None:
     [
         ({"pack_sha256": "77" * 32}, "pack: 9a9a9a9a9a9a9a9a in old-b1"),
         ({"settings": {"profile": "signoff", "size": "flight"}}, "profile: pr in old-b1"),
-        ({"schema": 0}, "schema: 1 in old-b1"),
+        ({"schema": 0}, "schema: 2 in old-b1"),
         ({"change": with_measurement(input_sha256=("cc" * 32,))}, "inputs: aaaaaaaa bbbbbbbb in the base, cccccccc"),
         ({"change": with_measurement(timing_boundary="device events")}, "timing boundary: host clock"),
         ({"change": on("latency", with_measurement(rate_hz=3.0))}, "rate: 39 Hz in the base, 3 Hz"),

@@ -159,8 +159,8 @@ def test_a_file_outside_its_run_folder_is_refused(tmp_path: Path, name: str) -> 
 def test_a_newer_schema_is_refused_with_what_is_needed_and_half_a_file_with_what_to_do(tmp_path: Path) -> None:
     path = a_folder(tmp_path, "run", columns())
     whole = (path / "run.json").read_text()
-    (path / "run.json").write_text(whole.replace('"schema": 1', '"schema": 9'))
-    with pytest.raises(UsageError, match="schema 9; this trigate reads up to 1: upgrade trigate"):
+    (path / "run.json").write_text(whole.replace('"schema": 2', '"schema": 9'))
+    with pytest.raises(UsageError, match="schema 9; this trigate reads up to 2: upgrade trigate"):
         load_folder(path)
     (path / "run.json").write_text(whole[: len(whole) // 2])
     with pytest.raises(UsageError, match=r"cannot be compared: .* Copy the run folder again"):

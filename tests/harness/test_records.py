@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.records import (
+    SCHEMA_VERSION,
     Case,
     Measurement,
     Outcome,
@@ -96,7 +97,7 @@ def run_record() -> Run:
 
 
 def test_a_newer_schema_is_refused_with_the_way_out() -> None:
-    value = {**to_json(run_record()), "schema": 2}
+    value = {**to_json(run_record()), "schema": SCHEMA_VERSION + 1}
     with pytest.raises(RecordError, match="upgrade trigate"):
         run_from_text(json.dumps(value))
 

@@ -1,0 +1,69 @@
+"""What several commands do alike."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.records import Run
+
+__all__ = ["check_root", "command", "default_cache", "draw", "print_end", "stamp", "version"]
+
+
+def command(commands: Any, name: str, do: Callable[[argparse.Namespace], int], summary: str, **more: Any) -> Any:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(name, help=summary, description=summary, formatter_class=raw, **more)
+    parser.set_defaults(do=do)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    return parser
+
+
+def check_root(root: Path) -> None:
+    from harness.errors import UsageError
+
+    if not root.is_dir():
+        raise UsageError(f"--root is {root}, which is no folder; expected one that holds sys/ and proc/.")
+
+
+def draw(folder: Path) -> list[Path]:
+    from harness.errors import UsageError
+    from reports import write_reports
+
+    try:
+        return write_reports(folder)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder}: the report cannot be drawn: {error}") from error
+
+
+def print_end(finished: Run, out: Path, written: Sequence[Path], arguments: argparse.Namespace) -> None:
+    from harness.records import to_json
+
+    if arguments.json:
+        print(json.dumps({"run": str(out), **to_json(finished)}, indent=1))
+        return
+    report = next((path for path in written if path.name == "report.html"), out)
+    print(f"report: {report}")
+    print(finished.last_line)
+
+
+def version() -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version("trigate")
+
+
+def stamp() -> str:
+    import datetime
+
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
+
+
+def default_cache() -> Path:
+    base = os.environ.get("TRIGATE_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    named = os.environ.get("TRIGATE_CACHE")
+    return Path(named) if named else Path(base or Path.home() / ".cache") / "trigate"

@@ -1,0 +1,64 @@
+"""``trigate compare``: the bump, from run folders."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.commands.common import command
+
+COMPARE_EXAMPLES = """\
+examples:
+  trigate compare --base runs/jp62a runs/jp62b runs/jp62c --new runs/jp72
+  trigate compare --base runs/old --new runs/new --margin p95=0.03 --out bump
+
+A session is a boot: measure the base in three or more, since one alone cannot decide.
+
+exit codes: 0 nothing holds the release; 1 something does; 2 the runs are unlike, or the call is wrong; 3 measure more
+"""
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands, "compare", _compare, "two versions by their run folders: what changed, why, and whether it holds the release",
+        epilog=COMPARE_EXAMPLES,
+    )  # fmt: skip
+    parser.add_argument("--base", type=Path, nargs="+", required=True, metavar="RUN", help="runs of the old version")
+    parser.add_argument("--new", type=Path, nargs="+", required=True, metavar="RUN", help="runs of the new one")
+    parser.add_argument(
+        "--margin", action="append", default=[], metavar="NAME=SHARE",
+        help="what counts as no change, as p95=0.03; also p50, energy, power, memory, load, build; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("compare"), metavar="DIR", help="where to (compare)")
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from harness.compare import MARGINS, compare, write_comparison
+    from harness.errors import UsageError, did_you_mean
+    from harness.records import to_json
+    from reports import compare_page
+
+    margins = {}
+    for word in arguments.margin:
+        name, _, share = word.partition("=")
+        if name not in MARGINS:
+            raise UsageError(f"--margin: there is none for {name!r}. {did_you_mean(name, MARGINS)}")
+        try:
+            margins[name] = float(share)
+        except ValueError:
+            raise UsageError(f"--margin: {word!r}; expected NAME=SHARE, as p95=0.03.") from None
+        if not 0 < margins[name] < 1:
+            raise UsageError(f"--margin: {word!r}; expected a share above 0 and under 1.")
+    out: Path = arguments.out
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "compare.json").exists())):
+        raise UsageError(f"--out: {out} holds something that is no comparison. Give another.")
+    found = compare(arguments.base, arguments.new, margins=margins)
+    write_comparison(found, out)
+    written = compare_page.write(out)
+    if arguments.json:
+        print(json.dumps(to_json(found), indent=1))
+    else:
+        print("\n".join(["written: " + ", ".join(map(str, written)), found.words]))
+    return found.exit_code
