@@ -58,6 +58,7 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame]) -> str:
         .get_template("report.html.j2")
         .render(
             run=run,
+            version=run.trigate_version,
             title=words.title(run),
             headline=words.headline(run),
             last_line=words.last_line(run),
