@@ -111,7 +111,15 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Mypy, strict, on all code."""
     _install(session, "-e", ".[dev]")
-    session.run("mypy", "runtime", "harness", "reports", "fixtures", "tiers", "tests", "noxfile.py")
+    session.run("mypy", "runtime", "harness", "reports", "fixtures", "tiers", "tests", "docs", "noxfile.py")
+
+
+@nox.session(reuse_venv=True)
+def docs(session: nox.Session) -> None:
+    """The documentation as a website in docs/_build, its reference written from the code; a warning is an error."""
+    _install(session, "-e", ".[docs]")
+    session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "docs/_build", env={"COLUMNS": "100"})
+    session.log("open docs/_build/index.html")
 
 
 @nox.session(reuse_venv=True)

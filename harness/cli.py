@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.run import Job, Progress
     from runtime.config import RuntimeConfig
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 LABELS = ("tensorrt", "onnx_trt_ep", "pytorch_fp16")  # runtime.LABELS, without the price of importing numpy for --help
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command ``trigate``: parse, do, and end with the exit code of RE-04."""
     words = list(sys.argv[1:] if argv is None else argv)
     cut = words.index("--") if "--" in words else len(words)
-    arguments = _parser().parse_args(words[:cut])
+    arguments = make_parser().parse_args(words[:cut])
     arguments.command_line, arguments.pytest = ["trigate", *words], words[cut + 1 :]
     from harness.errors import UsageError
 
@@ -107,7 +107,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"trigate: {message}. Try `{self.prog} --help`.\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line; the documentation prints its help."""
     parser = _Parser(
         prog="trigate",
         description="Three inference runtimes, three test tiers, one gate: may this engine, on this board, fly?",
