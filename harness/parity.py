@@ -1,7 +1,8 @@
 """Outputs against a reference: figures, and what they say (T1-01; methods B2 and B4).
 
 All arithmetic is in float64 and scaled by a power of two, so that neither 1e200 nor 1e-200 spoils a norm; and in blocks,
-since a dense output of a full frame is 300 MB.
+since a dense output of a full frame is 300 MB. What needs the outputs themselves is ``examine``; ``aggregate`` makes figures
+of its statistics alone, so that a stored run is judged again by the same code (``harness.raw``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,19 @@ import numpy as np
 from harness.records import Check, Outcome, ParityFigures, Tolerance
 from runtime.protocol import Array
 
-__all__ = ["check_parity", "compare", "digest", "digest_set", "error_samples", "is_exact_kind", "sample_errors"]
+__all__ = [
+    "OutputStatistics",
+    "SampleStatistics",
+    "aggregate",
+    "check_parity",
+    "compare",
+    "digest",
+    "digest_set",
+    "error_samples",
+    "examine",
+    "is_exact_kind",
+    "sample_errors",
+]
 
 
 def digest(feed: Mapping[str, Array]) -> str:
@@ -55,6 +68,43 @@ def sample_errors(expected: Sequence[Array], got: Sequence[Array]) -> list[float
     return _errors([_sample(reference, output) for reference, output in zip(expected, got, strict=True)])
 
 
+@dataclass(frozen=True)
+class SampleStatistics:
+    """One output of one sample against its reference, over the elements that are finite in both.
+
+    ``norm``: of the reference; ``ratio``: the error e, ``None`` where the reference is all zero. ``worst``: the place of the
+    largest error ``max_abs`` in the flattened output. ``unequal``: elements that are not the same value. ``nan``, ``inf``: as
+    in ``ParityFigures``.
+    """
+
+    shape: tuple[int, ...]
+    norm: float
+    error_norm: float
+    ratio: float | None
+    max_abs: float
+    worst: int
+    max_rel: float | None
+    cosine: float | None
+    unequal: int
+    nan: int
+    inf: int
+
+
+@dataclass(frozen=True)
+class OutputStatistics:
+    """All samples of one output, in order. ``obstacle``: why it cannot be compared; it has no ``samples`` then.
+
+    ``shape``, ``dtype``: of the first sample as it came; ``count``: of the samples that came.
+    """
+
+    output: str
+    shape: tuple[int, ...]
+    dtype: str
+    count: int
+    samples: tuple[SampleStatistics, ...] = ()
+    obstacle: str = ""
+
+
 def compare(
     expected: Sequence[Mapping[str, Array]],
     got: Sequence[Mapping[str, Array]],
@@ -66,14 +116,22 @@ def compare(
     that are finite in both. An output that cannot be compared (missing, unasked for, of another shape, kind or
     number of samples) has ``max_abs`` None, and ``max_abs_at`` says why; ``check_parity`` makes it a FAIL.
     """
+    return aggregate(examine(expected, got), tolerances)
+
+
+def examine(
+    expected: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]]
+) -> tuple[OutputStatistics, ...]:
+    """The statistics of every output of the reference, in its order, then of those that it does not have."""
     asked = list(dict.fromkeys(name for outputs in expected for name in outputs))
     extra = dict.fromkeys(name for outputs in got for name in outputs if name not in asked)
-    figures = [_figures(name, expected, got, tolerances.get(name)) for name in asked]
-    strays = [
-        _uncomparable(name, [outputs[name] for outputs in got if name in outputs], "the reference has no such output")
-        for name in extra
-    ]
-    return (*figures, *strays)
+    strays = [_statistics(name, (), got, "the reference has no such output") for name in extra]
+    return (*(_statistics(name, expected, got, _obstacle(name, expected, got)) for name in asked), *strays)
+
+
+def aggregate(statistics: Sequence[OutputStatistics], tolerances: Mapping[str, Tolerance]) -> tuple[ParityFigures, ...]:
+    """The figures of ``examine``'s statistics, with the tolerance that each output is held against. Pure."""
+    return tuple(_figures(entry, tolerances.get(entry.output)) for entry in statistics)
 
 
 def check_parity(figures: Sequence[ParityFigures]) -> tuple[Check, ...]:
@@ -88,17 +146,23 @@ def check_parity(figures: Sequence[ParityFigures]) -> tuple[Check, ...]:
 
 
 def error_samples(
-    expected: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]], *, limit: int = 5000, seed: int = 0
+    expected: Sequence[Mapping[str, Array]],
+    got: Sequence[Mapping[str, Array]],
+    *,
+    limit: int = 5000,
+    seed: int = 0,
+    statistics: Sequence[OutputStatistics] | None = None,
 ) -> dict[str, Array]:
     """For plots: ``<output>/reference`` and ``<output>/error`` (output minus reference), 1-D float64, paired.
 
     At most ``limit`` finite elements per output, drawn evenly, the largest error always among them. Outputs that
-    cannot be compared are left out.
+    cannot be compared are left out. ``statistics``: what ``examine`` gave for them, where it was asked already.
     """
     drawn: dict[str, Array] = {}
     generator = np.random.default_rng(seed)
-    for name in dict.fromkeys(name for outputs in expected for name in outputs):
-        if _obstacle(name, expected, got):
+    for entry in examine(expected, got) if statistics is None else statistics:
+        name = entry.output
+        if entry.obstacle:
             continue
         pairs = [
             (np.asarray(reference[name]).reshape(-1), np.asarray(output[name]).reshape(-1))
@@ -106,7 +170,7 @@ def error_samples(
         ]
         ends = np.cumsum([len(r) for r, _ in pairs])
         total = int(ends[-1])
-        chosen = np.arange(total) if total <= limit else _draw(generator, pairs, ends, limit)
+        chosen = np.arange(total) if total <= limit else _draw(generator, entry.samples, ends, limit)
         places = np.split(chosen, np.searchsorted(chosen, ends))
         starts = [0, *ends[:-1]]
         taken = zip(pairs, places, starts, strict=False)
@@ -119,33 +183,18 @@ def error_samples(
     return drawn
 
 
-def _draw(generator: np.random.Generator, pairs: Sequence[tuple[Array, Array]], ends: Array, limit: int) -> Array:
+def _draw(generator: np.random.Generator, samples: Sequence[SampleStatistics], ends: Array, limit: int) -> Array:
     """``limit`` positions in the samples put end to end, sorted, with that of the largest error among them."""
-    samples = [_sample(r, y) for r, y in pairs]
-    worst = max(range(len(samples)), key=lambda at: samples[at].max_abs)
-    largest = int(ends[worst]) - len(pairs[worst][0]) + samples[worst].worst
+    worst = _worst(samples)
+    largest = int(ends[worst]) - math.prod(samples[worst].shape) + samples[worst].worst
     chosen = generator.choice(int(ends[-1]), size=limit, replace=False)
     if largest not in chosen:
         chosen[0] = largest
     return np.sort(chosen)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """One output of one sample. ``norm``: of the reference; ``ratio``: e, ``None`` where the reference is all zero."""
-
-    norm: float
-    error_norm: float
-    ratio: float | None
-    max_abs: float
-    worst: int
-    at: str
-    max_rel: float | None
-    cosine: float | None
-    unequal: int
-    size: int
-    nan: int
-    inf: int
+def _worst(samples: Sequence[SampleStatistics]) -> int:
+    return max(range(len(samples)), key=lambda at: samples[at].max_abs)
 
 
 _BLOCK = 1 << 15
@@ -168,7 +217,7 @@ def _dot(left: Array, right: Array) -> float:
     return float(np.einsum("i,i->", left, right))  # np.dot wakes a pool of threads, which costs more than it gives here
 
 
-def _sample(reference: Array, output: Array) -> _Sample:
+def _sample(reference: Array, output: Array) -> SampleStatistics:
     reference, output = np.asarray(reference), np.asarray(output)
     exponent = math.frexp(max((max(_top(r), _top(y)) for _, r, y in _blocks(reference, output)), default=0.0))[1]
     exponent = exponent if abs(exponent) > _SAFE else 0
@@ -201,26 +250,24 @@ def _sample(reference: Array, output: Array) -> _Sample:
     ratio: float | None = error_norm / norm_r if norm_r > 0.0 else (0.0 if error_norm == 0.0 else None)
     if is_exact_kind(reference):
         ratio = unequal / max(reference.size, 1)
-    place = np.unravel_index(worst, reference.shape) if reference.size else ()
     lengths = norm_r * norm_y
     with np.errstate(over="ignore"):
-        return _Sample(
+        return SampleStatistics(
+            shape=reference.shape,
             norm=float(np.ldexp(norm_r, exponent)),
             error_norm=float(np.ldexp(error_norm, exponent)),
             ratio=ratio,
             max_abs=float(np.ldexp(largest, exponent)),
             worst=worst,
-            at=f"[{','.join(str(int(step)) for step in place)}]",
             max_rel=max_rel,
             cosine=min(1.0, max(-1.0, product / lengths)) if lengths > 0.0 else None,
             unequal=unequal,
-            size=reference.size,
             nan=nan,
             inf=inf,
         )
 
 
-def _errors(samples: Sequence[_Sample]) -> list[float | None]:
+def _errors(samples: Sequence[SampleStatistics]) -> list[float | None]:
     largest = max((sample.norm for sample in samples), default=0.0)
     return [
         sample.error_norm / largest if sample.ratio is None and largest > 0.0 else sample.ratio for sample in samples
@@ -250,17 +297,27 @@ def _obstacle(name: str, expected: Sequence[Mapping[str, Array]], got: Sequence[
     return ""
 
 
-def _uncomparable(name: str, arrays: Sequence[Array], why: str, tolerance: Tolerance | None = None) -> ParityFigures:
-    first = np.asarray(arrays[0]) if arrays else None
+def _statistics(
+    name: str, expected: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]], obstacle: str
+) -> OutputStatistics:
+    arrays = [np.asarray(outputs[name]) for outputs in got if name in outputs]
+    shape, dtype = (arrays[0].shape, arrays[0].dtype.name) if arrays else ((), "")
+    if obstacle:
+        return OutputStatistics(name, shape, dtype, len(arrays), obstacle=obstacle)
+    samples = tuple(_sample(reference[name], output) for reference, output in zip(expected, arrays, strict=True))
+    return OutputStatistics(name, shape, dtype, len(arrays), samples)
+
+
+def _uncomparable(entry: OutputStatistics, tolerance: Tolerance | None) -> ParityFigures:
     return ParityFigures(
-        output=name,
-        shape=first.shape if first is not None else (),
-        dtype=first.dtype.name if first is not None else "",
-        samples=len(arrays),
+        output=entry.output,
+        shape=entry.shape,
+        dtype=entry.dtype,
+        samples=entry.count,
         rel_l2_max=None,
         rel_l2_median=None,
         max_abs=None,
-        max_abs_at=why,
+        max_abs_at=entry.obstacle,
         max_rel=None,
         cosine_min=None,
         sqnr_db=None,
@@ -270,28 +327,21 @@ def _uncomparable(name: str, arrays: Sequence[Array], why: str, tolerance: Toler
     )
 
 
-def _figures(
-    name: str,
-    expected: Sequence[Mapping[str, Array]],
-    got: Sequence[Mapping[str, Array]],
-    tolerance: Tolerance | None,
-) -> ParityFigures:
-    why = _obstacle(name, expected, got)
-    if why:
-        return _uncomparable(name, [outputs[name] for outputs in got if name in outputs], why, tolerance)
-    first = np.asarray(got[0][name])
-    samples = [_sample(reference[name], output[name]) for reference, output in zip(expected, got, strict=True)]
+def _figures(entry: OutputStatistics, tolerance: Tolerance | None) -> ParityFigures:
+    if entry.obstacle:
+        return _uncomparable(entry, tolerance)
+    samples = entry.samples
     defined = [error for error in _errors(samples) if error is not None]
-    worst = max(range(len(samples)), key=lambda at: samples[at].max_abs)
-    at = f"{worst}{samples[worst].at}"
-    exact = is_exact_kind(first)
+    worst = _worst(samples)
+    at = f"{worst}[{','.join(map(str, _place(samples[worst])))}]"
+    exact = np.dtype(entry.dtype).kind in "iub"
     if exact and any(sample.unequal for sample in samples):
-        at += f"; {sum(s.unequal for s in samples)} of {sum(s.size for s in samples)} elements differ"
+        at += f"; {sum(s.unequal for s in samples)} of {sum(math.prod(s.shape) for s in samples)} elements differ"
     error = max(defined, default=None)
     return ParityFigures(
-        output=name,
-        shape=first.shape,
-        dtype=first.dtype.name,
+        output=entry.output,
+        shape=entry.shape,
+        dtype=entry.dtype,
         samples=len(samples),
         rel_l2_max=error,
         rel_l2_median=float(np.median(defined)) if defined else None,
@@ -304,6 +354,12 @@ def _figures(
         inf=sum(sample.inf for sample in samples),
         tolerance=tolerance,
     )
+
+
+def _place(sample: SampleStatistics) -> tuple[int, ...]:
+    """The indices of the largest error; none of an output without elements."""
+    where = np.unravel_index(sample.worst, sample.shape) if math.prod(sample.shape) else ()
+    return tuple(int(step) for step in where)
 
 
 def _judge(entry: ParityFigures) -> tuple[Outcome, str]:
