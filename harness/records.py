@@ -41,6 +41,7 @@ __all__ = [
     "Case",
     "Check",
     "Divergence",
+    "EngineBuilt",
     "Figure",
     "FlownStream",
     "Judgement",
@@ -97,7 +98,8 @@ class Case:
     against the reference), ``pair`` (two runtimes, for information), ``latency``, ``load`` (in fresh
     processes), or one of ``ABOUT_A_FLIGHT``. ``runtime``: a label, or
     ``package.module:Class``. ``lane``: ``fp32``, ``fp16`` or ``int8`` (which tolerance applies). ``against``: the second runtime
-    of a pair. ``not_run``: why this row cannot run on this host; empty if it can.
+    of a pair. ``not_run``: why this row cannot run on this host; empty if it can. ``route``: how precision was asked to be told
+    to TensorRT, ``flags`` or ``strongly-typed`` (``BuildConfig.typing``); empty: as the library does by itself.
     """
 
     id: str
@@ -115,6 +117,7 @@ class Case:
     covers: tuple[str, ...] = ()
     not_run: str = ""
     simulated: str = ""
+    route: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,23 @@ class FlownStream:
 
 
 @dataclass(frozen=True)
+class EngineBuilt:
+    """One of the engines that were built for a row by ``--builds``, without what an earlier build measured of its kernels.
+
+    ``number``: from 0. ``launches``: which launches of the row ran on it. ``sha256``, ``size_bytes``, ``build_ns``: of its
+    file, empty or ``None`` where there is none or it is not known. ``route``: as ``Measurement.lineage`` has it.
+    """
+
+    number: int
+    model: str
+    launches: tuple[int, ...] = ()
+    sha256: str = ""
+    size_bytes: int | None = None
+    build_ns: int | None = None
+    route: str = ""
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What was observed, with nothing judged. The only stage that touched a device.
 
@@ -178,7 +198,8 @@ class Measurement:
     ``incomplete``: why it ended before it was done; what was measured by then is kept. ``streams``: of a row about the mix,
     in the order that the samples count them in. ``raw_file``, ``layers_file``: relative as well. ``lineage``: what the row
     descends from, sha256 by name: ``model`` (as packed), ``inputs``, ``calibration``, ``engine`` (the file that ran),
-    ``sidecar``; and in words ``route``, ``builder``. What is not known is not there.
+    ``sidecar``; and in words ``route``, ``builder``. What is not known is not there. ``builds``: the engines that launches ran on
+    in turn, where each was built several times.
     """
 
     case: Case
@@ -203,6 +224,7 @@ class Measurement:
     raw_file: str = ""
     layers_file: str = ""
     lineage: Mapping[str, str] = field(default_factory=dict)
+    builds: tuple[EngineBuilt, ...] = ()
     profile: str = ""
     rate_hz: float | None = None
     deadline_ns: int | None = None
