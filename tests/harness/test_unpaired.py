@@ -113,3 +113,73 @@ def test_no_session_or_a_figure_that_cannot_be_is_refused(wrong: list[list[float
         compare_sessions(wrong, [[50.0]])
     with pytest.raises(ValueError, match="the new has"):
         compare_sessions([[50.0]], wrong)
+
+
+def built(
+    chance: np.random.Generator, count: int, engines: int, *, ratio: float = 1.0, kept: bool = False
+) -> tuple[list[list[float]], list[list[str]]]:
+    """Sessions of six launches on ``engines`` engines in turn, which differ by 3 %; ``kept``: the same ones in each session."""
+    own = 0.03 * chance.standard_normal(engines)
+    values, names = [], []
+    for at in range(count):
+        own = own if kept else 0.03 * chance.standard_normal(engines)
+        name = "kept" if kept else str(at)
+        values.append([
+            50.0 * ratio * math.exp(own[one % engines] + 0.002 * chance.standard_normal()) for one in range(6)
+        ])  # fmt: skip
+        names.append([f"{name}/{one % engines}" for one in range(6)])
+    return values, names
+
+
+def alarms(seed: int, *, engines: int, is_told: bool) -> float:
+    """How often two versions that are one look unlike, where each kept its engines over three sessions."""
+    chance = np.random.default_rng(seed)
+    found = []
+    for _ in range(200):
+        (old, of_old), (now, of_new) = (built(chance, 3, engines, kept=True) for _ in range(2))
+        told = {"base_builds": of_old, "new_builds": of_new} if is_told else {}
+        found.append(compare_sessions(old, now, margin=0.01, **told).outcome is Outcome.FAIL)  # type: ignore[arg-type]
+    return float(np.mean(found))
+
+
+def test_engines_that_were_kept_over_sessions_look_like_a_change_until_each_side_has_built_several() -> None:
+    assert alarms(11, engines=3, is_told=False) > 0.5
+    assert alarms(11, engines=3, is_told=True) <= limit(0.10, 200)  # each way 5 %
+
+
+def test_builds_of_their_own_session_widen_the_interval_only_where_they_lie_further_apart_than_sessions_do() -> None:
+    chance = np.random.default_rng(12)
+    (old, of_old), (now, of_new) = built(chance, 4, 3), built(chance, 4, 3)
+    plain = compare_sessions(old, now)
+    change = compare_sessions(old, now, base_builds=of_old, new_builds=of_new)
+    assert (change.base_builds, change.new_builds) == (12, 12)
+    assert change.builds == pytest.approx(0.03, rel=0.4)
+    assert change.high >= plain.high
+    near = [[50.0 * factor for factor in (0.96, 1.0, 1.04)]] * 4  # sessions alike to the last digit, engines not
+    names = [[f"{at}/{one}" for one in range(3)] for at in range(4)]
+    wide = compare_sessions(near, near, base_builds=names, new_builds=names)
+    assert wide.level == "build"
+    assert wide.high > 1.01 > compare_sessions(near, near).high
+    assert "12 and 12 builds" in wide.reason
+
+
+def test_a_new_version_that_built_once_is_held_against_the_spread_of_the_base_s_builds() -> None:
+    old, of_old = built(np.random.default_rng(13), 3, 3)
+    now = [[54.0, 54.1]] * 2
+    change = compare_sessions(old, now, base_builds=of_old, new_builds=[["x", "x"], ["y", "y"]])
+    unknown = compare_sessions(old, now, base_builds=of_old)
+    assert (change.new_builds, unknown.new_builds) == (2, 0)
+    assert unknown.high >= change.high
+
+
+def test_one_engine_on_each_side_tells_no_spread_of_builds() -> None:
+    change = compare_sessions(
+        [[50.0, 51.0]] * 2, [[50.0, 51.0]] * 2, base_builds=[["a", "a"]] * 2, new_builds=[["b"] * 2] * 2
+    )
+    assert change.builds is None
+    assert change.level == "session"
+
+
+def test_engines_that_are_not_told_launch_by_launch_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"names engines of \[1\] launches"):
+        compare_sessions([[50.0, 51.0]], [[50.0]], base_builds=[["a"]])
