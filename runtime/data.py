@@ -18,6 +18,7 @@ __all__ = [
     "EngineCacheEntry",
     "EngineDescription",
     "EngineHandle",
+    "EngineLayer",
     "Profile",
     "TensorSpec",
     "ThermalState",
@@ -183,6 +184,21 @@ class EngineHandle:
 
 
 @dataclass(frozen=True)
+class EngineLayer:
+    """One layer, node or module of a loaded engine. ``kind``: the library's own word (``Conv``, ``CaskConvolution``).
+
+    ``precision``: what it computes in; empty for one that moves or converts values, or that does not tell. ``provider``:
+    where it ran; ``tactic``: which kernel was chosen; empty where the library does not tell.
+    """
+
+    name: str
+    kind: str
+    precision: str = ""
+    provider: str = ""
+    tactic: str = ""
+
+
+@dataclass(frozen=True)
 class EngineDescription:
     """What a loaded engine says of itself, read back from the library and never from the request (``describe``).
 
@@ -190,6 +206,8 @@ class EngineDescription:
     ran where; empty where the library has no such notion. ``precision``: what was really used: ``fp32``, ``fp16``,
     ``int8``, ``mixed`` or ``unknown``. ``nodes_by_precision``: how many nodes computed in which type.
     ``device_bytes`` / ``host_bytes``: resident bytes, ``None`` where they cannot be known (then ``notes`` says why).
+    ``layers``: each of them, as ``layers_source`` told it (``inspector``, ``profile``, ``modules``). ``built``: files of
+    engines that the library built for itself and loaded, beside the entry's own file.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -201,6 +219,9 @@ class EngineDescription:
     device_bytes: int | None
     host_bytes: int | None
     notes: tuple[str, ...] = ()
+    layers: tuple[EngineLayer, ...] = ()
+    layers_source: str = ""
+    built: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

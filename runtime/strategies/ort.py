@@ -21,6 +21,7 @@ from runtime.data import (
     EngineCacheEntry,
     EngineDescription,
     EngineHandle,
+    EngineLayer,
     TensorSpec,
     ThermalState,
     describe_shape,
@@ -444,11 +445,26 @@ class OnnxTrtEpRuntime:
             device_bytes=0 if on_cpu else source.size_bytes,
             host_bytes=source.size_bytes if on_cpu else None,
             notes=tuple(notes),
+            layers=placement.layers,
+            layers_source="profile",
+            built=self._built(engine),
         )
+
+    def _built(self, engine: _Engine) -> tuple[Path, ...]:
+        """The engines in the model's own cache folder, which TensorRT's provider built or found there."""
+        folder = engine.source.cache
+        if engine.head != TENSORRT or folder is None:
+            return ()
+        try:
+            names = sorted(name for name, _ in self._fs.entries(folder))
+        except OSError:
+            return ()  # ``_stamp`` has said so
+        return tuple(folder / name for name in names if name.endswith(SUFFIX))
 
     def _placement(self, engine: _Engine) -> Placement:
         if engine.source.cache is None:  # one EP-context node, which no other provider has
-            return Placement({"tensorrt": 1}, {"unknown": 1}, 0)
+            only = EngineLayer("engine", "EPContext", "unknown", "tensorrt")
+            return Placement({"tensorrt": 1}, {"unknown": 1}, 0, (only,))
         with (
             self._chain.translated(f"{engine.name} cannot be profiled", InferenceError),
             tempfile.TemporaryDirectory(prefix="trigate-profile-") as folder,

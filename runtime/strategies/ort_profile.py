@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.data import EngineLayer
+
 __all__ = ["PROVIDER_NAMES", "Placement", "read_placement"]
 
 PROVIDER_NAMES: Mapping[str, str] = {
@@ -35,11 +37,12 @@ _MOVES = frozenset((
 
 @dataclass(frozen=True)
 class Placement:
-    """Counts of distinct nodes. ``by_precision`` holds those that compute with floating point or int8."""
+    """Distinct nodes and their counts. ``by_precision`` holds those that compute with floating point or int8."""
 
     by_provider: Mapping[str, int]
     by_precision: Mapping[str, int]
     casts: int
+    layers: tuple[EngineLayer, ...] = ()
 
     @property
     def precision(self) -> str:
@@ -60,10 +63,19 @@ def read_placement(profile: str | bytes) -> Placement:
         arguments = event.get("args", {})
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time") and "provider" in arguments:
             nodes[event["name"], str(arguments.get("node_index"))] = arguments  # a loop's body runs more than once
-    providers = Counter(PROVIDER_NAMES.get(node["provider"], node["provider"]) for node in nodes.values())
-    precisions = Counter(precision for precision in map(_precision, nodes.values()) if precision)
-    casts = sum(node.get("op_name") == "Cast" for node in nodes.values())
-    return Placement(dict(providers), dict(precisions), casts)
+    layers = tuple(
+        EngineLayer(
+            name.removesuffix("_kernel_time"),
+            str(node.get("op_name", "")),
+            _precision(node) or "",
+            PROVIDER_NAMES.get(node["provider"], node["provider"]),
+        )
+        for (name, _), node in nodes.items()
+    )
+    providers = Counter(layer.provider for layer in layers)
+    precisions = Counter(layer.precision for layer in layers if layer.precision)
+    casts = sum(layer.kind == "Cast" for layer in layers)
+    return Placement(dict(providers), dict(precisions), casts, layers)
 
 
 def _precision(node: Mapping[str, Any]) -> str | None:

@@ -29,6 +29,7 @@ from runtime.data import (
     EngineCacheEntry,
     EngineDescription,
     EngineHandle,
+    EngineLayer,
     TensorSpec,
     ThermalState,
     describe_shape,
@@ -306,10 +307,17 @@ class PytorchFp16Runtime:
         engine: _Engine = owned(handle, self)
         devices: Counter[str] = Counter()
         precisions: Counter[str] = Counter()
-        for part in engine.parts:
+        layers: list[EngineLayer] = []
+        for name, part in engine.module.named_modules():
             tensors = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
-            devices.update({tensor.device.type for tensor in tensors})
-            precisions.update({str(tensor.dtype) for tensor in tensors if tensor.is_floating_point()})
+            where = sorted({tensor.device.type for tensor in tensors})
+            types = {str(tensor.dtype) for tensor in tensors if tensor.is_floating_point()}
+            devices.update(where)
+            precisions.update(types)
+            if tensors:
+                own = sorted(_PRECISIONS.get(dtype, dtype.removeprefix("torch.")) for dtype in types)
+                precision = own[0] if len(own) == 1 else "mixed" if own else ""
+                layers.append(EngineLayer(name or "(root)", type(part).__name__, precision, "+".join(where)))
         nodes = {_PRECISIONS.get(dtype, dtype.removeprefix("torch.")): count for dtype, count in precisions.items()}
         on_cpu = self._device.type == "cpu"
         notes = ["bytes are those of the weights; activations come and go with each call"]
@@ -328,6 +336,8 @@ class PytorchFp16Runtime:
             device_bytes=0 if on_cpu else engine.weight_bytes,
             host_bytes=engine.weight_bytes if on_cpu else 0,
             notes=tuple(notes),
+            layers=tuple(layers),
+            layers_source="modules",
         )
 
     def _load(self, entry: EngineCacheEntry) -> _Engine:

@@ -15,7 +15,7 @@ from runtime.errors import OutOfMemoryError
 from runtime.gate import VerifiedEngine
 from runtime.strategies.common import InputChecker
 from runtime.strategies.trt_lane import Lane, LibraryRefusedError
-from runtime.strategies.trt_layers import counted, layers_from_inspector
+from runtime.strategies.trt_layers import INSPECTOR, counted, described, layers_from_inspector
 from runtime.strategies.trt_library import Library, Witness, ask_validity, make_allocator
 from runtime.strategies.trt_memory import DeviceLedger
 from runtime.strategies.trt_signature import Signature, read_signature
@@ -195,7 +195,8 @@ def describe_engine(engine: Engine) -> EngineDescription:
     told = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     if not told:
         raise LibraryRefusedError("EngineInspector.get_engine_information")
-    nodes = counted(layers_from_inspector(told))
+    layers = layers_from_inspector(told)
+    nodes = counted(layers)
     held = engine.memory.live_bytes
     notes = [
         f"{capabilities.product} {capabilities.version} on {engine.device.facts.name}",
@@ -219,6 +220,8 @@ def describe_engine(engine: Engine) -> EngineDescription:
         device_bytes=held,
         host_bytes=engine.host_bytes,
         notes=tuple(notes),
+        layers=described(layers, engine.provider),
+        layers_source=INSPECTOR if layers else "",
     )
 
 

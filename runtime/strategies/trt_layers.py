@@ -11,9 +11,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from runtime.data import EngineLayer
 
 __all__ = [
     "INSPECTOR",
@@ -22,6 +24,7 @@ __all__ = [
     "NETWORK",
     "Layer",
     "counted",
+    "described",
     "judge",
     "layers_from_inspector",
     "layers_from_log",
@@ -54,6 +57,7 @@ _LINE = re.compile(
     re.MULTILINE,
 )
 _TYPE_IN_LINE = re.compile(r"(?:Format/)?Datatype: ([^,}]+)")
+_TACTIC_IN_LINE = re.compile(r"Tactic(?:Name|Value|): ([^,\s]+)")
 _NARROW_FIRST = ("int4", "fp4", "int8", "fp8", "fp16", "bf16", "fp32")
 _MOVING = frozenset({"reformat", "noop", "constant", "signal", "wait", "cast", "shape", "shapecall"})
 _FUSED = frozenset({"kgen", "pointwise", "pointwisev2"})
@@ -61,13 +65,17 @@ _FUSED = frozenset({"kgen", "pointwise", "pointwisev2"})
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as the library tells it. ``inputs``, ``outputs``, ``constants``: types as ``fp16``, without indices."""
+    """One layer as the library tells it. ``inputs``, ``outputs``, ``constants``: types as ``fp16``, without indices.
+
+    ``tactic``: the name of the chosen kernel, or its number where it has no name.
+    """
 
     name: str
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: tuple[str, ...] = ()
+    tactic: str = field(default="", kw_only=True)
 
     @property
     def precision(self) -> str:
@@ -106,6 +114,7 @@ def layers_from_inspector(text: str) -> tuple[Layer, ...]:
                 typed(_tensors(layer.get("Inputs"))),
                 typed(_tensors(layer.get("Outputs"))),
                 typed(constants),
+                tactic=str(layer.get("TacticName") or layer.get("TacticValue") or ""),
             )
         )
     return tuple(layers)
@@ -119,7 +128,9 @@ def layers_from_log(lines: Iterable[str]) -> tuple[Layer, ...]:
             continue
         for match in _LINE.finditer(text):
             told = (typed(_TYPE_IN_LINE.findall(match[part] or "")) for part in ("inputs", "outputs", "constants"))
-            found.append(Layer(match["name"], match["kind"], *told))
+            ends = text.find("\n", match.end())
+            tactic = _TACTIC_IN_LINE.search(text, match.end(), ends if ends >= 0 else len(text))
+            found.append(Layer(match["name"], match["kind"], *told, tactic=tactic[1] if tactic else ""))
     return tuple(found)
 
 
@@ -132,6 +143,11 @@ def typed(words: Iterable[str]) -> tuple[str, ...]:
 def counted(layers: Sequence[Layer]) -> dict[str, int]:
     """How many layers compute in which type, the most frequent first."""
     return dict(Counter(layer.precision for layer in layers if layer.precision).most_common())
+
+
+def described(layers: Sequence[Layer], provider: str = "") -> tuple[EngineLayer, ...]:
+    """The same in the words of the core. ``provider``: what computes them."""
+    return tuple(EngineLayer(each.name, each.kind, each.precision, provider, each.tactic) for each in layers)
 
 
 def judge(asked: str, counts: Mapping[str, int], *, has_ranges: bool) -> tuple[str, str]:
