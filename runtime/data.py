@@ -14,6 +14,7 @@ from runtime.errors import ConfigError, EngineBuildError
 __all__ = [
     "PRECISIONS",
     "ROUTES",
+    "TYPINGS",
     "BuildConfig",
     "EngineCacheEntry",
     "EngineDescription",
@@ -26,6 +27,7 @@ __all__ = [
 
 PRECISIONS = ("fp32", "fp16", "int8", "mixed")
 ROUTES = ("polygraphy", "trtexec")
+TYPINGS = ("", "flags", "strongly-typed")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ class BuildConfig:
 
     ``precision``: ``fp32``, ``fp16``, ``int8``, or ``mixed`` (fp16, plus int8 where a dataset is given).
     ``workspace_mb``: the builder's workspace limit in MiB. ``calibration_dataset``: a folder or file of
-    calibration inputs, needed for ``int8``. ``route``: ``polygraphy`` or ``trtexec``.
+    calibration inputs, needed for ``int8``. ``route``: ``polygraphy`` or ``trtexec``. ``typing``: how precision is told to a
+    TensorRT that knows both ways, ``flags`` (of the builder, and a calibrator) or ``strongly-typed`` (the model's own types);
+    empty: the library's own.
 
     Raises ``ConfigError`` for a value out of range and ``EngineBuildError`` for int8 without a dataset.
     """
@@ -70,12 +74,15 @@ class BuildConfig:
     calibration_dataset: Path | None = None
     optimization_profiles: tuple[Profile, ...] = ()
     route: str = "polygraphy"
+    typing: str = ""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}.")
         if self.route not in ROUTES:
             raise ConfigError(f"route is {self.route!r}; expected one of {', '.join(ROUTES)}.")
+        if self.typing not in TYPINGS:
+            raise ConfigError(f"typing is {self.typing!r}; expected one of {', '.join(TYPINGS[1:])}, or nothing.")
         if isinstance(self.workspace_mb, bool) or not isinstance(self.workspace_mb, int) or self.workspace_mb <= 0:
             raise ConfigError(f"workspace_mb is {self.workspace_mb!r}; expected a whole number of MiB above 0.")
         if self.calibration_dataset is not None:

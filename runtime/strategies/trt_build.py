@@ -206,6 +206,7 @@ class _Order:
             "tool": self.build.route,
             "workspace_mb": str(self.build.workspace_mb),
             "calibration_dataset_sha256": self.dataset.sha256 if self.dataset is not None else "none",
+            **({"typing": self.build.typing} if self.build.typing else {}),
         }
 
     def name(self, trt: str) -> EngineName:
@@ -280,6 +281,7 @@ def _existing(order: _Order, fs: FileSystem) -> EngineCacheEntry | None:
             manifest.model_sha256 == order.sha256
             and manifest.profiles == order.build.optimization_profiles
             and order.asked.items() <= manifest.builder_options.items()
+            and manifest.builder_options.get("typing", "") == order.build.typing
         )
         if not is_same:
             return None
@@ -360,6 +362,7 @@ def _job(order: _Order, folder: Path, program: Path | None, trusted: bytes | Non
         calibration_cache=given,
         timing_folder=order.config.engine_cache_dir.absolute(),
         trtexec=program,
+        typing=order.build.typing,
     )
 
 

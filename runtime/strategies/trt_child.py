@@ -169,6 +169,7 @@ class _Build:
             # trtexec reads a calibrator's cache, and makes inputs up where it has none
             calibrators=told.has_calibrators and (job.route == "polygraphy" or cache.startswith(b"TRT-")),
             has_ranges=dataset is not None,
+            typing=job.typing,
         )
         if not cache.startswith(b"TRT-" if expression.calibrates else b"ORT-"):
             cache = b""  # of the other kind

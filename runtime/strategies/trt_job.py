@@ -31,7 +31,7 @@ class BuildJob:
     ``folder``: where everything that is made is put; the parent's, and removed by it. ``sm``: the GPU to build for.
     ``module``: of the host, keys the timing cache. ``dataset_sha256``: what the calibration inputs must still hash to.
     ``calibration_cache``: one that was found trustworthy, copied. ``timing_folder``: where timing caches are kept, or
-    ``None`` for none.
+    ``None`` for none. ``typing``: as in ``BuildConfig``.
     """
 
     model: Path
@@ -47,6 +47,7 @@ class BuildJob:
     calibration_cache: Path | None = None
     timing_folder: Path | None = None
     trtexec: Path | None = None
+    typing: str = ""
 
     def to_json(self) -> str:
         """One line; the inverse of ``from_json``."""

@@ -37,12 +37,17 @@ class Expression:
 
 
 def choose(
-    precision: str, *, strong_typing: bool, precision_flags: bool, calibrators: bool, has_ranges: bool
+    precision: str, *, strong_typing: bool, precision_flags: bool, calibrators: bool, has_ranges: bool, typing: str = ""
 ) -> Expression:
-    """The way for one engine. ``has_ranges``: a calibration dataset is given.
+    """The way for one engine. ``has_ranges``: a calibration dataset is given. ``typing``: as in ``BuildConfig``.
 
-    Raises ``EngineBuildError`` where the library has no way at all.
+    Raises ``EngineBuildError`` where the library has no way at all, or has lost the one that is asked for.
     """
+    if (typing == "flags" and not precision_flags) or (typing == "strongly-typed" and not strong_typing):
+        raise EngineBuildError(
+            f"this TensorRT does not build by the route {typing!r}.", remedy="Leave the route to the library."
+        )
+    strong_typing = strong_typing and typing != "flags"
     half, whole = precision in ("fp16", "mixed"), precision in ("int8", "mixed") and has_ranges
     if strong_typing:
         return Expression(is_strongly_typed=True, casts=half, quantizes=whole)

@@ -16,10 +16,10 @@ from runtime.strategies.trt_precision import choose, prepare
 
 pytestmark = pytest.mark.covers("TT-02")
 
-TEN_3 = {"strong_typing": False, "precision_flags": True, "calibrators": True}
-TEN_13 = {"strong_typing": True, "precision_flags": True, "calibrators": True}
-ELEVEN = {"strong_typing": True, "precision_flags": False, "calibrators": False}
-NO_CALIBRATOR = {"strong_typing": False, "precision_flags": True, "calibrators": False}
+TEN_3: Any = {"strong_typing": False, "precision_flags": True, "calibrators": True}
+TEN_13: Any = {"strong_typing": True, "precision_flags": True, "calibrators": True}
+ELEVEN: Any = {"strong_typing": True, "precision_flags": False, "calibrators": False}
+NO_CALIBRATOR: Any = {"strong_typing": False, "precision_flags": True, "calibrators": False}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,24 @@ def test_the_way_follows_from_what_the_library_can_do(
     way = choose(precision, **library, has_ranges=has_ranges)
     assert (way.name, way.flags, way.casts) == (name, flags, casts)
     assert not (way.is_strongly_typed and way.flags)
+
+
+@pytest.mark.parametrize(
+    ("library", "typing", "name"),
+    [
+        (TEN_13, "flags", "flags+calibrator"),
+        (TEN_13, "strongly-typed", "strongly-typed+qdq"),
+        (TEN_3, "flags", "flags+calibrator"),
+    ],
+)
+def test_of_two_ways_the_one_that_is_asked_for_is_taken(library: Any, typing: str, name: str) -> None:
+    assert choose("int8", **library, has_ranges=True, typing=typing).name == name
+
+
+@pytest.mark.parametrize(("library", "typing"), [(ELEVEN, "flags"), (TEN_3, "strongly-typed")])
+def test_a_way_that_a_library_lost_or_never_had_is_refused_by_its_name(library: Any, typing: str) -> None:
+    with pytest.raises(EngineBuildError, match=f"by the route '{typing}'"):
+        choose("fp16", **library, has_ranges=False, typing=typing)
 
 
 def test_a_library_with_no_way_at_all_is_refused() -> None:
