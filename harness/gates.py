@@ -8,17 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from harness.pack import ModelPack
-from harness.parity import check_parity, compare
-from harness.records import Case, Check, Measurement, Outcome, Summary, Verdict
-from runtime.protocol import Array
+from harness.parity import aggregate, check_parity
+from harness.raw import GoldenSample, Numerics
+from harness.records import Case, Check, Measurement, Outcome, Summary, Tolerance, Verdict
 
 __all__ = [
+    "doubled",
     "exit_code",
-    "judge_pair",
-    "judge_parity",
+    "judge_numerics",
     "judge_runtime",
     "last_line",
     "not_run",
@@ -41,59 +38,41 @@ def not_run(case: Case, reason: str, remedy: str = "") -> Verdict:
     return Verdict(Summary(Measurement(case=case)), Outcome.NOT_RUN, reason, remedy=remedy)
 
 
-def judge_parity(
-    measurement: Measurement,
-    outputs: Sequence[Mapping[str, Array]],
-    pack: ModelPack,
-    *,
-    extra: Sequence[Check] = (),
-) -> Verdict:
-    """A runtime's outputs against the float64 reference, under the lane's tolerances."""
-    references = pack.references()
-    tolerances = pack.tolerances.get(measurement.case.lane, {})
-    figures = compare(references, outputs, tolerances)
-    checks = [*check_parity(figures), *extra]
-    expected = pack.expected()
-    if expected and measurement.case.lane == "fp32":
-        checks.append(_as_authors_expect(expected, outputs))
-    return _judged(Summary(measurement, parity=figures), checks, pack)
+def judge_numerics(measurement: Measurement, numerics: Numerics) -> Verdict:
+    """A row of kind parity, semantic or pair, from what is kept of it: at run time and whenever it is judged again.
+
+    A pair is for information: neither runtime is the truth, so nothing is held against either.
+    """
+    figures = aggregate(numerics.outputs, numerics.tolerances)
+    summary = Summary(measurement, parity=figures)
+    if numerics.kind == "pair":
+        largest = max((figure.rel_l2_max for figure in figures if figure.rel_l2_max is not None), default=None)
+        words = "no common output" if largest is None else f"largest relative L2 difference {largest:.2e}"
+        return Verdict(summary, Outcome.MEASURED, f"against {numerics.against}: {words}")
+    checks = list(check_parity(figures))
+    if numerics.task is not None:
+        from harness.tasks import judge_task
+
+        checks.append(judge_task(numerics.task))
+    if numerics.golden and numerics.lane == "fp32":
+        checks.append(_as_authors_expect(numerics.golden))
+    return _judged(summary, checks, numerics.inputs)
 
 
-def judge_semantic(
-    measurement: Measurement,
-    outputs: Sequence[Mapping[str, Array]],
-    others: Sequence[Mapping[str, Array]],
-    pack: ModelPack,
-) -> Verdict:
-    """Two fp32 artifacts of one model against each other: what differs here is meaning, not rounding.
+def doubled(tolerances: Mapping[str, Tolerance]) -> dict[str, Tolerance]:
+    """Of two fp32 artifacts of one model against each other: what differs between them is meaning, not rounding.
 
     Each may be one fp32 tolerance away from the truth, so they may be two apart.
     """
-    doubled = {
+    return {
         name: replace(
             tolerance,
             rel_l2_max=None if tolerance.rel_l2_max is None else 2 * tolerance.rel_l2_max,
             rel_l2_median=None if tolerance.rel_l2_median is None else 2 * tolerance.rel_l2_median,
             why=f"{tolerance.why}; doubled, since each artifact may be one tolerance from the truth",
         )
-        for name, tolerance in pack.tolerances["fp32"].items()
+        for name, tolerance in tolerances.items()
     }
-    figures = compare(others, outputs, doubled)
-    return _judged(Summary(measurement, parity=figures), check_parity(figures), pack)
-
-
-def judge_pair(
-    measurement: Measurement,
-    outputs: Sequence[Mapping[str, Array]],
-    others: Sequence[Mapping[str, Array]],
-) -> Verdict:
-    """Two runtimes against each other, for information: neither is the truth, so nothing is held against either."""
-    figures = compare(others, outputs, {})
-    largest = max((figure.rel_l2_max for figure in figures if figure.rel_l2_max is not None), default=None)
-    words = "no common output" if largest is None else f"largest relative L2 difference {largest:.2e}"
-    return Verdict(
-        Summary(measurement, parity=figures), Outcome.MEASURED, f"against {measurement.case.against}: {words}"
-    )
 
 
 def judge_runtime(measurement: Measurement, checks: Sequence[Check], *, unit: str = "clause") -> Verdict:
@@ -224,8 +203,8 @@ def last_line(verdicts: Sequence[Verdict], require: Sequence[str]) -> str:
     return line
 
 
-def _judged(summary: Summary, checks: Sequence[Check], pack: ModelPack) -> Verdict:
-    inputs = _same_inputs(summary.measurement, pack)
+def _judged(summary: Summary, checks: Sequence[Check], packed: Sequence[str]) -> Verdict:
+    inputs = _same_inputs(summary.measurement, packed)
     deciding = inputs if inputs.outcome is Outcome.FAIL else worst(checks)
     reason = (
         deciding.reason
@@ -235,20 +214,18 @@ def _judged(summary: Summary, checks: Sequence[Check], pack: ModelPack) -> Verdi
     return Verdict(summary, deciding.outcome, reason, (inputs, *checks))
 
 
-def _same_inputs(measurement: Measurement, pack: ModelPack) -> Check:
-    if measurement.input_sha256 == pack.feed_sha256:
-        return Check("inputs", Outcome.PASS, f"{len(pack.feed_sha256)} samples, the packed bytes at the runtime's door")
+def _same_inputs(measurement: Measurement, packed: Sequence[str]) -> Check:
+    if tuple(measurement.input_sha256) == tuple(packed):
+        return Check("inputs", Outcome.PASS, f"{len(packed)} samples, the packed bytes at the runtime's door")
     return Check("inputs", Outcome.FAIL, "the bytes at the runtime's door are not those of the pack")
 
 
-def _as_authors_expect(expected: Sequence[Mapping[str, Array]], outputs: Sequence[Mapping[str, Array]]) -> Check:
+def _as_authors_expect(golden: Sequence[GoldenSample]) -> Check:
     """The outputs that a model's authors ship, by the rule of onnx's own tests of its light models: rtol 2e-3, atol 1e-7."""
-    for at, (want, got) in enumerate(zip(expected, outputs, strict=False)):
-        for name, array in want.items():
-            if name not in got or not np.allclose(got[name], array, rtol=2e-3, atol=1e-7, equal_nan=False):
-                return Check(
-                    "expected", Outcome.FAIL, f"sample {at}: {name} is not what the model's authors ship (rtol 2e-3)"
-                )
+    for one in golden:
+        if one.outside:
+            reason = f"sample {one.sample}: {one.output} is not what the model's authors ship (rtol 2e-3)"
+            return Check("expected", Outcome.FAIL, reason)
     return Check(
         "expected", Outcome.PASS, "agrees with the outputs that the model's authors ship (rtol 2e-3, atol 1e-7)"
     )

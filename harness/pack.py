@@ -24,6 +24,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,14 @@ class ModelPack:
     def references(self) -> list[dict[str, Array]]:
         """The high-precision outputs, float64, one mapping per sample."""
         return _read_samples(self.path("reference.npz"))
+
+    def sha256_of(self, name: str) -> str:
+        """The digest of a file of the pack; empty where it has none of that name."""
+        path = self.path(name)
+        if not path.is_file():
+            return ""
+        known = path.stat()
+        return _known_sha256(path, known.st_mtime_ns, known.st_size)
 
     def expected(self) -> list[dict[str, Array]]:
         """What the model's authors ship as its outputs; empty where they ship none."""
@@ -457,6 +466,13 @@ def _file_sha256(path: Path) -> str:
             return seen.hexdigest()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+@lru_cache(maxsize=64)
+def _known_sha256(path: Path, modified_ns: int, size: int) -> str:
+    """Asked for once per row, of files that stay what they are while a run goes on."""
+    del modified_ns, size
+    return _file_sha256(path)
 
 
 def _source_of(factory: Callable[[], Any]) -> str:

@@ -15,10 +15,12 @@ from harness.artifact import judge_artifact
 from harness.build_check import Builder, judge_build
 from harness.config import Configuration, ModelConfig
 from harness.errors import UsageError
+from harness.limits import LIMITS_FILE, limits_of, limits_text
 from harness.measure import Bench, Build, Observed
 from harness.pack import Pack
-from harness.parity import error_samples
+from harness.parity import error_samples, examine
 from harness.plan import Ask
+from harness.raw import LIMIT, Numerics, keep, of_authors, raw_arrays
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Divergence, Measurement, Outcome, Run, Verdict
 from harness.run_folder import FolderError, RunFolder
 from harness.session import exit_of, run_rows, timed
@@ -98,12 +100,16 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
     ``arguments`` go on to pytest (``-k``, ``-m``, plugins).
     """
     state = _State(job, folder)
+    limits = limits_of(job.configuration, job.models, job.board_name, job.ask.require)
+    folder.write(LIMITS_FILE, limits_text(limits))
     folder.write_run(state.record)
     if job.tier2 is not None:
         job.tier2.say = progress.said
         for verdict in state.verdicts.values():
             job.tier2.recall(verdict)
     left = [case for case in job.cases if case.id not in state.verdicts]
+    for case in left:
+        folder.discard(f"raw/{case.id}.npz")  # of a try that was cut off: no evidence of what the row comes to now
 
     def settle(case: Case) -> Verdict:
         progress.begun(case)
@@ -275,29 +281,49 @@ def _settle_artifact(case: Case, job: Job, folder: RunFolder) -> Verdict:
 
 def _settle_parity(case: Case, job: Job, folder: RunFolder) -> Verdict:
     seen = job.bench.outputs(case)
-    pack = job.pack.models[case.model]
-    measurement = _with_errors(seen, pack.references(), folder)
-    model = job.models[case.model]
-    extra = []
+    pack, model = job.pack.models[case.model], job.models[case.model]
+    references = pack.references()
+    task = None
     if model.task is not None:
-        from harness.tasks import check_task
+        from harness.tasks import score_task
 
-        extra.append(check_task(model.task, pack.references(), seen.outputs, pack.feeds(), (job.configuration.folder,)))
-    verdict = gates.judge_parity(measurement, seen.outputs, pack, extra=extra)
+        task = score_task(model.task, references, seen.outputs, pack.feeds(), (job.configuration.folder,))
+    numerics = Numerics(
+        case.kind,
+        case.lane,
+        "reference",
+        examine(references, seen.outputs),
+        pack.tolerances.get(case.lane, {}),
+        pack.feed_sha256,
+        pack.sha256_of("reference.npz"),
+        of_authors(pack.expected(), seen.outputs),
+        task,
+    )
+    known = {"reference": numerics.reference_sha256, "golden": pack.sha256_of("expected.npz")}
+    lineage = {**seen.measurement.lineage, **{name: digest for name, digest in known.items() if digest}}
+    seen = replace(seen, measurement=replace(seen.measurement, lineage=lineage))
+    verdict = _kept(seen, references, numerics, folder, limit=LIMIT)
     return _diagnosed(case, verdict, job, folder)
 
 
 def _settle_semantic(case: Case, job: Job, folder: RunFolder) -> Verdict:
     seen, other = job.bench.outputs(case), job.bench.outputs(case, case.against)
-    measurement = _with_errors(seen, other.outputs, folder)
-    verdict = gates.judge_semantic(measurement, seen.outputs, other.outputs, job.pack.models[case.model])
-    return _diagnosed(case, verdict, job, folder)
+    pack = job.pack.models[case.model]
+    numerics = Numerics(
+        case.kind,
+        case.lane,
+        case.against,
+        examine(other.outputs, seen.outputs),
+        gates.doubled(pack.tolerances["fp32"]),
+        pack.feed_sha256,
+    )
+    return _diagnosed(case, _kept(seen, other.outputs, numerics, folder), job, folder)
 
 
 def _settle_pair(case: Case, job: Job, folder: RunFolder) -> Verdict:
-    del folder
     seen, other = job.bench.outputs(case), job.bench.outputs(case, case.against)
-    return gates.judge_pair(seen.measurement, seen.outputs, other.outputs)
+    numerics = Numerics(case.kind, case.lane, case.against, examine(other.outputs, seen.outputs))
+    return _kept(seen, other.outputs, numerics, folder)
 
 
 def _settle_tier_2(case: Case, job: Job, folder: RunFolder) -> Verdict:
@@ -324,10 +350,26 @@ _KINDS: Mapping[str, Callable[[Case, Job, RunFolder], Verdict]] = {
 }
 
 
-def _with_errors(seen: Observed, expected: Sequence[Mapping[str, Array]], folder: RunFolder) -> Measurement:
-    case = seen.measurement.case
-    arrays = error_samples(expected, seen.outputs, seed=seen.measurement.seed)
-    return replace(seen.measurement, errors_file=folder.write_arrays(f"outputs/{case.id}.npz", arrays))
+def _kept(
+    seen: Observed,
+    expected: Sequence[Mapping[str, Array]],
+    numerics: Numerics,
+    folder: RunFolder,
+    *,
+    limit: int | None = None,
+) -> Verdict:
+    """The row's verdict, with all that it is computed from in the run folder; and its outputs, up to ``limit`` elements."""
+    measurement = seen.measurement
+    elements: tuple[Array, ...] = ()
+    if limit is not None:
+        kept, elements = keep(seen.outputs, limit=limit)
+        numerics = replace(numerics, kept=kept)
+    row = measurement.case
+    if row.kind != "pair":
+        drawn = error_samples(expected, seen.outputs, seed=measurement.seed, statistics=numerics.outputs)
+        measurement = replace(measurement, errors_file=folder.write_arrays(f"outputs/{row.id}.npz", drawn))
+    raw_file = folder.write_arrays(f"raw/{row.id}.npz", raw_arrays(numerics, elements), compress=False)
+    return gates.judge_numerics(replace(measurement, raw_file=raw_file), numerics)
 
 
 def _diagnosed(case: Case, verdict: Verdict, job: Job, folder: RunFolder) -> Verdict:

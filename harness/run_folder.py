@@ -86,11 +86,17 @@ class RunFolder:
             write_atomic(target, data)
         return name
 
-    def write_arrays(self, name: str, arrays: Mapping[str, Array]) -> str:
-        """Write an ``.npz`` of arrays by name."""
+    def write_arrays(self, name: str, arrays: Mapping[str, Array], *, compress: bool = True) -> str:
+        """Write an ``.npz`` of arrays by name. Outputs are noise to zlib, and are read faster as they are."""
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type] # the stub takes the keywords for allow_pickle
+        save = np.savez_compressed if compress else np.savez
+        save(buffer, **dict(arrays))  # type: ignore[arg-type] # the stub takes the keywords for allow_pickle
         return self.write(name, buffer.getvalue())
+
+    def discard(self, name: str) -> None:
+        """Remove a file that an earlier try at a row left, if there is one."""
+        with self.explained():
+            (self.path / name).unlink(missing_ok=True)
 
     def write_samples(self, name: str, columns: Mapping[str, Any]) -> str:
         """Write raw samples as Parquet, a column each."""

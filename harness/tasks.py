@@ -14,10 +14,11 @@ from scipy.stats import beta, t
 
 from harness.config import TaskRule
 from harness.inputs import resolve_hook
+from harness.raw import TaskScores
 from harness.records import Check, Outcome
 from runtime.protocol import Array
 
-__all__ = ["Metric", "check_task", "non_inferiority", "score"]
+__all__ = ["Metric", "check_task", "judge_task", "non_inferiority", "score", "score_task"]
 
 Metric = Callable[[Mapping[str, Array], Mapping[str, Array]], float]
 """``metric(outputs, feed)``: the score of one sample."""
@@ -38,17 +39,35 @@ def check_task(
     A metric that breaks on the reference's outputs is INCONCLUSIVE; one that breaks on the candidate's is a FAIL.
     Raises ``UsageError`` if the hook cannot be loaded.
     """
+    return judge_task(score_task(rule, expected, got, feeds, folders))
+
+
+def score_task(
+    rule: TaskRule,
+    expected: Sequence[Mapping[str, Array]],
+    got: Sequence[Mapping[str, Array]],
+    feeds: Sequence[Mapping[str, Array]],
+    folders: Iterable[Path],
+) -> TaskScores:
+    """What ``check_task`` judges by: the metric of each sample, or the check of a metric that broke."""
     metric = resolve_hook(rule.metric, folders)
+    rules = rule.metric, rule.direction, rule.may_lose
     try:
-        reference_scores = score(metric, expected, feeds)
+        reference = score(metric, expected, feeds)
     except Exception as error:  # a user's function
-        return Check("task", Outcome.INCONCLUSIVE, f"{rule.metric} fails on the reference's outputs: {_words(error)}.")
+        why = f"{rule.metric} fails on the reference's outputs: {_words(error)}."
+        return TaskScores(*rules, broken=Check("task", Outcome.INCONCLUSIVE, why))
     try:
-        scores = score(metric, got, feeds)
+        return TaskScores(*rules, reference, score(metric, got, feeds))
     except Exception as error:  # a user's function
-        return Check("task", Outcome.FAIL, f"{rule.metric} fails on this runtime's outputs: {_words(error)}.")
-    return non_inferiority(
-        reference_scores, scores, direction=rule.direction, may_lose=rule.may_lose, metric=rule.metric
+        why = f"{rule.metric} fails on this runtime's outputs: {_words(error)}."
+        return TaskScores(*rules, broken=Check("task", Outcome.FAIL, why))
+
+
+def judge_task(task: TaskScores) -> Check:
+    """The check of scores that are known. Raises ``ValueError`` as ``non_inferiority``."""
+    return task.broken or non_inferiority(
+        task.reference, task.scores, direction=task.direction, may_lose=task.may_lose, metric=task.metric
     )
 
 
