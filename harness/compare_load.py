@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from harness.errors import UsageError
+from harness.layers import Layers, read_layers
 from harness.load import latencies_ns, missed
 from harness.records import Measurement, RecordError, Run, Verdict, run_from_text
 from harness.rejudge import read_samples
 from harness.samples import Phase
 from runtime.protocol import Array
 
-__all__ = ["LaunchSeen", "Loaded", "boot_of", "load_folder", "summarize_launches"]
+__all__ = ["PERCENTS", "LaunchSeen", "Loaded", "boot_of", "load_folder", "summarize_launches"]
+
+PERCENTS = tuple(range(1, 100))
+"""Of the percentile shift."""
 
 _NEEDED = ("launch", "stream", "scheduled_ns", "started_ns", "done_ns", "phase", "status")
 _EXTRA = ("throttled", "clock_mhz", "model")
@@ -30,6 +36,8 @@ class LaunchSeen:
 
     ``p50_ns``, ``p95_ns``: of the latency; ``None`` where so many failed that it has none. ``service_*``: of the call itself.
     ``cycles_*``: service times the GPU's clock then, in millions; ``None`` where the clock is not known. ``throttled``: share.
+    ``percentiles_ns``: of the latency, at ``PERCENTS``, infinite where it failed; empty where the samples are not there.
+    ``build``: the engine that it ran; empty where that is not known.
     """
 
     launch: int
@@ -43,49 +51,113 @@ class LaunchSeen:
     cycles_p95: float | None = None
     clock_mhz: float | None = None
     throttled: float | None = None
+    percentiles_ns: tuple[float, ...] = ()
+    build: str = ""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """One run. ``launches``: by case id, then by model. ``drawn``: by case id and output, the drawn elements of the reference
-    and the error there, float64 [n] each. ``notes``: what could not be read, and what the samples say against ``run.json``.
+    """One run. ``launches``: by case id, then by model. ``layers``: of the engine, by case id.
+    ``drawn``: by case id and output, the drawn elements of the reference and the error there, float64 [n] each.
+    ``notes``: what could not be read, and what the samples say against ``run.json``.
     """
 
     name: str
     run: Run
     launches: Mapping[str, Mapping[str, tuple[LaunchSeen, ...]]] = field(default_factory=dict)
     drawn: Mapping[str, Mapping[str, tuple[Array, Array]]] = field(default_factory=dict)
+    layers: Mapping[str, Layers] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def load_folder(folder: Path) -> Loaded:
+@dataclass
+class _RowSeen:
+    """What the files of one row hold."""
+
+    launches: Mapping[str, tuple[LaunchSeen, ...]] = field(default_factory=dict)
+    layers: Layers | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def load_folder(folder: Path, say: Callable[[str], None] = lambda words: None) -> Loaded:
     """Read a run folder. Raises ``UsageError`` for what is no run, of a newer schema, or names files outside itself.
 
     A file of samples that is missing or damaged is noted, and the figures that ``run.json`` has of it are taken.
+    ``say``: hears which folder is read, and how many rows it has.
     """
     run = _run(folder)
-    launches: dict[str, Mapping[str, tuple[LaunchSeen, ...]]] = {}
+    say(f"reading {folder}: {len(run.verdicts)} row{'' if len(run.verdicts) == 1 else 's'}")
+    seen: dict[str, _RowSeen] = {}
     drawn: dict[str, Mapping[str, tuple[Array, Array]]] = {}
-    notes: list[str] = []
+    with ThreadPoolExecutor(
+        thread_name_prefix="compare"
+    ) as pool:  # arrays are read and sorted without the interpreter's lock
+        rows = pool.map(lambda verdict: _row(folder, verdict), run.verdicts)
+        seen = {verdict.case.id: row for verdict, row in zip(run.verdicts, rows, strict=True)}
+    notes = [*_twice(run), *(note for row in seen.values() for note in row.notes)]
     for verdict in run.verdicts:
         measurement, case_id = verdict.summary.measurement, verdict.case.id
-        if measurement.samples_file:
-            try:
-                columns, models = _columns(_inside(folder, measurement.samples_file, case_id))
-                launches[case_id] = summarize_launches(
-                    columns, models or [verdict.case.model], is_open=measurement.rate_hz is not None
-                )
-                notes += _contradictions(verdict, launches[case_id])
-            except (OSError, ValueError) as error:
-                notes.append(f"{case_id}: {measurement.samples_file} cannot be read ({_line(error)})")
-        if case_id not in launches and (of_record := _of_record(verdict)):
-            launches[case_id] = of_record
         if measurement.errors_file:
             try:
                 drawn[case_id] = _errors(_inside(folder, measurement.errors_file, case_id))
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 notes.append(f"{case_id}: {measurement.errors_file} cannot be read ({_line(error)})")
-    return Loaded(folder.resolve().name, run, launches, drawn, tuple(notes))
+    return Loaded(
+        folder.resolve().name,
+        run,
+        {case_id: row.launches for case_id, row in seen.items() if row.launches},
+        drawn,
+        {case_id: row.layers for case_id, row in seen.items() if row.layers},
+        tuple(notes),
+    )
+
+
+def _row(folder: Path, verdict: Verdict) -> _RowSeen:
+    measurement, case_id, seen = verdict.summary.measurement, verdict.case.id, _RowSeen()
+    if measurement.samples_file:
+        try:
+            columns, models = _columns(_inside(folder, measurement.samples_file, case_id))
+            is_open = measurement.rate_hz is not None
+            seen.launches = summarize_launches(columns, models or [verdict.case.model], is_open=is_open)
+            seen.notes += _contradictions(verdict, seen.launches)
+        except (OSError, ValueError, OverflowError) as error:
+            seen.notes.append(f"{case_id}: {measurement.samples_file} cannot be read ({_line(error)})")
+    seen.launches = _with_builds(measurement, seen.launches or _of_record(verdict))
+    if measurement.layers_file:
+        try:
+            _inside(folder, measurement.layers_file, case_id)
+            seen.layers = read_layers(folder, measurement.layers_file)
+        except RecordError as error:
+            seen.notes.append(f"{case_id}: its layers cannot be read ({_line(error)})")
+    return seen
+
+
+def _with_builds(
+    measurement: Measurement, launches: Mapping[str, tuple[LaunchSeen, ...]]
+) -> Mapping[str, tuple[LaunchSeen, ...]]:
+    """The launches with the engine that each ran, where the row was built several times (``--builds``) or its engine is known."""
+    lineage = measurement.lineage
+    if "build_of_launch" not in lineage and "engine" not in lineage:
+        return launches
+    builds = lineage.get("build_of_launch", "").split()
+
+    def build_of(launch: int) -> str:
+        own = builds[launch] if 0 <= launch < len(builds) else ""
+        return lineage.get(f"engine[build {own}]", f"{boot_of(measurement)} {measurement.started_at} {own}") if own else (
+            "" if builds else lineage.get("engine", "")
+        )  # fmt: skip
+
+    return {model: tuple(replace(one, build=build_of(one.launch)) for one in seen) for model, seen in launches.items()}
+
+
+def _twice(run: Run) -> list[str]:
+    """Rows that stand several times in one run: somebody wrote in it."""
+    counts = Counter(verdict.case.id for verdict in run.verdicts)
+    return [
+        f"{case_id} stands {count} times in run.json: the last one is taken, and the folder was perhaps edited"
+        for case_id, count in counts.items()
+        if count > 1
+    ]
 
 
 def summarize_launches(
@@ -111,7 +183,7 @@ def summarize_launches(
 
 def _launch(number: int, rows: Mapping[str, Array], is_open: bool) -> LaunchSeen:
     lost = missed(rows)
-    latencies = np.where(lost, np.inf, latencies_ns(rows, is_open))
+    latencies = np.sort(np.where(lost, np.inf, latencies_ns(rows, is_open)))
     service = (rows["done_ns"] - rows["started_ns"])[~lost].astype(np.float64)
     clocks = rows["clock_mhz"][~lost] if "clock_mhz" in rows else np.full(service.size, np.nan)
     known = np.isfinite(clocks) & (clocks > 0)
@@ -122,23 +194,35 @@ def _launch(number: int, rows: Mapping[str, Array], is_open: bool) -> LaunchSeen
         launch=number,
         count=int(lost.size),
         failed=int(lost.sum()),
-        p50_ns=_quantile(latencies, 0.50),
-        p95_ns=_quantile(latencies, 0.95),
+        p50_ns=_positive(latencies[_rank(0.50, latencies.size)]),
+        p95_ns=_positive(latencies[_rank(0.95, latencies.size)]),
         service_p50_ns=_quantile(service, 0.50),
         service_p95_ns=_quantile(service, 0.95),
         cycles_p50=_quantile(cycles, 0.50) if is_told else None,
         cycles_p95=_quantile(cycles, 0.95) if is_told else None,
         clock_mhz=float(clocks[known].mean()) if is_told else None,
         throttled=float(marks.mean()) if marks.size else None,
+        percentiles_ns=tuple(latencies[[_rank(percent / 100, latencies.size) for percent in PERCENTS]].tolist()),
     )
 
 
 def _quantile(values: Array, p: float) -> float | None:
-    if not values.size:
+    at = _rank(p, values.size)
+    return _positive(np.partition(values, at)[at]) if values.size else None
+
+
+def _rank(p: float, count: int) -> int:
+    """Where the quantile stands among sorted values: the smallest that is not under a share ``p`` of them."""
+    return max(0, math.ceil(p * count) - 1)
+
+
+def _positive(value: float | None) -> float | None:
+    """A figure that a ratio can be taken of; what is none (a record may be edited) is not known."""
+    try:
+        number = math.nan if value is None else float(value)
+    except OverflowError:
         return None
-    at = max(0, math.ceil(p * values.size) - 1)
-    value = float(np.partition(values, at)[at])
-    return value if math.isfinite(value) and value > 0 else None
+    return number if 0 < number < math.inf else None
 
 
 def _of_record(verdict: Verdict) -> dict[str, tuple[LaunchSeen, ...]]:
@@ -152,8 +236,8 @@ def _of_record(verdict: Verdict) -> dict[str, tuple[LaunchSeen, ...]]:
                 one.launch,
                 one.count,
                 one.failed,
-                p50_ns=None if one.p50_ns is None else float(one.p50_ns),
-                p95_ns=None if one.p95_ns is None else float(one.p95_ns),
+                p50_ns=_positive(one.p50_ns),
+                p95_ns=_positive(one.p95_ns),
                 throttled=None if one.throttled is None or not one.count else one.throttled / one.count,
             )
             for one in judgement.launches
@@ -168,7 +252,7 @@ def _contradictions(verdict: Verdict, launches: Mapping[str, Sequence[LaunchSeen
     if verdict.case.kind != "latency" or not seen:
         return []
     told = [one.p95_ns for one in seen if one.p95_ns is not None]
-    claimed = {one.launch: one.p95_ns for one in judgement.launches} if judgement else {}
+    claimed = {one.launch: _positive(one.p95_ns) for one in judgement.launches} if judgement else {}
     found = [
         f"launch {one.launch} has p95 {claimed[one.launch] / 1e6:.4g} ms in run.json, {one.p95_ns / 1e6:.4g} ms in its samples"  # type: ignore[operator]
         for one in seen

@@ -13,14 +13,18 @@ __all__ = [
     "Comparison",
     "Decision",
     "Difference",
+    "Foremost",
+    "LayerChange",
+    "LayersChange",
     "RowChange",
+    "Shift",
     "Side",
     "Standing",
     "State",
 ]
 
-COMPARE_SCHEMA = 1
-"""Of ``compare.json``. 1: first form."""
+COMPARE_SCHEMA = 2
+"""Of ``compare.json``. 1: first form. 2: what a change is about, layers, percentile shifts, what matters most."""
 
 
 class State(str, Enum):
@@ -107,6 +111,9 @@ class Change:
     ``is_judged``: against a margin. ``may_block``: WORSE here is HOLD, OPEN here is MEASURE MORE. ``p_regression``: see
     ``harness.paired.Change``. ``needed_base``, ``needed_new``: boot sessions that would decide; ``None``: not known.
     ``why``: what tells the cause. ``again``: what spoilt the measurement, so that no number of sessions decides.
+    ``about``: ``verdict``, ``precision``, ``placement``, ``contract``, ``drift``, ``outputs``, ``task``, ``p95``, ``p50``,
+    ``lost``, ``energy``, ``power``, ``memory``, ``load``, ``build``, ``engine``, ``warnings``. ``between``: how far boot sessions
+    of one side lie apart, as a share (standard deviation of the logarithm). ``base_builds``, ``new_builds``: engines; 0: unknown.
     """
 
     name: str
@@ -129,6 +136,62 @@ class Change:
     needed_base: int | None = None
     needed_new: int | None = None
     again: str = ""
+    about: str = ""
+    between: float | None = None
+    base_builds: int = 0
+    new_builds: int = 0
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Percentile by percentile, new over old: the shift function (Doksum 1974; Wilcox and Erceg-Hurn 2012) of all measured
+    requests of one model in one row, none thinned; what failed is slower than all others.
+
+    ``percents``: which. Beside each: ``base_ns``, the base's, ``ratio`` with ``low`` and ``high``, pointwise and with the boot
+    session as what is replicated, as ``Change`` has it; ``None`` where a percentile lies among the failed, or no bound is given.
+    """
+
+    model: str
+    percents: tuple[int, ...]
+    base_ns: tuple[float | None, ...]
+    ratio: tuple[float | None, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+    margin: float
+    base_requests: int
+    new_requests: int
+    base_sessions: int
+    new_sessions: int
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """An operator that runs in another precision, or elsewhere, now."""
+
+    name: str
+    base: str
+    new: str
+
+
+@dataclass(frozen=True)
+class LayersChange:
+    """The engine's layers. ``base``, ``new``: by precision how many, of each side's first run. ``changed``: the first hundred of
+    ``changed_count`` operators in another precision; ``moved``: on another provider. ``matched``: operators that both sides have
+    by name. ``base_only``, ``new_only``: layers that no name matches, and ``unmatched`` how these differ by type and precision.
+    """
+
+    base: Mapping[str, int]
+    new: Mapping[str, int]
+    changed: tuple[LayerChange, ...] = ()
+    changed_count: int = 0
+    moved: tuple[LayerChange, ...] = ()
+    moved_count: int = 0
+    matched: int = 0
+    base_only: int = 0
+    new_only: int = 0
+    unmatched: tuple[str, ...] = ()
+    base_source: str = ""
+    new_source: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,11 +214,26 @@ class RowChange:
     simulated: bool = False
     may_block: bool = False
     changes: tuple[Change, ...] = ()
+    layers: LayersChange | None = None
+    shifts: tuple[Shift, ...] = ()
+
+
+@dataclass(frozen=True)
+class Foremost:
+    """One of the changes that matter most. ``others``: how many more rows say the same."""
+
+    row: str
+    standing: Standing
+    words: str
+    cause: Cause = Cause.NONE
+    why: str = ""
+    others: int = 0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two versions, compared. ``versions``: what was bumped. ``caveats``: what this comparison cannot tell.
+    """Two versions, compared. ``versions``: what was bumped. ``caveats``: what this comparison cannot tell. ``foremost``: the
+    changes that matter most, at most three, gravest first.
 
     ``rows``: those that stopped or started working first, then by gravity. ``exit_code``: 0 equivalent or better, 1 a row
     regressed or stopped working, 3 open.
@@ -175,4 +253,5 @@ class Comparison:
     alpha: float = 0.05
     family: int = 0
     trigate_version: str = ""
+    foremost: tuple[Foremost, ...] = ()
     schema: int = COMPARE_SCHEMA
