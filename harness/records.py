@@ -7,6 +7,7 @@ folder, named here by a path relative to it.
 Run-folder layout (RE-01), written by ``harness.run_folder``, read by ``reports``:
 
     run.json              Run.to_json(), rewritten (atomically) after every row
+    limits.json           by which budgets, rates and boards it was judged (harness.limits)
     samples/<case id>.parquet   one line per request: the columns of harness.samples, and throttled, clock_mhz
     samples/<case id>.journal   the same while it is measured; only an interrupted row leaves one
     traces/<case id>.parquet    what the instruments said meanwhile: launch, at_ns, a column per value, alerts

@@ -20,6 +20,7 @@ from harness.config import Budget, Configuration, LoadLimits
 from harness.errors import UsageError, did_you_mean
 from harness.floors import Floor, Floors, key_of
 from harness.latency_gate import OWN_CHECKS, budget_ns_of, judge
+from harness.limits import LIMITS_FILE, limits_of, limits_text
 from harness.memory import find
 from harness.profiles import PROFILES, Profile
 from harness.recording import traces_from_table
@@ -55,7 +56,7 @@ from harness.tier2_gate import (
 from harness.trace import Trace
 from runtime.protocol import Array
 
-__all__ = ["floors_for", "read_run", "read_samples", "read_traces", "rejudge"]
+__all__ = ["Again", "floors_for", "read_run", "read_samples", "read_traces", "rejudge"]
 
 _DECLARED = ("board: module", "board: power mode")
 _OURS = (KERNEL, MODELS)
@@ -89,7 +90,7 @@ def rejudge(
         raise UsageError(f"there is no profile {profile!r}. {did_you_mean(profile, PROFILES)}")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(f"--out: {out} exists already. Name a new folder, so that no run is lost.")
-    again = _Again(run_folder, run, configuration, board_name, profile=profile, floors=floors)
+    again = Again(run_folder, run, configuration, board_name, profile=profile, floors=floors)
     if not again.rows:
         raise UsageError(
             f"{run_folder} has no latency row with samples, nor one of the mix, heat or loading: there is nothing to judge again."
@@ -115,6 +116,8 @@ def rejudge(
                 + f": {again.in_words()}",
             ),
         )
+        limits = limits_of(configuration, configuration.models, board_name, require)
+        folder.write(LIMITS_FILE, limits_text(limits))
         folder.write_run(judged)
     return judged
 
@@ -129,8 +132,11 @@ def floors_for(run: Run, history: Path) -> Floors:
     return floors
 
 
-class _Again:
-    """``verdicts``: of the run, and of rows that were begun when it was killed. ``rows``: which can be judged again."""
+class Again:
+    """A stored run and other limits.
+
+    ``verdicts``: of the run, and of rows that were begun when it was killed. ``rows``: which can be judged again.
+    """
 
     def __init__(
         self,
