@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
-from harness.records import LatencyFigures, ParityFigures, Quantile, RecordError, Verdict
+from harness.records import ABOUT_A_FLIGHT, LatencyFigures, ParityFigures, Quantile, RecordError, Verdict
 from reports import plots, timeline, words
 from reports.run_folder import Calls, Errors, Vector, calls, models, read_errors, read_samples, read_trace
 from reports.sheets import lane_and_kind
 from reports.tables import share_of_tolerance
 
-__all__ = ["Figure", "Story", "Strip", "errors", "latency", "stories", "streams"]
+__all__ = ["LATENCY_KEY", "STORY_KEY", "Figure", "Story", "Strip", "errors", "mixed", "timed"]
 
 PLOTTED_OUTPUTS = 12
 """Per model. Of more, those nearest to their tolerance are plotted, and the page says so."""
 
-_LATENCY_KEY = (
+LATENCY_KEY = (
     "Bars: every measured call, none dropped; height is the logarithm of the count, the lowest bar is one call. "
     "Under them ● p50, ■ p95, ▲ p99, each with its interval; dashed: too few calls for that bound. "
     "Bars that hang under the line: those of the calls that met a throttled board. The heavy line ┃ is the budget of p95."
@@ -53,55 +53,79 @@ class Figure:
     notes: Sequence[str] = ()
 
 
-def latency(folder: Path, rows: Sequence[Verdict]) -> Figure | None:
-    """A band per latency row. ``None`` where no row has figures."""
+def timed(folder: Path, rows: Sequence[Verdict], *, stories: Collection[str]) -> tuple[Figure | None, list[Story]]:
+    """A band per row that has latency figures, and what happened when, each file of samples being read once.
+
+    ``stories``: the ids of the rows whose time is drawn. No figure where no row has figures.
+    """
     bands: list[tuple[str, plots.Band]] = []
-    notes = []
+    told, notes = [], []
     for row in rows:
-        figures = row.summary.latency
-        if figures is None:
+        if row.summary.latency is None and row.case.id not in stories:
             continue
-        label = words.lane(row.case, row.summary.measurement.lane_name)
-        try:
-            seen = calls(read_samples(folder, row.summary.measurement.samples_file), is_open=_is_open(row))
-        except RecordError as error:
-            notes.append(f"{label} is not drawn: {error}")
+        seen = _seen(folder, row)
+        if isinstance(seen, RecordError):
+            notes.append(f"{_label(row)} is not drawn: {seen}")
             continue
-        notes += [f"{label}: {note}" for note in _doubts(seen, figures)]
-        marks = (_quantile("circle", figures.p50), _quantile("square", figures.p95), _quantile("triangle", figures.p99))
-        told = ", ".join(
-            f"{name} {words.interval(mark.value, mark.low, mark.high)}"
-            for name, mark in zip(("p50", "p95", "p99"), marks, strict=True)
-        )
-        budget_ms = _budget_ms(row)
-        told += f"; budget of p95 {words.milliseconds(budget_ms)}" if budget_ms is not None else ""
-        text = f"{told}; {_counts(seen)}"
-        band = plots.Band(f"Latency of {label}", seen.latency_ms, marks, budget_ms, text, seen.throttled_ms)
-        bands.append((_placed(label, row), band))
-    return _figure(Figure("Latency of every call", _LATENCY_KEY, notes=notes), bands, lambda value: f"{value:,.5g} ms")
+        if row.summary.latency is not None:
+            every = seen[""]
+            notes += [f"{_label(row)}: {note}" for note in _doubts(every, row.summary.latency)]
+            bands.append((_placed(_label(row), row), _band(row, row.summary.latency, every)))
+        if row.case.id in stories:
+            told.append(_story(folder, row, seen))
+    return _figure(Figure("Latency of every call", LATENCY_KEY, notes=notes), bands, _milliseconds), told
 
 
-def streams(folder: Path, row: Verdict) -> Figure | None:
-    """A band per model of a row that mixes several. ``None`` for a row without samples."""
-    name, bands = row.summary.measurement.samples_file, []
-    if not name:
-        return None
-    try:
-        samples = read_samples(folder, name)
-    except RecordError as error:
-        return Figure("Latency by model", notes=[f"Not drawn: {error}"])
-    for model in models(samples):
-        seen = calls(samples, is_open=_is_open(row), model=model)
-        if len(seen.latency_ms):
-            at = np.quantile(seen.latency_ms, (0.5, 0.95, 0.99), method="inverted_cdf")
+def mixed(folder: Path, row: Verdict) -> tuple[Figure | None, Story | None]:
+    """Of a row that mixes models: a band for each of them, and what happened when. Neither for a row without samples."""
+    if not row.summary.measurement.samples_file:
+        return None, None
+    seen = _seen(folder, row)
+    if isinstance(seen, RecordError):
+        return Figure("Latency by model", notes=[f"Not drawn: {seen}"]), None
+    bands = []
+    for model, own in seen.items():
+        if model and len(own.latency_ms):
+            at = np.quantile(own.latency_ms, (0.5, 0.95, 0.99), method="inverted_cdf")
             marks = tuple(plots.Mark(*mark) for mark in zip(("circle", "square", "triangle"), at.tolist(), strict=True))
             told = ", ".join(
                 f"{p} {words.milliseconds(value)}" for p, value in zip(("p50", "p95", "p99"), at, strict=True)
             )
-            text = f"{told} of what did not fail; {_counts(seen)}"
-            band = plots.Band(f"Latency of {model}", seen.latency_ms, marks, words=text, apart=seen.throttled_ms)
+            text = f"{told} of what did not fail; {_counts(own)}"
+            band = plots.Band(f"Latency of {model}", own.latency_ms, marks, words=text, apart=own.throttled_ms)
             bands.append((model + (", SIMULATED" if row.summary.measurement.simulated else ""), band))
-    return _figure(Figure("Latency by model", _LATENCY_KEY), bands, lambda value: f"{value:,.5g} ms")
+    return _figure(Figure("Latency by model", LATENCY_KEY), bands, _milliseconds), _story(folder, row, seen)
+
+
+def _seen(folder: Path, row: Verdict) -> dict[str, Calls] | RecordError:
+    """The requests of a row: all of them under "", and those of each model where it mixes several; or why not."""
+    try:
+        samples = read_samples(folder, row.summary.measurement.samples_file, for_calls=True)
+        several = models(samples)
+        asked = ("", *several) if len(several) > 1 or row.case.kind in ABOUT_A_FLIGHT else ("",)
+        return {model: calls(samples, is_open=_is_open(row), model=model) for model in asked}
+    except RecordError as error:
+        return error
+
+
+def _band(row: Verdict, figures: LatencyFigures, seen: Calls) -> plots.Band:
+    marks = (_quantile("circle", figures.p50), _quantile("square", figures.p95), _quantile("triangle", figures.p99))
+    told = ", ".join(
+        f"{name} {words.interval(mark.value, mark.low, mark.high)}"
+        for name, mark in zip(("p50", "p95", "p99"), marks, strict=True)
+    )
+    budget_ms = _budget_ms(row)
+    told += f"; budget of p95 {words.milliseconds(budget_ms)}" if budget_ms is not None else ""
+    text = f"{told}; {_counts(seen)}"
+    return plots.Band(f"Latency of {_label(row)}", seen.latency_ms, marks, budget_ms, text, seen.throttled_ms)
+
+
+def _label(row: Verdict) -> str:
+    return words.lane(row.case, row.summary.measurement.lane_name)
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:,.5g} ms"
 
 
 @dataclass(frozen=True)
@@ -142,21 +166,10 @@ _TRACED = (
 """Strips from telemetry, each of the first of its values that was read. The CPU's clock only where there is no GPU's."""
 
 
-def stories(folder: Path, rows: Sequence[Verdict]) -> list[Story]:
-    """Latency, clock, temperature, power and memory over time, for every row that has samples on disk."""
-    return [_story(folder, row) for row in rows if row.summary.measurement.samples_file]
-
-
-def _story(folder: Path, row: Verdict) -> Story:
+def _story(folder: Path, row: Verdict, seen: Mapping[str, Calls]) -> Story:
     measurement, notes = row.summary.measurement, []
-    title = _placed(words.lane(row.case, measurement.lane_name), row)
+    title = _placed(_label(row), row)
     trace: dict[str, np.ndarray] = {}
-    try:
-        samples = read_samples(folder, measurement.samples_file)
-        by_model = {model: calls(samples, is_open=_is_open(row), model=model) for model in models(samples)}
-        by_model = by_model if len(by_model) > 1 else {"": calls(samples, is_open=_is_open(row))}
-    except RecordError as error:
-        return Story(title, notes=[f"Not drawn: {error}"])
     try:
         if measurement.trace_file:
             table = read_trace(folder, measurement.trace_file)
@@ -166,11 +179,12 @@ def _story(folder: Path, row: Verdict) -> Story:
             notes.append("No telemetry was recorded beside it.")
     except RecordError as error:
         notes.append(f"Its telemetry is not drawn: {error}")
-    clock = _clock([*by_model.values()], trace)
+    clock = _clock([seen[""]], trace)
     if clock is None:
         return Story(title, notes=["Not drawn: it has no samples."])
-    strips = [strip for model, seen in by_model.items() if (strip := _latency_strip(model, seen, clock, row))]
-    strips += _rugs(list(by_model.values()), clock)
+    each = {model: own for model, own in seen.items() if model} if len(seen) > 2 else {"": seen[""]}
+    strips = [strip for model, own in each.items() if (strip := _latency_strip(model, own, clock, row))]
+    strips += _rugs([seen[""]], clock)
     if trace:
         strips += _trace_strips(trace, clock)
     if len(clock.spans_ns) > 1:

@@ -109,6 +109,8 @@ def _model(
     anchors: Mapping[str, str],
 ) -> ModelPage:
     own = [row for row in rows if row.case.model == name]
+    told = {row.case.id for row in own if row.case.kind == "latency" and row.summary.measurement.samples_file}
+    times, stories = figures.timed(folder, own, stories=told)
     of = {table: frame[frame["model"] == name] for table, frame in tables.items() if "model" in frame}
     return ModelPage(
         name=name,
@@ -121,7 +123,7 @@ def _model(
         pairs=sheets.pairs(of["pairs"]),
         task=sheets.task(of["task"]),
         latency=tier2.latency((row for row in own if row.case.kind == "latency"), of["latency"], anchors),
-        times=figures.latency(folder, own),
-        stories=figures.stories(folder, [row for row in own if row.case.kind == "latency"]),
+        times=times,
+        stories=stories,
         speed=tier2.of_model(own, anchors),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,20 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
-from harness.records import RecordError, Run, run_from_text
+from harness.records import SCHEMA_VERSION, Outcome, RecordError, Run, Verdict, run_from_text
 
-__all__ = ["Calls", "Errors", "calls", "models", "read_errors", "read_run", "read_samples", "read_trace"]
+__all__ = [
+    "Calls",
+    "Errors",
+    "calls",
+    "doubts",
+    "is_inside",
+    "models",
+    "read_errors",
+    "read_run",
+    "read_samples",
+    "read_trace",
+]
 
 Vector = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -92,14 +104,57 @@ def read_run(folder: Path) -> Run:
         raise RecordError(f"{path} is damaged: {error}. Copy it again from where the run was made.") from error
 
 
-def read_samples(folder: Path, name: str) -> pyarrow.Table:
+_OF_CALLS = frozenset(
+    ("launch", "scheduled_ns", "started_ns", "done_ns", "phase", "status", "ok", "throttled", "model")
+)
+"""The columns that ``calls`` and ``models`` look at: half of a file."""
+
+
+def doubts(run: Run) -> tuple[str, ...]:
+    """What a record says against itself, or does not say, in sentences: a hand or a clock was at it, or it is older."""
+    found = []
+    if run.schema < SCHEMA_VERSION:
+        found.append(f"The run has schema {run.schema}, of an older trigate: what that did not record is not here.")
+    begun, ended = _time(run.started_at), _time(run.finished_at)
+    if begun and ended and ended < begun:
+        found.append(
+            f"The clock ran backward: the run began at {run.started_at} and finished at {run.finished_at}. Durations are of "
+            "another clock, and stand."
+        )
+    fails = sum(verdict.outcome is Outcome.FAIL for verdict in run.verdicts)
+    if run.exit_code is not None and run.exit_code in (0, 3) and fails:
+        found.append(f"run.json has exit code {run.exit_code}, and {fails} of its rows FAIL: it was perhaps edited.")
+    if run.exit_code == 1 and not fails:
+        found.append("run.json has exit code 1, and none of its rows FAIL: it was perhaps edited.")
+    odd = [verdict.case.id for verdict in run.verdicts if _is_odd(verdict)]
+    if odd:
+        more = f" and {len(odd) - 3} more rows" if len(odd) > 3 else ""
+        found.append(f"{', '.join(odd[:3])}{more}: the verdict is not that of its checks; run.json was perhaps edited.")
+    return tuple(found)
+
+
+def _is_odd(verdict: Verdict) -> bool:
+    """A row that passes over a check that does not."""
+    told = {check.outcome for check in verdict.checks}
+    return verdict.outcome is Outcome.PASS and Outcome.FAIL in told
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
+
+
+def read_samples(folder: Path, name: str, *, for_calls: bool = False) -> pyarrow.Table:
     """The raw samples of one row, as they are on disk: a request per line with ``started_ns``, ``done_ns`` and ``phase``.
 
     ``phase`` is a number beside ``status`` (``harness.samples``), or a word beside ``ok`` in runs of before Tier-2.
+    ``for_calls``: only what ``calls`` and ``models`` look at.
     """
-    return _read_table(
-        folder, name, [{"started_ns", "done_ns", "phase", "status"}, {"started_ns", "done_ns", "phase", "ok"}]
-    )
+    forms = [{"started_ns", "done_ns", "phase", "status"}, {"started_ns", "done_ns", "phase", "ok"}]
+    return _read_table(folder, name, forms, _OF_CALLS if for_calls else frozenset())
 
 
 def read_trace(folder: Path, name: str) -> pyarrow.Table:
@@ -137,10 +192,15 @@ def models(samples: pyarrow.Table) -> list[str]:
     return [str(entry["values"]) for entry in sorted(counted, key=lambda entry: -entry["counts"])]
 
 
-def _read_table(folder: Path, name: str, forms: Sequence[set[str]]) -> pyarrow.Table:
+def _read_table(
+    folder: Path, name: str, forms: Sequence[set[str]], wanted: Collection[str] = frozenset()
+) -> pyarrow.Table:
     path = _inside(folder, name)
     try:
-        table = pyarrow.parquet.read_table(path, read_dictionary=["phase", "model", "alerts", "missing"])
+        columns = [name for name in pyarrow.parquet.read_schema(path).names if name in wanted] if wanted else None
+        table = pyarrow.parquet.read_table(
+            path, columns=columns, read_dictionary=["phase", "model", "alerts", "missing"]
+        )
     except (OSError, pyarrow.ArrowException) as error:
         raise RecordError(f"{name} cannot be read: {_first_line(error)}") from error
     missing = min((form - set(table.column_names) for form in forms), key=len)
@@ -188,12 +248,15 @@ def _vector(array: npt.NDArray[np.generic]) -> Vector:
     return array.reshape(-1).astype(np.float64)
 
 
+def is_inside(folder: Path, name: str) -> bool:
+    """Whether a file that a record names lies in its folder: a foreign run may name any path."""
+    return "\0" not in name and (folder / name).resolve().is_relative_to(folder.resolve())
+
+
 def _inside(folder: Path, name: str) -> Path:
-    """A file that the record names, which must lie in the folder: a foreign run may name any path."""
-    path = folder / name
-    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+    if not is_inside(folder, name):
         raise RecordError(f"{name!r} is not inside the run folder; it is not read.")
-    return path
+    return folder / name
 
 
 def _first_line(error: BaseException) -> str:

@@ -338,8 +338,7 @@ def about_flights(folder: Path, rows: Sequence[Verdict], anchors: Anchors) -> li
 def _part(folder: Path, row: Verdict, anchors: Anchors) -> Part:
     title, intro = words.ABOUT_A_FLIGHT[row.case.kind]
     make = {"flight": _flight, "memory": _memory, "takeoff": _takeoff}.get(row.case.kind, _plain)
-    mixed = row.case.kind in ("flight", "heat")
-    told = [row] if mixed and row.summary.measurement.samples_file else []
+    plot, story = figures.mixed(folder, row) if row.case.kind in ("flight", "heat") else (None, None)
     return Part(
         title,
         intro,
@@ -347,8 +346,8 @@ def _part(folder: Path, row: Verdict, anchors: Anchors) -> Part:
         sheets.why(row),
         row.remedy,
         [sheet for sheet in make(row) if sheet.rows or sheet.notes],
-        figures.streams(folder, row) if told else None,
-        next(iter(figures.stories(folder, told)), None),
+        plot,
+        story,
     )
 
 

@@ -7,7 +7,7 @@ peak is lost however many samples there are. Positions are percentages or stretc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ _HEIGHT = 56
 Vector = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 Truth = npt.NDArray[np.bool_]
+Tenths = npt.NDArray[np.int64]
+"""Of a pixel, from the top: whole numbers, so that a path is short."""
 
 
 @dataclass(frozen=True)
@@ -132,29 +134,28 @@ def draw_lane(lane: Lane) -> Markup:
     low, high = ends(lane)
     use_log = lane.is_log and low > 0
 
-    def y(value: float) -> float:
-        if use_log:
-            part = (math.log(max(value, low)) - math.log(low)) / (math.log(high) - math.log(low))
-        else:
-            part = (value - low) / (high - low)
-        return round(_HEIGHT * (1 - part), 1)
+    def y(values: Vector) -> Tenths:
+        scaled, end = (
+            (np.log(np.maximum(values, low) / low), math.log(high / low)) if use_log else (values - low, high - low)
+        )
+        part = scaled / end
+        return np.rint(10 * _HEIGHT * (1 - part)).astype(np.int64)
 
     envelope, line = [], []
     for first, last in _runs(np.isfinite(lane.bins.middle)):
-        tops, bottoms = ([y(v) for v in side[first:last]] for side in (lane.bins.high, lane.bins.low))
-        tops = [min(top, bottom - 0.8) for top, bottom in zip(tops, bottoms, strict=True)]
-        middles = [y(v) for v in lane.bins.middle[first:last]]
-        envelope.append(
-            f"M{first} {tops[0]:g}{_steps(tops, first)}V{bottoms[-1]:g}{_steps(bottoms, first, back=True)}z"
-        )
-        line.append(f"M{first} {middles[0]:g}{_steps(middles, first)}")
+        tops, middles, bottoms = (y(side[first:last]) for side in (lane.bins.high, lane.bins.middle, lane.bins.low))
+        tops = np.minimum(tops, bottoms - 8)
+        envelope.append(f"M{first} {tops[0]}{_steps(tops)}V{bottoms[-1]}{_steps(bottoms, back=True)}z")
+        line.append(f"M{first} {middles[0]}{_steps(middles)}")
     limit = ""
     if lane.limit is not None:
-        limit = Markup('<line class="limit" x1="0" x2="100%" y1="{0}" y2="{0}"/>').format(y(lane.limit))
+        limit = Markup('<line class="limit" x1="0" x2="100%" y1="{0}" y2="{0}"/>').format(
+            f"{y(np.array([lane.limit]))[0] / 10:g}"
+        )
     return Markup(
         '<svg class="lane" role="img" width="100%" height="{1}"><title>{2}</title><desc>{3}</desc>'
         '<line class="grid" x1="0" x2="100%" y1="0" y2="0"/><line class="base" x1="0" x2="100%" y1="{1}" y2="{1}"/>'
-        '<svg viewBox="0 0 {0} {1}" preserveAspectRatio="none" width="100%" height="{1}">'
+        '<svg viewBox="0 0 {0} {1}0" preserveAspectRatio="none" width="100%" height="{1}">'
         '<path class="bars" d="{4}"/><path class="median" d="{5}"/></svg>{6}</svg>'
     ).format(BINS, _HEIGHT, lane.title, lane.words, "".join(envelope), "".join(line), limit)
 
@@ -185,17 +186,14 @@ def draw_axis(clock: Clock, label: Callable[[float], str]) -> Markup:
     return Markup('<svg class="axis" aria-hidden="true" width="100%" height="20">{}</svg>').format(marks)
 
 
-def _steps(heights: Sequence[float], first: int, *, back: bool = False) -> str:
-    """From piece to piece along heights, a flat stretch being one line."""
-    path, count = [], len(heights)
-    order = range(count - 1, -1, -1) if back else range(count)
-    for at in order:
-        beyond = at - 1 if back else at + 1
-        if not 0 <= beyond < count or heights[beyond] != heights[at]:
-            path.append(f"H{first + at + (not back)}")
-            if 0 <= beyond < count:
-                path.append(f"V{heights[beyond]:g}")
-    return "".join(path)
+def _steps(heights: Tenths, *, back: bool = False) -> str:
+    """From piece to piece along heights, each stretch and each step said by how far it goes: a third of the text."""
+    ordered = heights[::-1] if back else heights
+    turns = np.flatnonzero(np.diff(ordered)) + 1
+    lengths = np.diff(np.concatenate(([0], turns, [len(ordered)]))) * (-1 if back else 1)
+    rises = np.diff(ordered)[turns - 1]
+    steps = (f"h{length}v{rise}" for length, rise in zip(lengths.tolist(), rises.tolist(), strict=False))
+    return f"{''.join(steps)}h{lengths[-1]}"
 
 
 def _runs(filled: Truth) -> list[tuple[int, int]]:
