@@ -59,7 +59,8 @@ class SimulatedBoard:
 
     ``passive_c``: from here the governor takes clocks, or the hardware goes to ``throttled_mhz``; ``critical_c``: off.
     ``start_c`` ``None``: as it settles when idle. ``system_bytes``: in use before anything of ours; ``process_bytes``: by
-    a process before it loads an engine. ``unified``: the GPU's memory is the host's.
+    a process before it loads an engine. ``unified``: the GPU's memory is the host's. ``tensorrt``: what builds its engines.
+    ``boot_cv``: how much slower or faster all of it is from one boot (a seed) to the next.
     """
 
     name: str
@@ -86,6 +87,8 @@ class SimulatedBoard:
     process_bytes: int = 0
     over_current: OverCurrent | None = None
     fan: Fan | None = None
+    tensorrt: str = "10.3.0"
+    boot_cv: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class SimulatedModel:
     The times are log-normal, of coefficient of variation ``jitter_cv``, each one's logarithm correlated with the last one's
     by ``correlation``. ``spike_share`` of the calls take ``spike_ratio`` times as long. ``launch_cv``: from one process to
     the next. ``first_call_ms``: what the first call takes besides. ``host_bytes``: what it adds to the process.
+    ``build_cv``: from one build of its engine to the next. ``layers``: of the engine, by precision; ``placed``: by where they
+    run (``gpu``, ``dla``). Empty: it does not tell.
     """
 
     name: str
@@ -112,6 +117,9 @@ class SimulatedModel:
     spike_ratio: float = 1.0
     launch_cv: float = 0.0
     first_call_ms: float = 0.0
+    build_cv: float = 0.0
+    layers: Mapping[str, int] = field(default_factory=dict)
+    placed: Mapping[str, int] = field(default_factory=dict)
 
 
 EVENTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -274,6 +282,8 @@ def _board(table: Table) -> SimulatedBoard:
         process_bytes=table.size_bytes("process") or 0,
         over_current=table.optional("over_current", _over_current),
         fan=table.optional("fan", _fan),
+        tensorrt=table.text("tensorrt") or "10.3.0",
+        boot_cv=_share(table, "boot_cv"),
     )
     if board.busy_w < board.idle_w or board.critical_c <= board.passive_c:
         raise UsageError(f"{table.where}: expected idle_w <= busy_w and passive_c < critical_c.")
@@ -319,9 +329,20 @@ def _model(name: str, table: Table) -> SimulatedModel:
         spike_ratio=table.number("spike_ratio") or 1.0,
         launch_cv=_share(table, "launch_cv"),
         first_call_ms=table.number("first_call_ms", above=-1e-300) or 0.0,
+        build_cv=_share(table, "build_cv"),
+        layers=_counts(table, "layers"),
+        placed=_counts(table, "placed"),
     )
     table.done()
     return model
+
+
+def _counts(table: Table, key: str) -> Mapping[str, int]:
+    counts: dict[str, int] = table.get(key, dict, "numbers of layers, as { fp16 = 60, fp32 = 4 }") or {}
+    for name, count in counts.items():
+        if type(count) is not int or count < 0:
+            raise UsageError(f"{table.where}: {key}.{name} is {count!r}; expected a number of layers.")
+    return {name: count for name, count in counts.items() if count}
 
 
 _TEXTS = ("name", "model", "error")

@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from harness.lineage import EngineFacts
 from harness.profiles import Profile
 from harness.records import BoardState, Case, Figure, Measurement
 from harness.samples import SampleLog
 from harness.trace import Frame, Trace
 from runtime.protocol import Array
 
-__all__ = ["Engine", "Order", "Seen", "Station", "Stream"]
+__all__ = ["Engine", "HasFacts", "Order", "Seen", "Station", "Stream"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Order:
     ``budget_ns``: of its p95; ``None``: measured until p95 is known to ``profile.precision``. ``floor``: the design
     effect from history. ``is_first``: of its session, so that the soak is whole; later launches keep the heat, and
     soak only until the temperature is steady again. ``cycle_s``: of the fan, where an earlier launch has found one.
+    ``build``: which of several builds of the engines it runs on.
     """
 
     profile: Profile
@@ -54,6 +56,7 @@ class Order:
     floor: float | None = None
     is_first: bool = True
     cycle_s: float | None = None
+    build: int = 0
 
 
 class Engine(Protocol):
@@ -75,6 +78,15 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release it."""
+        ...
+
+
+@runtime_checkable
+class HasFacts(Protocol):
+    """The optional part of an engine: what it descends from, and its layers."""
+
+    def facts(self) -> EngineFacts:
+        """May run the model once more."""
         ...
 
 
@@ -123,7 +135,8 @@ class Seen:
     """What one launch saw. ``log``: of all phases. ``incomplete``: why it ended early; empty if it did not.
 
     ``soak``: how the soak went: ``waited_s``, ``slope_c_per_min`` (``None``: no temperature), ``is_steady``, ``words``.
-    ``first_call_ns``, ``placements`` (as ``Measurement.placement``) by model. ``lost_ns``: see ``Station.lost_ns``.
+    ``first_call_ns``, ``placements`` (as ``Measurement.placement``), ``facts`` (of engines that have them) by model.
+    ``lost_ns``: see ``Station.lost_ns``.
     """
 
     measurement: Measurement
@@ -137,3 +150,4 @@ class Seen:
     incomplete: str = ""
     notes: tuple[str, ...] = ()
     placements: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, EngineFacts] = field(default_factory=dict)

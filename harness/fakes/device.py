@@ -130,7 +130,8 @@ class SimulatedDevice:
     """One GPU. May be used from several threads; work that it runs holds its lock.
 
     ``sm``: ``"87"``. ``memory_bytes``: device memory, and on an integrated GPU the page-locked memory too. ``mode``: see
-    above. ``copy_bytes_per_us`` and ``call_ns``: what copies and calls cost in virtual time.
+    above. ``copy_bytes_per_us`` and ``call_ns``: what copies and calls cost in virtual time. ``kernel_error``: by which share
+    (standard deviation) its kernels are off.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class SimulatedDevice:
         thermal: ThermalModel | None = None,
         copy_bytes_per_us: int = 10_000,
         call_ns: int = 1_000,
+        kernel_error: float = 0.0,
     ) -> None:
         self.sm = sm
         self.name = name
@@ -160,6 +162,7 @@ class SimulatedDevice:
         self.calls: list[Call] = []
         self.violations: list[str] = []
         self.lost_to: str | None = None
+        self.kernel_error = kernel_error
         self._copy_bytes_per_us = copy_bytes_per_us
         self._call_ns = call_ns
         self._device = Ledger("device")

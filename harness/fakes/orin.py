@@ -8,9 +8,10 @@ simulated, and counts for no sign-off.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -54,6 +55,7 @@ class _Machine:
         board = scenario.board
         self.scenario = scenario
         self.seed = seed
+        self.boot_factor = _factor(board.boot_cv, f"{board.tensorrt} boot {seed} of {scenario.seed}")
         self.clock = VirtualClock()
         self.thermal = ThermalModel(
             Board(
@@ -271,12 +273,14 @@ class _Process:
 class SimulatedOrin:
     """A station (``harness.station``) on the board of a scenario, in virtual time, and the process that measures on it.
 
-    ``seed``: of what is random, beside the scenario's own. Times are those of the virtual clock, which starts with the board.
+    ``seed``: of what is random, beside the scenario's own: a boot. ``build``: which build of the engines it has. Times are those
+    of the virtual clock, which starts with the board.
     """
 
-    def __init__(self, scenario: Scenario, *, seed: int = 0, _machine: _Machine | None = None) -> None:
+    def __init__(self, scenario: Scenario, *, seed: int = 0, build: int = 0, _machine: _Machine | None = None) -> None:
         self.scenario = scenario
         self.simulated = scenario.name
+        self.build = build
         self._machine = _Machine(scenario, seed) if _machine is None else _machine
         self._process = _Process(self._machine)
 
@@ -397,7 +401,7 @@ class SimulatedOrin:
 
         A process that the kernel kills leaves the rows of its journal, and ``Seen.incomplete``.
         """
-        other, begun = SimulatedOrin(self.scenario, _machine=self._machine), 0
+        other, begun = SimulatedOrin(self.scenario, build=order.build, _machine=self._machine), 0
         try:
             with contextlib.ExitStack() as around:
                 file = None if journal is None else around.enter_context(open_journal(journal))
@@ -429,6 +433,7 @@ class SimulatedEngine:
         self.model = model
         self._machine, self._process, self._device = machine, process, machine.device
         self._api = _api(model.name)
+        self.engine = f"{model.name} {case.precision} by {machine.scenario.board.tensorrt}: build {station.build} of run {machine.seed}"
         self._calls = 0
         self._split = (0, 0, 0, 0)
         self._leaks = [
@@ -472,6 +477,7 @@ class SimulatedEngine:
         sigma = math.sqrt(math.log1p(model.jitter_cv**2))
         launch_sigma = math.sqrt(math.log1p(model.launch_cv**2))
         typical_ns = model.ms_at_full_clock * 1e6 * math.exp(launch_sigma * float(random.standard_normal()))
+        typical_ns *= machine.boot_factor * _factor(model.build_cv, self.engine)
         rho = model.correlation
         state = np.array([rho * float(random.standard_normal())])
         while True:
@@ -531,7 +537,10 @@ class SimulatedEngine:
             placement=f"{case.runtime}[{where}]",
             lane_name=lane_name(case.runtime, case.precision),
             provider="simulated",
-            precision_ran=case.precision,
+            precision_ran=_ran_in(self.model.layers) or case.precision,
+            nodes_by_precision=dict(self.model.layers),
+            nodes_by_provider=dict(self.model.placed),
+            model_sha256=hashlib.sha256(f"{self.engine}: {self.model}".encode()).hexdigest(),
             simulated=True,
             witness=False,
             load_ns=self.load_ns,
@@ -554,6 +563,17 @@ class SimulatedEngine:
 
 def _nothing() -> None:
     """What the work of a simulated engine does."""
+
+
+def _factor(cv: float, what: str) -> float:
+    """Log-normal, of median 1, and the same each time for the same thing."""
+    random = np.random.default_rng(zlib.crc32(what.encode()))
+    return math.exp(math.sqrt(math.log1p(cv**2)) * float(random.standard_normal()))
+
+
+def _ran_in(layers: Mapping[str, int]) -> str:
+    """The precision of an engine's layers; ``mixed`` where they are of several, and "" where it does not tell."""
+    return "mixed" if len(layers) > 1 else next(iter(layers), "")
 
 
 def _api(model: str) -> str:
