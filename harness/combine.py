@@ -9,7 +9,7 @@ import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,8 +34,8 @@ class Combined:
     notes: tuple[str, ...] = ()
 
 
-def combine(runs: Sequence[tuple[str, Run]]) -> Combined:
-    """The runs, each with its label, as one.
+def combine(runs: Sequence[tuple[str, Run]], require: Mapping[str, Sequence[str]] | None = None) -> Combined:
+    """The runs, each with its label, as one. ``require``: by label, what a run had to show, where its folder tells it.
 
     A row with a verdict in two runs is refused, unless one is NOT RUN (that which ran is taken, and the other's reason
     becomes a note) or the two are the same. Raises ``UsageError`` for that, for several packs, and for one run given twice.
@@ -51,9 +51,11 @@ def combine(runs: Sequence[tuple[str, Run]]) -> Combined:
     notes = [*_odd_together(parts), *notes]
     reached = {verdict.case.id for run in parts.values() for verdict in run.verdicts}
     complete = all(verdict.case.id in reached for verdict in verdicts)
-    require = tuple(dict.fromkeys(word for run in parts.values() for word in requirements_of(run)))
+    known = require or {}
+    asked = [word for label, run in parts.items() for word in known.get(label, requirements_of(run))]
+    words = tuple(dict.fromkeys(asked))
     code = gates.exit_code(
-        verdicts, require, internal=any(run.exit_code == gates.EXIT_INTERNAL for run in parts.values())
+        verdicts, words, internal=any(run.exit_code == gates.EXIT_INTERNAL for run in parts.values())
     )
     whole = Run(
         id=hashlib.sha256("\n".join(sorted(run.id for run in parts.values())).encode()).hexdigest()[:32],
@@ -61,7 +63,7 @@ def combine(runs: Sequence[tuple[str, Run]]) -> Combined:
         finished_at=max(run.finished_at for run in parts.values()),
         complete=complete,
         exit_code=code if complete or code != gates.EXIT_PASS else gates.EXIT_OPEN,
-        last_line=gates.last_line(verdicts, require),
+        last_line=gates.last_line(verdicts, words),
         command="\n".join(run.command for run in parts.values()),
         seed=next((run.seed for run in parts.values() if run.pack_sha256), runs[0][1].seed),
         settings=_side_by_side({label: run.settings for label, run in parts.items()}),
@@ -90,12 +92,9 @@ def labels_for(folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def requirements_of(run: Run) -> tuple[str, ...]:
-    """What a stored run had to show, in words of ``--require``, as far as its record tells: what it settled on, else what
-    was named on the command line and the runtimes of the rows that it says are required.
+    """What a stored run had to show, in words of ``--require``, as far as its record tells: what was named on the command line,
+    and the runtimes of the rows that it says are required.
     """
-    settled = run.settings.get("required")
-    if settled is not None:
-        return tuple(settled.split())
     named = [word for key in ("require", "runtime") for word in run.settings.get(key, "").replace(",", " ").split()]
     labels = {word.partition("[")[0] for word in named}
     rows = dict.fromkeys(case.runtime for case in _cases(run) if case.required and case.runtime not in labels)
@@ -217,13 +216,39 @@ def _odd_together(parts: Mapping[str, Run]) -> list[str]:
         if not run.pack_sha256
     ]
     for label, run in parts.items():
-        begun, ended = _time(run.started_at), _time(run.finished_at)
-        if begun and ended and ended < begun:
-            found.append(f"the clock of {label} ran backward: begun {run.started_at}, finished {run.finished_at}")
         if run.exit_code is None:
             found.append(f"{label} did not finish, or is still running: what it had settled is here")
         elif run.interrupted:
             found.append(f"{label} was interrupted: what it had settled is here")
+    return [*found, *_moved_clocks(parts)]
+
+
+def _moved_clocks(parts: Mapping[str, Run]) -> list[str]:
+    """Within one boot a row's time of day less the uptime is when the machine was booted; where two runs differ in it by more
+    than a minute and a row's length, its clock was moved between them.
+    """
+    booted: dict[str, tuple[str, datetime]] = {}
+    found = []
+    for label, run in parts.items():
+        for verdict in run.verdicts:
+            measurement = verdict.summary.measurement
+            boot, uptime_s, at = (
+                measurement.board_start.boot_id,
+                measurement.board_start.uptime_s,
+                _time(measurement.started_at),
+            )
+            if not boot or uptime_s is None or at is None or measurement.simulated:
+                continue
+            moment = at - timedelta(seconds=uptime_s)
+            first, other = booted.setdefault(boot, (label, moment))
+            moved = moment - other
+            if abs(moved) > timedelta(seconds=60, microseconds=measurement.duration_ns / 1000):
+                way = "backward" if moved < timedelta(0) else "forward"
+                minutes = f"{abs(moved).total_seconds() / 60:,.0f} min"
+                found.append(
+                    f"the clock ran {way} by {minutes} between {first} and {label}, in one boot: times of day mislead"
+                )
+                break
     return found
 
 

@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from harness.records import Run
-from reports import html, junit, markdown, run_folder, tables
+from reports import combine, html, junit, markdown, run_folder, tables
 
-__all__ = ["Report", "load", "write_reports"]
+__all__ = ["FORMATS", "USUAL", "Report", "load", "load_together", "texts", "write", "write_reports"]
+
+FORMATS: Mapping[str, str] = {
+    "html": "report.html",
+    "md": "report.md",
+    "csv": "tables/*.csv",
+    "json": "tables.json",
+    "junit": "junit.xml",
+}
+"""What a report is written as, and the file that it goes to."""
+
+USUAL = ("html", "md", "csv", "junit")
 
 
 @dataclass(frozen=True)
 class Report:
-    """A run with its tables, for a notebook. ``tables``: by name, as ``reports.tables.make`` makes them."""
+    """A run with its tables, for a notebook. ``tables``: by name, as ``reports.tables.make`` makes them.
+
+    Of several runs together: ``run`` is of all, ``parts`` are the runs by label, ``sources`` has the label of each case id,
+    ``folders`` the run folder of each label, and ``folder`` is above them all.
+    """
 
     folder: Path
     run: Run
     tables: Mapping[str, pd.DataFrame]
+    parts: Mapping[str, Run] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
     def samples(self, case_id: str) -> pd.DataFrame:
         """The raw calls of one row. Raises ``KeyError`` for a row without samples, ``RecordError`` for a damaged file."""
@@ -37,20 +55,53 @@ def load(folder: Path) -> Report:
     return Report(folder, run, tables.make(run))
 
 
+def load_together(
+    run: Run, parts: Mapping[str, Run], folders: Mapping[str, Path], sources: Mapping[str, str]
+) -> Report:
+    """Several runs as one: ``run`` is of all of them, ``parts`` and ``folders`` are by label, ``sources`` by case id."""
+    above, anchored = combine.anchored(run, folders, sources)
+    return Report(above, anchored, tables.make(anchored, parts, sources), parts, sources, folders)
+
+
+def texts(report: Report, formats: Collection[str] = USUAL, names: Collection[str] = ()) -> dict[str, str]:
+    """The files of a report by their names. ``names``: of the tables, these alone in ``csv`` and ``json``; by default all."""
+    run, chosen = report.run, {name: report.tables[name] for name in names or report.tables}
+    doubts = run_folder.doubts(run) if not report.parts else _doubts(report.parts)
+    noted = replace(run, notes=(*doubts, *run.notes))
+    made: dict[str, str] = {}
+    if "html" in formats:
+        made["report.html"] = html.render(report.folder, noted, report.tables)
+    if "md" in formats:
+        made["report.md"] = markdown.render(run, doubts, report.parts, report.sources)
+    if "junit" in formats:
+        made["junit.xml"] = junit.render(run, report.parts, report.sources)
+    if "csv" in formats:
+        made |= {f"tables/{name}.csv": tables.to_csv(table) for name, table in chosen.items()}
+    if "json" in formats:
+        made["tables.json"] = tables.to_json(run, chosen)
+    if report.parts:
+        made["combined.json"] = combine.to_json(run, report.parts, report.folders, report.sources)
+    return made
+
+
+def write(report: Report, out: Path, formats: Collection[str] = USUAL, names: Collection[str] = ()) -> list[Path]:
+    """Write the files of a report into a folder, each put in place whole; returns their paths. Raises ``OSError``."""
+    made = texts(report, formats, names)
+    for folder in {(out / name).parent for name in made}:
+        folder.mkdir(parents=True, exist_ok=True)
+    return [_write(out / name, text) for name, text in made.items()]
+
+
 def write_reports(folder: Path) -> list[Path]:
     """Write ``report.html``, ``report.md``, ``junit.xml`` and ``tables/*.csv`` into a run folder; returns their paths.
 
     Each file is put in place whole. Raises ``RecordError`` for what is no run folder, ``OSError`` where it cannot be written.
     """
-    report = load(folder)
-    texts = {
-        "report.html": html.render(folder, report.run, report.tables),
-        "report.md": markdown.render(report.run),
-        "junit.xml": junit.render(report.run),
-        **{f"tables/{name}.csv": tables.to_csv(table) for name, table in report.tables.items()},
-    }
-    (folder / "tables").mkdir(exist_ok=True)
-    return [_write(folder / name, text) for name, text in texts.items()]
+    return write(load(folder), folder)
+
+
+def _doubts(parts: Mapping[str, Run]) -> tuple[str, ...]:
+    return tuple(f"{label}: {doubt}" for label, run in parts.items() for doubt in run_folder.doubts(run))
 
 
 def _write(path: Path, text: str) -> Path:

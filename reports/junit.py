@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from harness.records import Outcome, Run, Verdict
@@ -11,18 +11,22 @@ from reports import words
 __all__ = ["render"]
 
 
-def render(run: Run) -> str:
-    """A suite per tier and model. The file is never greener than the exit code: what no row says, one more case says."""
-    rows = words.rows_of(run)
+def render(run: Run, parts: Mapping[str, Run] | None = None, sources: Mapping[str, str] | None = None) -> str:
+    """A suite per tier and model, of several runs (``parts``, and the label of each case id in ``sources``) one per run as well.
+
+    The file is never greener than the exit code: what no row says, one more case says.
+    """
+    suites: dict[tuple[str, int, str], list[Verdict]] = {}
+    for row in words.rows_of(run):
+        label = (sources or {}).get(row.case.id, "")
+        suites.setdefault((label, row.case.tier, row.case.model), []).append(row)
     root = ET.Element("testsuites", name="trigate")
-    for tier, model in dict.fromkeys((row.case.tier, row.case.model) for row in rows):
-        _suite(
-            root, f"tier{tier}.{model}", run, [row for row in rows if (row.case.tier, row.case.model) == (tier, model)]
-        )
+    for (label, tier, model), rows in suites.items():
+        _suite(root, f"tier{tier}.{model}", label, (parts or {}).get(label, run), rows)
     if run.exit_code != 0 and root.find(".//failure") is None and root.find(".//error") is None:
         suite = ET.SubElement(root, "testsuite", name="run", timestamp=run.started_at, time="0")
         case = ET.SubElement(suite, "testcase", classname="trigate", name="run", time="0")
-        ET.SubElement(case, "error", message=words.headline(run)).text = words.last_line(run)
+        ET.SubElement(case, "error", type="run", message=words.headline(run)).text = words.last_line(run)
     _count(root)
     for element in root.iter():
         element.text = words.plain(element.text) if element.text else element.text
@@ -31,8 +35,9 @@ def render(run: Run) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _suite(root: ET.Element, name: str, run: Run, rows: Sequence[Verdict]) -> None:
-    suite = ET.SubElement(root, "testsuite", name=name, timestamp=run.started_at, time=_seconds(rows))
+def _suite(root: ET.Element, name: str, label: str, run: Run, rows: Sequence[Verdict]) -> None:
+    title = f"{label}.{name}" if label else name
+    suite = ET.SubElement(root, "testsuite", name=title, timestamp=run.started_at, time=_seconds(rows))
     properties = ET.SubElement(suite, "properties")
     for key, value in {"run": run.id, "seed": run.seed, "trigate": run.trigate_version, "command": run.command}.items():
         ET.SubElement(properties, "property", name=key, value=str(value))
@@ -42,7 +47,8 @@ def _suite(root: ET.Element, name: str, run: Run, rows: Sequence[Verdict]) -> No
         if outcome is not None:
             tag, kind = outcome
             ET.SubElement(case, tag, type=kind, message=_message(row)).text = _details(row)
-        ET.SubElement(case, "system-out").text = _details(row)
+        else:
+            ET.SubElement(case, "system-out").text = _details(row)
 
 
 def _element(row: Verdict) -> tuple[str, str] | None:
@@ -77,7 +83,7 @@ def _details(row: Verdict) -> str:
 
 
 def _seconds(rows: Sequence[Verdict]) -> str:
-    return f"{sum(row.summary.measurement.duration_ns for row in rows) / 1e9:.3f}"
+    return f"{max(0, sum(row.summary.measurement.duration_ns for row in rows)) / 1e9:.3f}"
 
 
 def _count(root: ET.Element) -> None:

@@ -5,8 +5,10 @@ A table is a mapping of column to function; columns end in their unit. A figure 
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -28,7 +30,10 @@ from harness.records import (
 )
 from reports import words
 
-__all__ = ["figure_of", "make", "share_of_tolerance", "to_csv"]
+__all__ = ["SCHEMA", "figure_of", "make", "share_of_tolerance", "to_csv", "to_json"]
+
+SCHEMA = 1
+"""Of ``tables.json``. A table or column that is added leaves it; one that is renamed, removed or of another unit raises it."""
 
 T = TypeVar("T")
 Columns = Mapping[str, Callable[[T], object]]
@@ -160,9 +165,23 @@ _LAUNCH: Columns[tuple[Verdict, LaunchFigures]] = {
 }
 
 
-def make(run: Run) -> dict[str, pd.DataFrame]:
-    """All tables of a run by name; those without rows keep their columns."""
-    rows = words.rows_of(run)
+def make(
+    run: Run, parts: Mapping[str, Run] | None = None, sources: Mapping[str, str] | None = None
+) -> dict[str, pd.DataFrame]:
+    """All tables of a run by name; those without rows keep their columns.
+
+    Of several runs together ``parts`` has each by its label, and ``sources`` the label of each case id: tables of rows get
+    the column ``run``, and the environment a column per run.
+    """
+    made = _make(run, words.rows_of(run), parts or {})
+    if sources is not None:
+        for frame in made.values():
+            if "case" in frame:
+                frame.insert(1, "run", pd.Series([sources.get(case, "") for case in frame["case"]], dtype=object))
+    return made
+
+
+def _make(run: Run, rows: Sequence[Verdict], parts: Mapping[str, Run]) -> dict[str, pd.DataFrame]:
     latency = [(row, row.summary.latency) for row in rows if row.summary.latency is not None]
     judged = [(row, row.summary.judgement) for row in rows if row.summary.judgement is not None]
     parity = [(row, figures) for row in rows if row.case.kind != "pair" for figures in row.summary.parity]
@@ -181,7 +200,7 @@ def make(run: Run) -> dict[str, pd.DataFrame]:
         "task": _frame(_TASK, [(row, name, value) for row in rows for name, value in row.summary.task.items()]),
         "divergence": _frame(_divergence_columns(), _divergence_items(rows)),
         "coverage": _coverage(rows),
-        "environment": _environment(run),
+        "environment": _environment(run, parts),
     }
 
 
@@ -217,6 +236,32 @@ def to_csv(frame: pd.DataFrame) -> str:
     for name in safe.columns:
         safe[name] = pd.Series([plain(value) for value in safe[name]], index=safe.index)
     return safe.to_csv(index=False, lineterminator="\n")
+
+
+def to_json(run: Run, frames: Mapping[str, pd.DataFrame]) -> str:
+    """Tables for a machine: ``{"schema", "run", "tables": {name: [{column: value}]}}``, a line per object.
+
+    Columns end in their unit (``_ms``, ``_ns``, ``_s``, ``_c``, ``_mhz``, ``_bytes``, ``_hz``, ``_percent``); one with none is
+    text, a count, a share or a truth value, and the table ``figures`` has a column ``unit``. A missing figure is ``null``,
+    an endless one is text, ``"inf"``.
+    """
+    told = {
+        name: getattr(run, name) for name in ("id", "exit_code", "last_line", "complete", "started_at", "finished_at")
+    }
+    lines = {name: [_plain(line) for line in frame.to_dict("records")] for name, frame in frames.items()}
+    whole = {"schema": SCHEMA, "run": {**told, "schema": run.schema}, "tables": lines}
+    return json.dumps(whole, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(line: Mapping[Any, object]) -> dict[str, object]:
+    return {str(name): _value(value) for name, value in line.items()}
+
+
+def _value(value: object) -> object:
+    """What JSON can hold of a cell of a table."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None if math.isnan(value) else repr(float(value))
+    return value
 
 
 def _of(row: Verdict) -> Measurement:
@@ -431,7 +476,23 @@ def _coverage(rows: Sequence[Verdict]) -> pd.DataFrame:
     return _frame(columns, [(name, [row for row in rows if name in row.case.covers]) for name in named])
 
 
-def _environment(run: Run) -> pd.DataFrame:
+def _environment(run: Run, parts: Mapping[str, Run]) -> pd.DataFrame:
+    """Section, name and value of every fact; of several runs also a column per run, called by its label."""
+    each = {label: _facts(part) for label, part in parts.items()}
+    names = dict.fromkeys(key for facts in (_facts(run), *each.values()) for key in facts)
+    whole = _facts(run)
+    columns: dict[str, Callable[[tuple[str, str]], object]] = {
+        "section": lambda key: key[0],
+        "name": lambda key: key[1],
+        "value": lambda key: whole.get(key, ""),
+    }
+    for label, facts in each.items():
+        free = f"{label} (run)" if label in columns else label
+        columns[free] = lambda key, facts=facts: facts.get(key, "")  # type: ignore[misc] # bound default
+    return _frame(columns, names)
+
+
+def _facts(run: Run) -> dict[tuple[str, str], str]:
     facts = {
         "id": run.id,
         "command": run.command,
@@ -446,13 +507,7 @@ def _environment(run: Run) -> pd.DataFrame:
         "schema": str(run.schema),
     }
     sections = {"run": facts, "settings": run.settings, "host": run.environment}
-    items = [(section, name, value) for section, values in sections.items() for name, value in values.items()]
-    columns: Columns[tuple[str, str, str]] = {
-        "section": lambda item: item[0],
-        "name": lambda item: item[1],
-        "value": lambda item: item[2],
-    }
-    return _frame(columns, items)
+    return {(section, name): value for section, values in sections.items() for name, value in values.items()}
 
 
 def _from_row(columns: Columns[Verdict]) -> dict[str, Callable[[tuple[Verdict, T]], object]]:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.combine import Combined, combine, labels_for, requirements_of
 from harness.errors import UsageError
-from harness.records import Case, Measurement, Outcome, Run, Summary, Verdict, to_json
+from harness.records import BoardState, Case, Measurement, Outcome, Run, Summary, Verdict, to_json
 
 pytestmark = pytest.mark.covers("RE-03", "RE-04")
 
@@ -157,10 +157,19 @@ def test_a_run_that_was_killed_is_said_and_not_green() -> None:
     assert "killed did not finish, or is still running: what it had settled is here" in found.notes
 
 
-@pytest.mark.parametrize("finished", ["2026-03-04T09:00:00+00:00", "2026-03-04T09:00:00"])
-def test_a_clock_that_ran_backward_is_said(finished: str) -> None:
-    found = combined(run_of("board", row("a"), finished_at=finished), run_of("desk", row("z"), started_at="yesterday"))
-    assert any("the clock of board ran backward" in note for note in found.notes)
+@pytest.mark.parametrize(
+    ("at", "told"), [("09:00", "backward by 90 min"), ("10:30", ""), ("12:10", "forward by 100 min")]
+)
+def test_a_clock_that_was_moved_between_two_runs_of_one_boot_is_said(at: str, told: str) -> None:
+    def timed(name: str, started_at: str, uptime_s: float) -> Run:
+        verdict = row(name, tier=2)
+        board = BoardState(boot_id="b1", uptime_s=uptime_s)
+        seen = replace(verdict.summary.measurement, board_start=board, started_at=started_at)
+        return run_of(f"run {name}", replace(verdict, summary=replace(verdict.summary, measurement=seen)))
+
+    second = timed("b", f"2026-03-04T{at}:00+00:00", 5400.0)
+    notes = " ".join(combined(timed("a", "2026-03-04T10:00:00", 3600.0), second, timed("c", "yesterday", 1.0)).notes)
+    assert (f"the clock ran {told} between run a and run b, in one boot" in notes) if told else not notes
 
 
 def test_other_versions_schemas_and_configurations_are_said() -> None:
@@ -185,8 +194,14 @@ def test_requirements_are_read_from_the_record() -> None:
     assert requirements_of(asked) == ("tensorrt[cuda]", "onnx_trt_ep", "my.module:Runtime")
     named = replace(bare, command="trigate run --model models/disk.onnx --tier 1")
     assert requirements_of(named) == ("my.module:Runtime", "model[disk]")
-    assert requirements_of(replace(named, settings={"required": "tensorrt"})) == ("tensorrt",)
-    assert requirements_of(replace(named, settings={"required": ""})) == ()
+
+
+def test_what_a_run_folder_says_it_had_to_show_goes_before_what_the_record_lets_guess() -> None:
+    cloud, board = run_of("cloud", row("a"), settings={"require": "tensorrt"}), run_of("board", row("b"))
+    assert combine([("cloud", cloud), ("board", board)]).run.exit_code == 3
+    assert combine([("cloud", cloud), ("board", board)], {"cloud": ()}).run.exit_code == 0
+    told = combine([("cloud", cloud), ("board", board)], {"cloud": (), "board": ("onnx_trt_ep",)}).run
+    assert "Required onnx_trt_ep: it has no row" in told.last_line
 
 
 def test_labels_are_as_short_as_they_can_be_and_all_different(tmp_path: Path) -> None:

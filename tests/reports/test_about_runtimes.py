@@ -84,7 +84,8 @@ def test_a_run_without_such_rows_has_no_such_section(full: Path) -> None:
 
 def test_a_comment_tells_who_breaks_what_and_folds_the_rest(run: Run) -> None:
     text = markdown.render(run)
-    assert "### The contract\n" in text
+    assert "<summary>The contract: FAIL 1, PASS 2</summary>" in text
+    assert "### The contract: broken\n" in text
     assert "| Mine | C-02 A result stays | &lt;b&gt;scores&lt;/b&gt; were changed | Last frame's result" in text
     folded = text.partition("<details><summary>The contract: every clause</summary>")[2].partition("</details>")[0]
     assert "| C-01 It is a runtime | Nobody can hand it on. | ✓ | ✓ | ✓ |" in folded

@@ -34,7 +34,7 @@ def test_the_verdict_and_the_last_line_come_first(text: str) -> None:
 def test_it_renders_to_tables_with_as_many_cells_as_headings(text: str) -> None:
     page = html_of(text)
     tables = re.findall(r"<table>(.*?)</table>", page, re.DOTALL)
-    assert len(tables) == 4
+    assert len(tables) == 5
     for table in tables:
         rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
         assert len({len(re.findall(r"<t[hd]", row)) for row in rows}) == 1
@@ -70,7 +70,7 @@ def test_a_long_run_is_cut_to_fit_a_comment_with_the_gravest_rows_kept_and_the_r
     ]
     text = markdown.render(replace(run, planned=(), verdicts=tuple(many)))
     assert 10_000 < len(text) <= markdown.LIMIT
-    assert "more rows are in `report.html`" in text
+    assert "rows are in `report.html` and `tables/verdicts.csv`." in text
     assert "✗ FAIL | lightglue" in text
 
 
@@ -85,4 +85,4 @@ def test_a_run_that_is_not_finished_says_so(full: Path) -> None:
     run = read_run(full)
     text = markdown.render(replace(run, exit_code=None, complete=False, last_line="", verdicts=run.verdicts[:4]))
     assert text.startswith("## trigate: NOT FINISHED\n\n4 of 68 rows have a verdict")
-    assert "not reached: the run is not finished | 64 |" in text
+    assert "not reached: the run is not finished | 64, 11 required |" in text

@@ -38,7 +38,7 @@ def test_a_truncated_run_is_refused_by_name(small: Path, part: float) -> None:
 def test_a_newer_schema_is_refused_with_the_version_that_is_read(small: Path) -> None:
     value = json.loads((small / "run.json").read_text())
     (small / "run.json").write_text(json.dumps({**value, "schema": 99}))
-    with pytest.raises(RecordError, match=r"has schema 99; this trigate reads up to 1: upgrade"):
+    with pytest.raises(RecordError, match=r"has schema 99; this trigate reads up to 2: upgrade"):
         run_folder.read_run(small)
 
 
