@@ -61,6 +61,7 @@ __all__ = ["Again", "floors_for", "read_run", "read_samples", "read_traces", "re
 _DECLARED = ("board: module", "board: power mode")
 _OURS = (KERNEL, MODELS)
 _WARNING = ("target", "calls")
+_FILES = ("samples_file", "trace_file", "errors_file", "raw_file", "layers_file")
 _SAMPLED = ("latency", "flight", "heat")
 _VERSIONS = ("jetpack", "tensorrt_host", "onnxruntime-gpu", "torch")
 
@@ -174,7 +175,7 @@ class Again:
         names = set()
         for verdict in self.verdicts:
             measurement = verdict.summary.measurement
-            own = [measurement.samples_file, measurement.trace_file, measurement.errors_file]
+            own = [getattr(measurement, name) for name in _FILES]
             names |= {_inside(self.path, name, verdict.case.id) for name in own if name}
         return names
 
@@ -490,14 +491,14 @@ def _refused(verdict: Verdict, outer: Collection[Check]) -> Verdict:
 
 
 def _with_kept_figures(judged: Verdict, before: Verdict) -> Verdict:
-    """With what samples do not tell: the soak, and memory at the end."""
+    """With what samples do not tell: the soak, memory at the end, and the engine."""
     known = {figure.name for figure in judged.summary.figures}
     kept = [one for one in before.summary.figures if one.name not in known and _is_kept(one)]
     return replace(judged, summary=replace(judged.summary, figures=(*judged.summary.figures, *kept)))
 
 
 def _is_kept(figure: Figure) -> bool:
-    return figure.unit == "bytes" or figure.name.startswith("soak_")
+    return figure.unit == "bytes" or figure.name.startswith(("soak_", "build_ns"))
 
 
 def _inside(folder: Path, name: str, case_id: str) -> str:
