@@ -16,18 +16,23 @@ from reports.run_folder import Calls, Errors, Vector, calls, models, read_errors
 from reports.sheets import lane_and_kind
 from reports.tables import share_of_tolerance
 
-__all__ = ["LATENCY_KEY", "STORY_KEY", "Figure", "Story", "Strip", "errors", "mixed", "timed"]
+__all__ = ["LATENCY_KEY", "PLOTTED_ROWS", "STORY_KEY", "Figure", "Story", "Strip", "errors", "mixed", "timed"]
 
 PLOTTED_OUTPUTS = 12
 """Per model. Of more, those nearest to their tolerance are plotted, and the page says so."""
 
+PLOTTED_ROWS = 80
+"""Of a page, over time and with errors; every row has its tables. Of more, the gravest are plotted, and the page says so."""
+
 LATENCY_KEY = (
-    "Bars: every measured call, none dropped; height is the logarithm of the count, the lowest bar is one call. "
+    f"Bars: every measured call, none left out, in {plots.BINS} classes; height is the logarithm of the count, the lowest bar "
+    "is one call. "
     "Under them ● p50, ■ p95, ▲ p99, each with its interval; dashed: too few calls for that bound. "
     "Bars that hang under the line: those of the calls that met a throttled board. The heavy line ┃ is the budget of p95."
 )
 _ERROR_KEY = (
-    "Bars: |error| of the drawn elements over the reference's rms; height is the logarithm of the count. "
+    "Bars: |error| of single elements over the reference's rms (at most 5,000 per output, drawn evenly at random, the largest "
+    "error always among them; the figures are of all of them); height is the logarithm of the count. "
     "Under them the relative L2 error, which is what is judged: ● the median sample, ◆ the worst sample. "
     "The heavy line ┃ is the tolerance of the worst sample."
 )
@@ -150,8 +155,9 @@ class Story:
 
 
 STORY_KEY = (
-    f"Time is cut into {timeline.BINS} pieces; of each the smallest and the largest value bound the filled area and the median "
-    "is the line, so that no peak is lost. Warm-up and soak are drawn too; “measured” marks what is judged. "
+    f"Thinned by this rule: time is cut into {timeline.BINS} pieces; of all samples of a piece the smallest and the largest "
+    "bound the filled area and the median is the line, so that no peak is lost. Warm-up and soak are drawn too; “measured” "
+    "marks what is judged, “throttled” when the board was slowed by heat or current. "
     "The heavy line ━ is the budget."
 )
 
@@ -160,8 +166,9 @@ _TRACED = (
     ("CPU clock", ("cpu_clock_mhz",), "MHz"),
     ("Temperature", ("tj_temp_c", "gpu_temp_c", "cpu_temp_c", "soc_temp_c"), "°C"),
     ("Power", ("power_w",), "W"),
-    ("Memory of the process", ("pss_bytes",), "bytes"),
+    ("Memory of the process", ("pss_bytes", "rss_bytes"), "bytes"),
     ("Memory of the GPU", ("nvmap_bytes", "gpu_used_bytes"), "bytes"),
+    ("Memory available", ("available_bytes",), "bytes"),
 )
 """Strips from telemetry, each of the first of its values that was read. The CPU's clock only where there is no GPU's."""
 
@@ -186,7 +193,8 @@ def _story(folder: Path, row: Verdict, seen: Mapping[str, Calls]) -> Story:
     strips = [strip for model, own in each.items() if (strip := _latency_strip(model, own, clock, row))]
     strips += _rugs([seen[""]], clock)
     if trace:
-        strips += _trace_strips(trace, clock)
+        traced, untold = _trace_strips(trace, clock)
+        strips, notes = [*strips, *traced], [*notes, *untold]
     if len(clock.spans_ns) > 1:
         notes.append(
             f"{len(clock.spans_ns)} launches, one after the other; a heavy tick on the axis is where one begins."
@@ -213,15 +221,19 @@ def _latency_strip(model: str, seen: Calls, clock: timeline.Clock, row: Verdict)
     return _strip(name, at_s, values, "ms", clock, limit=limit, is_log=True)
 
 
-def _trace_strips(trace: Mapping[str, np.ndarray], clock: timeline.Clock) -> list[Strip]:
-    at_s, strips = clock.at_s(trace["launch"], trace["at_ns"]), []
+def _trace_strips(trace: Mapping[str, np.ndarray], clock: timeline.Clock) -> tuple[list[Strip], list[str]]:
+    """A strip per value that was read, and which were not."""
+    at_s, strips, untold = clock.at_s(trace["launch"], trace["at_ns"]), [], []
     for label, names, unit in _TRACED:
         name = next((name for name in names if name in trace and np.isfinite(trace[name]).any()), None)
-        if name is None or (label == "CPU clock" and "gpu_clock_mhz" in trace):
+        if label == "CPU clock" and "gpu_clock_mhz" in trace:
+            continue
+        if name is None:
+            untold.append(label)
             continue
         told = f"{label} ({name.removesuffix('_c')})" if len(names) > 1 else label
         strips.append(_strip(told, at_s, trace[name].astype(np.float64), unit, clock))
-    return strips
+    return strips, [f"No instrument of its telemetry told: {', '.join(untold)}."] if untold else []
 
 
 def _strip(
@@ -328,7 +340,7 @@ def _error_figure(output: str, items: Sequence[tuple[Verdict, ParityFigures, Err
             if error
         ]
         exact = float(np.mean(values == 0)) if len(values) else 0.0
-        text = f"worst sample {words.figure(figures.rel_l2_max)}, tolerance {words.figure(limit)}; {len(values):,} elements drawn"
+        text = f"worst sample {words.figure(figures.rel_l2_max)}, tolerance {words.figure(limit)}; {len(values):,} elements"
         text += f", {words.percent(exact)} of them exact and so not on this axis" if exact else ""
         text += "." if rms else "; the reference is all zero, so the errors are absolute."
         band = plots.Band(f"Error of {output}, {lane_and_kind(row)}", values, tuple(marks), limit, text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Outcome, Run, Verdict
 from reports import figures, sheets, tier2, words
-from reports.ranking import matters
+from reports.ranking import gravest, matters
 
-__all__ = ["render"]
+__all__ = ["ROWS_IN_FULL", "render"]
 
 
 _MEANINGS: Mapping[Outcome, str] = {
@@ -43,16 +43,27 @@ class ModelPage:
     times: figures.Figure | None
     stories: Sequence[figures.Story]
     speed: Sequence[sheets.Table]
+    lineage: sheets.Table
 
 
-def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame]) -> str:
-    """The page. A file of samples or errors that cannot be read is said in its place, and stops nothing."""
+ROWS_IN_FULL = 400
+"""Of a page. Of more, the gravest are told in full, and the page says how many are left out and where they are."""
+
+
+def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame], doubts: Sequence[str] = ()) -> str:
+    """The page. A file of samples or errors that cannot be read is said in its place, and stops nothing.
+
+    ``doubts``: what the record says against itself, in sentences, which stand above everything.
+    """
     rows = words.rows_of(run)
-    anchors = {row.case.id: f"row-{at}" for at, row in enumerate(rows)}
-    of_models = [row for row in rows if row.case.kind not in (*ABOUT_RUNTIMES, *ABOUT_A_FLIGHT)]
+    shown = gravest(rows, ROWS_IN_FULL)
+    anchors = {row.case.id: f"row-{at}" for at, row in enumerate(shown)}
+    of_models = [row for row in shown if row.case.kind not in (*ABOUT_RUNTIMES, *ABOUT_A_FLIGHT)]
     models = {model: f"model-{at}" for at, model in enumerate(dict.fromkeys(row.case.model for row in of_models))}
-    about = {kind: [row for row in rows if row.case.kind == kind] for kind in ABOUT_RUNTIMES}
-    facts, board = tier2.board(tables["board"])
+    about = {kind: [row for row in shown if row.case.kind == kind] for kind in ABOUT_RUNTIMES}
+    of = {name: frame[frame["case"].isin(anchors)] if "case" in frame else frame for name, frame in tables.items()}
+    plotted, unplotted = _plotted(shown)
+    facts, board = tier2.board(of["board"])
     return (
         _templates()
         .get_template("report.html.j2")
@@ -62,28 +73,60 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame]) -> str:
             title=words.title(run),
             headline=words.headline(run),
             last_line=words.last_line(run),
+            doubts=doubts,
+            left_out=_left_out(rows, anchors),
+            unplotted=unplotted,
             tally=words.tally(rows),
             meanings=_MEANINGS,
             settled=len(run.verdicts),
             rows=len(rows),
             simulated=sum(row.summary.measurement.simulated for row in rows),
             matters=[(matter, anchors[matter.row.case.id]) for matter in matters(rows)],
-            glance=sheets.glance(rows, models, anchors),
+            glance=sheets.glance(shown, models, anchors),
             models=[
-                _model(folder, name, anchor, rows=of_models, tables=tables, anchors=anchors)
+                _model(folder, name, anchor, rows=of_models, tables=of, anchors=anchors, plotted=plotted)
                 for name, anchor in models.items()
             ],
             about=[sheets.about_runtimes(kind, own, anchors) for kind, own in about.items() if own],
             not_run=sheets.not_run(tables["not_run"]),
-            coverage=sheets.coverage(tables["coverage"]),
+            coverage=sheets.coverage(tables["coverage"], rows),
             tier2=tier2.lead(rows, anchors),
-            flights=tier2.about_flights(folder, rows, anchors),
+            flights=tier2.about_flights(folder, shown, anchors),
             story_key=figures.STORY_KEY,
             board=board,
             board_facts=facts,
+            unlike=tier2.unlike(tables["board"]),
             facts={section: sheets.facts(tables["environment"], section) for section in ("run", "settings", "host")},
+            differences=sheets.differences(tables["environment"]),
         )
     )
+
+
+def _left_out(rows: Sequence[Verdict], anchors: Mapping[str, str]) -> str:
+    """What of a run is not told in full, in a sentence; empty where all of it is."""
+    out = [row for row in rows if row.case.id not in anchors]
+    if not out:
+        return ""
+    counts = ", ".join(f"{outcome.value} {count:,}" for outcome, count in words.tally(out).items() if count)
+    return (
+        f"Of {len(rows):,} rows the {len(rows) - len(out):,} that matter most are told in full. Not told in full: {counts}. "
+        "They count in every sum here; tables/verdicts.csv has a line for each, run.json everything."
+    )
+
+
+def _plotted(rows: Sequence[Verdict]) -> tuple[frozenset[str], str]:
+    """The ids of the rows that are plotted over time or with their errors, and in a sentence which are not."""
+    drawn: set[str] = set()
+    untold = []
+    for what, files in (
+        ("over time", [row for row in rows if row.summary.measurement.samples_file and row.case.kind == "latency"]),
+        ("with their errors", [row for row in rows if row.summary.measurement.errors_file]),
+    ):
+        chosen = gravest(files, figures.PLOTTED_ROWS)
+        drawn |= {row.case.id for row in chosen}
+        if len(chosen) < len(files):
+            untold.append(f"{len(chosen)} of {len(files):,} rows {what}")
+    return frozenset(drawn), f"Plotted are those that matter most: {' and '.join(untold)}." if untold else ""
 
 
 def _templates() -> jinja2.Environment:
@@ -107,10 +150,11 @@ def _model(
     rows: Sequence[Verdict],
     tables: Mapping[str, pd.DataFrame],
     anchors: Mapping[str, str],
+    plotted: Collection[str],
 ) -> ModelPage:
     own = [row for row in rows if row.case.model == name]
     told = {row.case.id for row in own if row.case.kind == "latency" and row.summary.measurement.samples_file}
-    times, stories = figures.timed(folder, own, stories=told)
+    times, stories = figures.timed(folder, own, stories=told & frozenset(plotted))
     of = {table: frame[frame["model"] == name] for table, frame in tables.items() if "model" in frame}
     return ModelPage(
         name=name,
@@ -119,11 +163,12 @@ def _model(
         findings=sheets.findings(of["divergence"]),
         lanes=sheets.lanes((row for row in own if row.case.kind not in ("pair", "latency", "load")), anchors),
         parity=sheets.parity(of["parity"]),
-        errors=figures.errors(folder, own),
+        errors=figures.errors(folder, [row for row in own if row.case.id in plotted]),
         pairs=sheets.pairs(of["pairs"]),
         task=sheets.task(of["task"]),
         latency=tier2.latency((row for row in own if row.case.kind == "latency"), of["latency"], anchors),
         times=times,
         stories=stories,
         speed=tier2.of_model(own, anchors),
+        lineage=sheets.lineage(own),
     )

@@ -10,7 +10,7 @@ from harness.records import Outcome, Verdict
 from reports import words
 from reports.tables import share_of_tolerance
 
-__all__ = ["Matter", "matters"]
+__all__ = ["Matter", "gravest", "matters", "nearest", "of_budget"]
 
 
 _AS_ASKED = 99
@@ -37,6 +37,15 @@ def matters(rows: Sequence[Verdict], limit: int = 3) -> tuple[Matter, ...]:
         if row.case.kind != "pair" or row.outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE):
             grouped.setdefault((_grade(row), _same(row)), []).append(row)
     return tuple(Matter(group[0], len(group) - 1, _why(group[0])) for group in list(grouped.values())[:limit])
+
+
+def gravest(rows: Sequence[Verdict], limit: int) -> list[Verdict]:
+    """At most ``limit`` of the rows in the order in which they were given: those that ``matters`` would name first."""
+    if len(rows) <= limit:
+        return list(rows)
+    chosen = {id(row) for row in sorted(rows, key=_order)[:limit]}
+    chosen |= {id(matter.row) for matter in matters(rows)}
+    return [row for row in rows if id(row) in chosen]
 
 
 def nearest(row: Verdict) -> tuple[float, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ __all__ = [
     "absent",
     "badge",
     "coverage",
+    "differences",
     "doubt",
     "facts",
     "findings",
@@ -32,6 +34,8 @@ __all__ = [
     "isolated",
     "lane_and_kind",
     "lanes",
+    "lineage",
+    "listed",
     "marked",
     "not_run",
     "pairs",
@@ -177,7 +181,8 @@ def about_runtimes(kind: str, rows: Sequence[Verdict], anchors: Anchors) -> Abou
 
 _PARITY: Columns[Line] = {
     "Output": lambda row: (
-        isolated(row["output"]) + Markup(" <small>{} {}</small>").format(words.plain(row["dtype"]), row["shape"])
+        isolated(row["output"])
+        + Markup(" <small>{} {}, {} samples</small>").format(words.plain(row["dtype"]), row["shape"], row["samples"])
     ),
     "Lane": lambda row: isolated(row["lane"] if row["kind"] == "parity" else f"{row['lane']} ({row['kind']})"),
     "Verdict": lambda row: badge(Outcome(row["output_outcome"])) if row["output_outcome"] else words.DASH,
@@ -228,7 +233,7 @@ def pairs(frame: pd.DataFrame) -> Table:
         _PAIRS,
         records(frame),
         numeric=set(_PAIRS) - {"Pair", "Output", "Verdict"},
-        notes=["Differences are relative L2, of the worst sample; no unit."],
+        notes=["Differences are relative L2, of the worst sample; no unit."] if len(frame) else (),
     )
 
 
@@ -283,7 +288,7 @@ _NOT_RUN: Columns[tuple[str, str, pd.DataFrame]] = {
     "Rows": lambda group: str(len(group[2])),
     "Required": lambda group: str(int(group[2]["required"].sum())),
     "What to do": lambda group: group[1] or words.DASH,
-    "Which": lambda group: ", ".join(group[2]["case"]),
+    "Which": lambda group: listed(list(group[2]["case"])),
 }
 
 
@@ -294,14 +299,55 @@ def not_run(frame: pd.DataFrame) -> Table:
     return table("Rows that did not run, by reason", _NOT_RUN, groups, numeric={"Rows", "Required"})
 
 
-def coverage(frame: pd.DataFrame) -> Table:
-    """Requirement ids with the outcomes of their rows."""
+_LISTED = 12
+"""Names in one cell; of more, the rest are counted."""
+
+
+def listed(names: Sequence[str], most: int = _LISTED) -> str:
+    """``a, b and 7 more``."""
+    more = len(names) - most
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:most])} and {more:,} more"
+
+
+_DIGITS = 12
+
+
+def lineage(rows: Iterable[Verdict]) -> Table:
+    """What each row descends from: a column per link that any of them knows."""
+    known = [row for row in rows if row.summary.measurement.lineage]
+    names = dict.fromkeys(name for row in known for name in row.summary.measurement.lineage)
+    columns: dict[str, Callable[[Verdict], Cell]] = {"Lane": lambda row: isolated(lane_and_kind(row))}
+    for name in names:
+        columns[name.replace("_", " ").capitalize()] = lambda row, name=name: _shortened(  # type: ignore[misc] # bound default
+            row.summary.measurement.lineage.get(name, "")
+        )
+    if any(row.summary.measurement.layers_file for row in known):
+        columns["Layers"] = lambda row: row.summary.measurement.layers_file or words.DASH
+    note = f"Of each sha256 the first {_DIGITS} digits; run.json has them whole."
+    return table("Lineage: what each row descends from", columns, known, notes=[note] if known else ())
+
+
+def _shortened(text: str) -> Cell:
+    """A digest by its first digits; anything else as it is."""
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        return text or words.DASH
+    return Markup('<code title="{}">{}</code>').format(text, text[:_DIGITS])
+
+
+def coverage(frame: pd.DataFrame, rows: Sequence[Verdict]) -> Table:
+    """Requirement ids with the outcomes of their rows, and which rows keep one open."""
+    holding: dict[str, list[str]] = {}
+    for row in rows:
+        if not words.is_evidence(row):
+            for name in row.case.covers:
+                holding.setdefault(name, []).append(row.case.id)
     headings = {"Requirement": "requirement", "Rows": "rows", "Evidence": "evidence"}
     headings |= {outcome.value: outcome.value.lower().replace(" ", "_") for outcome in words.SYMBOLS}
     columns: Columns[Line] = {
         heading: lambda row, column=column: str(row[column])  # type: ignore[misc] # bound default
         for heading, column in headings.items()
     }
+    columns = {**columns, "No evidence yet": lambda row: listed(holding.get(row["requirement"], []), 4) or words.DASH}
     return table(
         "Requirement ids and the rows that bear on them. Evidence: PASS, on a real device, and what it claims to be.",
         columns,
@@ -311,8 +357,34 @@ def coverage(frame: pd.DataFrame) -> Table:
 
 
 def facts(frame: pd.DataFrame, section: str) -> list[tuple[str, str]]:
-    """Name and value of one section of the environment."""
-    return [(row["name"], row["value"] or words.DASH) for row in records(frame) if row["section"] == section]
+    """Name and value of one section of the environment; of several runs together, what is the same in all of them."""
+    labels = _labels(frame)
+    return [
+        (row["name"], _fact(row["name"], row["value"]))
+        for row in records(frame)
+        if row["section"] == section and (not labels or len({row[label] for label in labels}) == 1)
+    ]
+
+
+def differences(frame: pd.DataFrame) -> Table:
+    """Of several runs drawn together: the facts that are not the same in all of them, a column per run."""
+    labels = _labels(frame)
+    columns: dict[str, Callable[[Line], Cell]] = {"Fact": lambda row: isolated(f"{row['section']}: {row['name']}")}
+    for label in labels:
+        columns[label] = lambda row, label=label: _fact(row["name"], row[label])  # type: ignore[misc] # bound default
+    unlike = [row for row in records(frame) if len({row[label] for label in labels}) > 1]
+    return table("What differs from run to run", columns, unlike)
+
+
+def _labels(frame: pd.DataFrame) -> list[str]:
+    """The columns of the environment that stand for one run of several."""
+    return [str(name) for name in frame.columns if name not in ("section", "name", "value")]
+
+
+def _fact(name: str, value: str) -> str:
+    if name.endswith("_bytes") and value.isdigit():
+        return words.quantity(float(value), "bytes")
+    return value or words.DASH
 
 
 def table(

@@ -15,7 +15,7 @@ from reports import figures, sheets, words
 from reports.sheets import Anchors, Cell, Columns, Line, Table
 from reports.tables import figure_of
 
-__all__ = ["About", "Lead", "about_flights", "board", "latency", "lead", "load", "of_model"]
+__all__ = ["About", "Lead", "about_flights", "board", "latency", "lead", "load", "of_model", "unlike"]
 
 _SPLIT: Mapping[str, Sequence[str]] = {
     "To the device": ["h2d_p50_ns"],
@@ -108,8 +108,12 @@ class Part:
 
 
 def lead(rows: Sequence[Verdict], anchors: Anchors) -> Lead | None:
-    """The verdict on Tier-2 in words, and every one of its rows in a line. ``None`` for a run without such rows."""
-    own = [row for row in rows if row.case.kind in ("latency", "load", *ABOUT_A_FLIGHT)]
+    """The verdict on Tier-2 in words, and its rows in a line each. ``None`` for a run without such rows.
+
+    A row that ``anchors`` does not have is counted, and has no line.
+    """
+    every = [row for row in rows if row.case.kind in ("latency", "load", *ABOUT_A_FLIGHT)]
+    own = [row for row in every if row.case.id in anchors]
     if not own:
         return None
     columns: Columns[Verdict] = {
@@ -130,7 +134,7 @@ def lead(rows: Sequence[Verdict], anchors: Anchors) -> Lead | None:
         _across(_AROUND_CAPTION, timed, _AROUND),
         _across(_MEMORY_CAPTION, timed, _MEMORY),
     ]
-    return Lead(_sentences(own), [sheet for sheet in made if sheet.rows or sheet.notes])
+    return Lead(_sentences(every), [sheet for sheet in made if sheet.rows or sheet.notes])
 
 
 def _sentences(rows: Sequence[Verdict]) -> list[str]:
@@ -146,7 +150,7 @@ def _sentences(rows: Sequence[Verdict]) -> list[str]:
     }
     return [
         f"{len(own)} of {len(rows)} rows {'is' if len(own) == 1 else 'are'} {told[outcome]}: "
-        f"{', '.join(dict.fromkeys(_subject(row) for row in own))}."
+        f"{sheets.listed(list(dict.fromkeys(_subject(row) for row in own)))}."
         for outcome, own in by.items()
         if own
     ]
@@ -531,7 +535,9 @@ def _across(caption: str, rows: Sequence[Verdict], headings: Mapping[str, Sequen
 
 
 def _range(found: Sequence[Figure | None]) -> str:
-    """From the first of some figures to the last; one where they are alike."""
+    """From the first of some figures to the last; one where they are alike, with its interval where it has one."""
+    if len(found) == 1 and found[0] is not None:
+        return words.spread(found[0].value, found[0].low, found[0].high, found[0].unit)
     told = list(dict.fromkeys(words.quantity(figure.value, figure.unit) for figure in found if figure is not None))
     units = {text.rpartition(" ")[2] for text in told}
     if len(told) > 1 and len(units) == 1:
@@ -633,6 +639,37 @@ def board(frame: pd.DataFrame) -> tuple[list[tuple[str, str]], Table]:
     )
 
 
+def unlike(frame: pd.DataFrame) -> Table:
+    """What ought to be one and the same from the first row to the last, and was not; and in which rows it was which."""
+    rows = sheets.records(frame)
+    found: dict[str, dict[str, dict[str, None]]] = {}
+    for name in (name for name in _BOARD_NAMES if name in _OUGHT_TO_STAY):
+        for row in rows:
+            for end in ("start", "end"):
+                found.setdefault(name, {}).setdefault(_state(name, row[f"{name}_{end}"]), {})[str(row["case"])] = None
+    known = {
+        name: {value: cases for value, cases in seen.items() if value != words.DASH} for name, seen in found.items()
+    }
+    lines = [
+        (_BOARD_NAMES[name], value, list(cases))
+        for name, seen in known.items()
+        if len(seen) > 1
+        for value, cases in seen.items()
+    ]
+    columns: Columns[tuple[str, str, list[str]]] = {
+        "What": lambda line: line[0],
+        "Value": lambda line: sheets.isolated(line[1]),
+        "In rows": lambda line: str(len(line[2])),
+        "Which": lambda line: sheets.listed(line[2], 6),
+    }
+    alike = [_BOARD_NAMES[name] for name, seen in known.items() if len(seen) == 1]
+    untold = [_BOARD_NAMES[name] for name, seen in known.items() if not seen]
+    notes = [f"One and the same from the first row to the last: {', '.join(alike)}."] * bool(alike)
+    notes += [f"No instrument told: {', '.join(untold)}."] * bool(untold and rows)
+    caption = "What ought to be the same for all rows" + (", and was not" if lines else "")
+    return sheets.table(caption, columns, lines, numeric={"In rows"}, notes=notes)
+
+
 _BOARD_NAMES: Mapping[str, str] = {
     "cpu_temp_c": "CPU °C", "gpu_temp_c": "GPU °C", "clock_mhz": "Clock MHz", "load_1min": "Load", "power_mode": "Power mode",
     "power_mode_id": "Power mode id", "caps": "Caps", "is_pinned": "Clocks pinned", "governor": "Governor",
@@ -665,6 +702,8 @@ def _state(name: str, value: object) -> str:
         return "yes" if value else "no"
     if name in ("power_mode_id", "oc_events") and isinstance(value, int | float):
         return f"{value:.0f}"
+    if name == "clock_mhz" and isinstance(value, int | float):
+        return f"{value:,.0f}"
     if name == "available_bytes" and isinstance(value, int | float):
         return words.quantity(float(value), "bytes")
     if name == "uptime_s" and isinstance(value, int | float):

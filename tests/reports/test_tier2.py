@@ -170,7 +170,7 @@ def test_time_lines_show_latency_clock_temperature_and_when_it_was_throttled(sou
     assert titles.count("Temperature (tj_temp) over time") == 4
     assert titles.count("When requests were throttled") == 4
     assert 'Power</bdi></strong> <span class="soft">21.5 W all along' in source
-    assert "of each the smallest and the largest value bound the filled area" in source
+    assert "of all samples of a piece the smallest and the largest bound the filled area" in source
 
 
 def test_calls_on_a_throttled_board_hang_under_the_line_and_the_budget_is_drawn(source: str) -> None:
