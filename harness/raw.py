@@ -31,6 +31,7 @@ __all__ = [
     "GoldenSample",
     "KeptOutput",
     "Numerics",
+    "RawFile",
     "TaskScores",
     "keep",
     "of_authors",
@@ -258,3 +259,19 @@ def _member(path: Path, name: str) -> Array:
         if isinstance(error, RecordError):
             raise
         raise RecordError(f"{path.name} is damaged: {error}.") from error
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A row's file, of which the elements are read where they are asked for."""
+
+    path: Path
+    numerics: Numerics
+
+    def of(self, output: str) -> dict[int, KeptOutput]:
+        """By sample what is known of one output."""
+        return {one.sample: one for one in self.numerics.kept if one.output == output}
+
+    def elements(self, output: str) -> dict[int, tuple[KeptOutput, Array]]:
+        """As ``read_elements``."""
+        return read_elements(self.path, self.numerics, output)

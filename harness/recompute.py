@@ -90,6 +90,7 @@ class _Held:
 
     def __init__(self, folder: Path, run: Run, pack: Pack | None) -> None:
         self.folder, self.run, self.pack = folder, run, pack
+        self.is_ours = _is_ours(run)
         self._references: tuple[str, list[dict[str, Array]]] = ("", [])
 
     def row(self, verdict: Verdict) -> Recomputed:
@@ -125,7 +126,7 @@ class _Held:
 
     def _told(self, was: Verdict, now: Verdict, source: str, differs: Iterable[str]) -> Recomputed:
         words = [*differs, *_figures_differ(was.summary.parity, now.summary.parity), *_checks_differ(was, now)]
-        if _is_ours(self.run) and was.outcome is now.outcome and was.reason != now.reason:
+        if self.is_ours and was.outcome is now.outcome and was.reason != now.reason:
             words.append(f"the reason is {was.reason!r} in run.json, and {now.reason!r} by what is kept")
         told = now.reason if was.outcome is now.outcome else f"{now.outcome.value} by what is kept of it: {now.reason}"
         return Recomputed(was.case.id, was.outcome, now.outcome, told, source, tuple(words))
