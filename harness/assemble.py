@@ -20,6 +20,7 @@ from harness.floors import Floors
 from harness.host import availability, environment, is_there
 from harness.host_station import HostStation, state_of
 from harness.launch_child import LaunchJob
+from harness.like import Like, check_pack, plan_like
 from harness.measure import Bench
 from harness.memory import MemoryMeter
 from harness.pack import Maker, Pack, Source, load_pack
@@ -72,6 +73,8 @@ class Request:
     simulated: str = ""
     history: Path | None = None
     assumptions: Path | None = None
+    like: Like | None = None
+    builds: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,20 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     for runtime in runtimes:
         if ":" in runtime:
             bench.build(runtime, bench.config)  # a class that is none is told before anything runs
-    cases = planning.plan(ask)
+    planned = planning.plan(ask)
+    notes: Mapping[str, tuple[str, ...]] = {}
+    said: tuple[str, ...] = ()
+    if request.like is not None:
+        if not dry_run or given is not None:
+            check_pack(request.like, pack.sha256, request.pack)
+        trt = scenario.board.tensorrt if scenario else host.trt
+        repeated = plan_like(planned, request.like, trt)
+        planned, notes, said = (
+            repeated.cases,
+            repeated.notes,
+            (*repeated.said, *_other_configuration(request, configuration)),
+        )
+    cases = planned
     tier2 = _tier2(request, house, bench, configuration, models, board, profile, scenario)
     can_run = [case for case in cases if not case.not_run and case.model not in broken]
     tier2.observed = next((case for case in can_run if case.kind == "latency"), None)
@@ -205,7 +221,18 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         builder=builder,
         tier2=tier2,
         row_s=profile.launches * profile.most_s + (profile.soak.most_s if profile.soak else 0.0),
+        notes=notes,
+        said=said,
     )
+
+
+def _other_configuration(request: Request, configuration: Configuration) -> tuple[str, ...]:
+    """That a run is like another one but for its configuration: budgets and rates may be others."""
+    assert request.like is not None
+    was = request.like.run.configuration_sha256
+    if was == configuration.sha256:
+        return ()
+    return (f"the configuration {configuration.path} is {configuration.sha256[:16]}; the base's was {was[:16]}",)
 
 
 def _refuse_what_does_not_go_together(request: Request) -> None:
@@ -466,6 +493,8 @@ def _settings(request: Request, size: str, configuration: Configuration, board: 
         "seed": str(request.seed),
         "threads": str(request.threads or ""),
         "simulated": request.simulated,
+        "like": request.like.run.id if request.like else "",
+        "builds": str(request.builds or ""),
     }
     return {
         **{key: value for key, value in asked.items() if value},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from harness.estimate import Cost
     from harness.measure import Build
     from harness.pack import SourceModel
-    from harness.records import Case, Verdict
+    from harness.records import Case, Run, Verdict
     from harness.run import Job, Progress
     from runtime.config import RuntimeConfig
 
@@ -155,7 +156,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "--size", choices=("small", "flight"), help="of the built-in models; default: small without a GPU"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of made-up inputs, Monte-Carlo runs and a simulated board (0)"
+        "--seed", type=int, metavar="N", help="of made-up inputs, Monte-Carlo runs and a simulated board (0)"
     )
     parser.add_argument(
         "--cache", type=Path, metavar="DIR",
@@ -178,12 +179,12 @@ def _add_run(commands: Any) -> None:
         "--require", action="append", default=[], metavar="RUNTIME[PLACEMENT]",
         help="rows of this runtime must pass, e.g. tensorrt or onnx_trt_ep[tensorrt]",
     )  # fmt: skip
-    parser.add_argument("--device", default="auto", metavar="auto, cpu, cuda:N", help="where to run (auto)")
+    parser.add_argument("--device", metavar="auto, cpu, cuda:N", help="where to run (auto)")
     parser.add_argument(
         "--board", default="", metavar="NAME", help="use this board's budgets; default: the one found here"
     )
     parser.add_argument(
-        "--profile", choices=("quick", "pr", "signoff", "floor"), default="quick",
+        "--profile", choices=("quick", "pr", "signoff", "floor"),
         help="quick: at most a minute a row, indicative (default); pr: decides on a change; signoff: on a release, in five "
         "launches, with floors; floor: learns them overnight. pr and signoff want --require",
     )  # fmt: skip
@@ -207,6 +208,16 @@ def _add_run(commands: Any) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads of one call on the CPU; default: one per core"
     )
+    parser.add_argument(
+        "--like", type=Path, metavar="RUN",
+        help="the rows of another run once more: its pack, models, profile and options, and the precision routes that its "
+        "TensorRT took where this one still has them; what cannot be measured here stays a row",
+    )  # fmt: skip
+    parser.add_argument(
+        "--builds", type=int, default=0, metavar="K",
+        help="build each engine K times, each without the timing cache of another, and spread the launches over them: two "
+        "builds of one version differ, and a comparison judges a change against that",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder; default: runs/<time>")
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in --out; give the call that began it again"
@@ -281,6 +292,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from harness.run import run
     from harness.run_folder import RunFolder
 
+    if arguments.resume and arguments.out is not None:
+        _refuse_another_call(arguments)
+    if arguments.like is not None:
+        arguments = _as_like(arguments)
     house = _house(quiet=arguments.quiet)
     job = assemble(_request(arguments), house, arguments.command_line, dry_run=arguments.dry_run)
     if arguments.dry_run:
@@ -297,6 +312,59 @@ def _run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader of our output went away, and the exit code must stay the run's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 4 if finished.exit_code is None else finished.exit_code
+
+
+def _stored(run: Run) -> argparse.Namespace:
+    """The call that began a run, parsed as calls are now. Raises ``UsageError`` for one that this trigate cannot read."""
+    from harness.errors import UsageError
+    from harness.like import stored_call
+
+    words = stored_call(run)
+    cut = words.index("--") if "--" in words else len(words)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            arguments = make_parser().parse_args(["run", *words[:cut]])
+    except SystemExit:
+        raise UsageError(f"the call that began run {run.id} cannot be read: {said.getvalue().strip()}") from None
+    arguments.pytest = words[cut + 1 :]
+    return arguments
+
+
+def _refuse_another_call(arguments: argparse.Namespace) -> None:
+    """Before anything is made for a run that will not be gone on with. Raises ``UsageError``."""
+    from harness.errors import UsageError
+    from harness.like import differing
+    from harness.rejudge import read_run
+
+    if not (arguments.out / "run.json").exists():
+        return
+    run = read_run(arguments.out)
+    try:
+        began = _stored(run)
+    except UsageError:
+        return  # what it measured is compared as ever
+    others = differing(vars(began), vars(arguments))
+    if others:
+        raise UsageError(
+            f"the run in {arguments.out} was begun by `{run.command}`; this call differs in {', '.join(others)}. Give that call "
+            "again, with --resume, or another --out."
+        )
+
+
+def _as_like(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The call with what it leaves out taken from that of the run that is repeated."""
+    from harness.like import call_as, model_names, pack_for, read_like
+
+    like = read_like(arguments.like)
+    base = _stored(like.run)
+    taken = argparse.Namespace(**call_as(vars(arguments), vars(base), like))
+    taken.repeated, taken.pytest = like, arguments.pytest or base.pytest
+    taken.pack = arguments.pack or pack_for(like, base.pack)
+    if taken.pack is not None:
+        taken.model = list(model_names(like)) if taken.model else []
+        if taken.config is not None and arguments.config is None and not taken.config.exists():
+            taken.config = None  # the pack keeps what it said
+    return taken
 
 
 def _pack(arguments: argparse.Namespace) -> int:
@@ -397,20 +465,22 @@ def _request(arguments: argparse.Namespace) -> Request:
         inputs=arguments.inputs or "",
         architectures=tuple(arguments.architecture),
         size=arguments.size or "",
-        seed=arguments.seed,
+        seed=arguments.seed or 0,
         cache=arguments.cache or default_cache(),
         tiers=tuple(asked.get("tier") or (0, 1, 2)),
         is_tier_named=bool(asked.get("tier")),
         runtimes=tuple(asked.get("runtime", ())),
         require=tuple(asked.get("require", ())),
-        device=asked.get("device", "auto"),
+        device=asked.get("device") or "auto",
         board=asked.get("board", ""),
-        profile=asked.get("profile", "quick"),
+        profile=asked.get("profile") or "quick",
         pack=asked.get("pack"),
         threads=asked.get("threads"),
         simulated=asked.get("simulated", ""),
         history=asked.get("history"),
         assumptions=asked.get("assumptions"),
+        like=asked.get("repeated"),
+        builds=asked.get("builds") or 0,
     )
 
 
@@ -540,7 +610,10 @@ def _print_plan(job: Job, arguments: argparse.Namespace) -> int:
         print(json.dumps({"rows": to_json(job.cases), "cost": to_json(_cost(job))}, indent=1))
         return 0
     for case in job.cases:
-        print(f"tier {case.tier}  {case.id}" + (f"  NOT RUN: {case.not_run}" if case.not_run else ""))
+        told = [f"NOT RUN: {case.not_run}"] if case.not_run else [*job.notes.get(case.id, ())]
+        print("  ".join([f"tier {case.tier}  {case.id}", *told]))
+    for words in job.said:
+        print(words)
     runnable = [case for case in job.cases if not case.not_run]
     print(f"{len(job.cases)} rows, {len(runnable)} of them can run here: {_cost(job).to_text()}.")
     return 0

@@ -54,8 +54,8 @@ class Bench:
     board_state: Callable[[], BoardState] = BoardState
     threads: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
-    _seen: dict[tuple[str, str, str], Observed] = field(default_factory=dict)
-    _entries: dict[tuple[str, str, str], EngineCacheEntry] = field(default_factory=dict)
+    _seen: dict[tuple[str, str, str, str], Observed] = field(default_factory=dict)
+    _entries: dict[tuple[str, str, str, str], EngineCacheEntry] = field(default_factory=dict)
 
     def outputs(self, case: Case, runtime: str = "") -> Observed:
         """Every packed sample through the case's runtime (or through ``runtime``), once per run of the harness.
@@ -63,10 +63,10 @@ class Bench:
         Raises the core's errors; nothing stays resident.
         """
         label = runtime or case.runtime
-        key = (case.model, label, case.precision)
+        key = (case.model, label, case.precision, case.route)
         seen = self._seen.get(key)
         if seen is None:
-            if any(model != case.model for model, _, _ in self._seen):
+            if any(model != case.model for model, *_ in self._seen):
                 self._seen.clear()  # rows come model by model: what another one gave is not asked for again
             seen = self._seen[key] = self._run(replace(case, runtime=label))
         return replace(seen, measurement=replace(seen.measurement, case=case))
@@ -94,22 +94,28 @@ class Bench:
             precision=case.precision,
             calibration_dataset=pack.path(pack.calibration) if wants_ranges else None,
             optimization_profiles=() if (runtime or case.runtime) == "pytorch_fp16" else pack.profiles(),
+            typing=case.route if (runtime or case.runtime) == "tensorrt" else "",
         )
 
     def entry(self, case: Case, runtime: InferenceRuntime, artifact: Path) -> EngineCacheEntry:
         """The case's engine, compiled once in a run of the harness: TensorRT's take minutes on a board."""
-        key = (case.model, case.runtime, case.precision)
+        key = (case.model, case.runtime, case.precision, case.route)
         if key not in self._entries:
             self._entries[key] = runtime.compile_engine(artifact, self.build_config(case))
         return self._entries[key]
 
     def remember(self, case: Case, entry: EngineCacheEntry) -> None:
         """The case's engine, where it was compiled elsewhere."""
-        self._entries[(case.model, case.runtime, case.precision)] = entry
+        self._entries[(case.model, case.runtime, case.precision, case.route)] = entry
 
-    def make(self, runtime: str) -> InferenceRuntime:
-        """The runtime of that label, or of a third party's class, with no engine loaded."""
-        return self.build(runtime, replace(self.config, runtime=_label(runtime)))
+    def make(self, runtime: str, route: str = "") -> InferenceRuntime:
+        """The runtime of that label, or of a third party's class, with no engine loaded. ``route``: as ``Case.route``; engines
+        of one that is asked for by name lie in a folder of their own, since their names are the same.
+        """
+        config = replace(self.config, runtime=_label(runtime))
+        if route:
+            config = replace(config, engine_cache_dir=config.engine_cache_dir / f"by-{route}")
+        return self.build(runtime, config)
 
     def open(self, case: Case, runtime: InferenceRuntime | None = None) -> Opened:
         """The case's engine, loaded, to be called many times; the caller closes it.
@@ -180,7 +186,7 @@ class _Resident:
         self.begun_ns = bench.clock()
         self.board_start = bench.board_state()
         artifact = bench.artifact(case)
-        self.runtime = self.given or bench.make(case.runtime)
+        self.runtime = self.given or bench.make(case.runtime, case.route)
         compiling = bench.clock()
         self.entry = _with_tensors(bench.entry(case, self.runtime, artifact), bench.packs[case.model])
         loading = bench.clock()

@@ -66,7 +66,8 @@ class Job:
     ``diagnose``: after a FAIL of a parity row, what T1-02 asks for. ``runtime_suites``: what settles the rows about
     runtimes, by kind. ``foreign_limit_s``: of a row of a third party's class, beside what is measured.
     ``hung``: the classes that were seen to hang; filled while rows run. ``builder``: what builds engines here, if anything.
-    ``tier2``: settles the rows of Tier-2. ``row_s``: what a latency row measures at most.
+    ``tier2``: settles the rows of Tier-2. ``row_s``: what a latency row measures at most. ``notes``: what is to be said of
+    a row, by its id; ``said``: of the whole run.
     """
 
     ask: Ask
@@ -92,6 +93,8 @@ class Job:
     builder: Builder | None = None
     tier2: Tier2 | None = None
     row_s: float = 6.0
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
 
 
 def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str] = ()) -> Run:
@@ -113,7 +116,7 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
 
     def settle(case: Case) -> Verdict:
         progress.begun(case)
-        return _settle(case, job, folder)
+        return _noted(_settle(case, job, folder), job.notes.get(case.id, ()))
 
     def heard(verdict: Verdict) -> None:
         state.add(verdict)
@@ -197,7 +200,7 @@ def _fresh(job: Job) -> Run:
         planned=job.cases,
         verdicts=(),
         trigate_version=job.version,
-        notes=tuple(f"model {name} has no pack: {reason}" for name, reason in job.broken.items()),
+        notes=(*(f"model {name} has no pack: {reason}" for name, reason in job.broken.items()), *job.said),
     )
 
 
@@ -247,6 +250,14 @@ def _settle(case: Case, job: Job, folder: RunFolder) -> Verdict:
             raise
         return gates.refusal(case, error)  # a third party's class may raise anything
     return gates.misplaced(verdict, gpu_host=job.gpu_host, device=job.device)
+
+
+def _noted(verdict: Verdict, words: Sequence[str]) -> Verdict:
+    if not words:
+        return verdict
+    measurement = verdict.summary.measurement
+    measurement = replace(measurement, notes=(*measurement.notes, *words))
+    return replace(verdict, summary=replace(verdict.summary, measurement=measurement))
 
 
 def _is_foreign(case: Case) -> bool:

@@ -14,7 +14,7 @@ from runtime.calibration import CalibrationDataset, format_ranges, parse_ranges
 from runtime.errors import EngineBuildError, RuntimeNotAvailableError
 from runtime.protocol import Array
 
-__all__ = ["Expression", "Prepared", "choose", "prepare"]
+__all__ = ["Expression", "Prepared", "choose", "prepare", "typings_of"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,23 @@ class Expression:
     def name(self) -> str:
         base = "strongly-typed" if self.is_strongly_typed else "flags"
         return base + ("+calibrator" if self.calibrates else "+qdq" if self.quantizes else "")
+
+
+def typings_of(trt: str) -> tuple[str, ...]:
+    """By which ways (``BuildConfig.typing``) a version can be told a precision, its own first; none for ``none``.
+
+    ``trt``: as hosts name it, ``10.3.0`` or ``rtx1.7``. By the version alone, for who may not import the library; what is
+    built follows from what the library has (``trt_library.read_capabilities``).
+    """
+    if trt.startswith("rtx"):
+        return ("strongly-typed",)
+    parts = trt.split(".")
+    if not all(part.isdecimal() for part in parts[:2]) or not parts[0]:
+        return ()
+    version = tuple(map(int, parts[:2]))
+    if version < (10, 12):
+        return ("flags",)
+    return ("strongly-typed", "flags") if version < (11,) else ("strongly-typed",)
 
 
 def choose(
