@@ -12,10 +12,11 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from harness.baselines import machine_of
 from harness.board import describe_difference
+from harness.compare_decide import decide, foremost
+from harness.compare_likeness import CAPS, LOOSE, VERSIONS, UnlikeError, differences
 from harness.compare_load import Loaded, boot_of, load_folder
-from harness.compare_records import Cause, Change, Comparison, Decision, Difference, RowChange, Side, Standing, State
+from harness.compare_records import Cause, Comparison, Difference, RowChange, Side, Standing
 from harness.compare_rows import MARGINS, Entry, Judged, judge_row
 from harness.errors import UsageError, did_you_mean
 from harness.paired import block_family
@@ -24,73 +25,63 @@ from runtime.files import write_atomic
 
 __all__ = ["MARGINS", "Comparison", "UnlikeError", "compare", "compare_runs", "read_comparison", "write_comparison"]
 
-_VERSIONS = (
-    "jetpack", "l4t", "tensorrt_host", "tensorrt", "tensorrt-rtx", "onnxruntime-gpu", "onnxruntime", "torch", "cuda-bindings",
-    "python", "os", "numpy", "onnx", "polygraphy", "trigate",
-)  # fmt: skip
-"""Facts of an environment that a bump changes: the runs of one side share them."""
-
-_LOOSE = ("os", "trigate", "numpy", "onnx", "polygraphy", "python")
-"""Of these, those that tell no version of the system under test."""
-
-_CAPS = {
-    "gpu_mhz": "the GPU's highest clock",
-    "emc_mhz": "the memory's highest clock",
-    "online_cpus": "online processors",
-}
-_NEAR = 0.02
+_ENGINE_ROWS = ("latency", "build", "load", "parity", "semantic")
+"""Whose rows tell an engine's size, build and layers, the first there is."""
 
 _GRAVITY = {standing: at for at, standing in enumerate(Standing)}
 _FIRST = {Standing.BROKE: 0, Standing.MISSING: 1, Standing.STARTED: 2}
 
 
-class UnlikeError(UsageError):
-    """The runs are not of the same thing. ``differences``: each in words."""
-
-    def __init__(self, differences: Sequence[str]) -> None:
-        self.differences = tuple(differences)
-        told = "; ".join(differences[:8]) + (f"; and {len(differences) - 8} more" if len(differences) > 8 else "")
-        super().__init__(
-            f"the runs are not alike, so nothing is compared: {told}. Measure the new side as the base was measured: the same "
-            "pack, profile, board and power caps."
-        )
-
-
 def compare(
-    base: Sequence[Path], new: Sequence[Path], *, margins: Mapping[str, float] | None = None, alpha: float = 0.05
+    base: Sequence[Path],
+    new: Sequence[Path],
+    *,
+    margins: Mapping[str, float] | None = None,
+    alpha: float = 0.05,
+    say: Callable[[str], None] = lambda words: None,
 ) -> Comparison:
-    """Compare run folders. ``margins``: what counts as no change, as shares, over ``MARGINS``.
+    """Compare run folders. ``margins``: what counts as no change, as shares, over ``MARGINS``. ``say``: hears what is done.
 
     Raises ``UsageError`` for what is no run, the same run twice and a margin that is none, ``UnlikeError`` for
     runs of unlike things.
     """
-    loaded = {path.resolve(): load_folder(path) for path in (*base, *new)}
+    limits = _margins(margins or {})
+    loaded = {path.resolve(): load_folder(path, say) for path in (*base, *new)}
     if len(loaded) < len(base) + len(new):
         raise UsageError("the same run folder is given twice. Each run speaks once, on one side.")
     return compare_runs(
         [loaded[path.resolve()] for path in base],
         [loaded[path.resolve()] for path in new],
-        margins=margins,
+        margins=limits,
         alpha=alpha,
+        say=say,
     )
 
 
 def compare_runs(
-    base: Sequence[Loaded], new: Sequence[Loaded], *, margins: Mapping[str, float] | None = None, alpha: float = 0.05
+    base: Sequence[Loaded],
+    new: Sequence[Loaded],
+    *,
+    margins: Mapping[str, float] | None = None,
+    alpha: float = 0.05,
+    say: Callable[[str], None] = lambda words: None,
 ) -> Comparison:
     """The comparison of runs that are loaded. Pure; raises as ``compare``."""
     limits = _margins(margins or {})
     _refuse(base, new, alpha)
     sides = [_entries(base), _entries(new)]
     shared = [case_id for case_id in sides[0] if case_id in sides[1]]
-    differences = _unlike(base, new, sides, shared)
-    if differences:
-        raise UnlikeError(differences)
+    unlike = differences(base, new, sides, shared)
+    if unlike:
+        raise UnlikeError(unlike)
     if not shared:
         raise UsageError("the base and the new runs have no row in common: there is nothing to compare.")
+    every = list(dict.fromkeys([*sides[0], *sides[1]]))
+    say(f"comparing {len(every)} row{'' if len(every) == 1 else 's'}")
+    engines = _of_engines(sides, shared)
     judged = [
-        judge_row(sides[0].get(case_id, ()), sides[1].get(case_id, ()), limits, alpha)
-        for case_id in dict.fromkeys([*sides[0], *sides[1]])
+        judge_row(sides[0].get(each, ()), sides[1].get(each, ()), limits, alpha, tells_engine=each in engines)
+        for each in every
     ]
     judged, family = _held_against_number(judged, alpha)
     rows = sorted((_settled(row, changes) for row, changes in judged), key=_order)
@@ -98,7 +89,7 @@ def compare_runs(
     shown = [_boards_differ(sides, case_id) for case_id in shared]
     board = [_of_board(words) for words in dict.fromkeys(word for words in shown for word in words)]
     told = [_side(one) for one in base], [_side(one) for one in new]
-    decision, words, code, to_do = _decide(rows, *told)
+    decision, words, code, to_do = decide(rows, *told)
     return Comparison(
         decision=decision,
         words=words,
@@ -114,6 +105,7 @@ def compare_runs(
         alpha=alpha,
         family=family,
         trigate_version=new[0].run.trigate_version,
+        foremost=foremost(rows),
     )
 
 
@@ -155,8 +147,10 @@ def _margins(given: Mapping[str, float]) -> dict[str, float]:
     for name, value in given.items():
         if name not in MARGINS:
             raise UsageError(f"there is no margin {name!r}. {did_you_mean(name, MARGINS)}")
-        if not 0 < value < 10:
-            raise UsageError(f"the margin of {name} is {value!r}; expected a share above 0, as 0.05.")
+        if not 0 < value < 1:
+            raise UsageError(
+                f"the margin of {name} is {value!r}; expected a share above 0 and under 1, as 0.05 for 5 %."
+            )
     return {**MARGINS, **given}
 
 
@@ -186,103 +180,24 @@ def _entries(side: Sequence[Loaded]) -> dict[str, list[Entry]]:
     return found
 
 
-# --- what is not alike ---------------------------------------------------------------------------------------------
-
-
-def _unlike(
-    base: Sequence[Loaded], new: Sequence[Loaded], sides: Sequence[Mapping[str, Sequence[Entry]]], shared: Sequence[str]
-) -> list[str]:
-    found = [
-        *_apart(base, new, "schema", lambda one: str(one.run.schema)),
-        *_apart(base, new, "profile", lambda one: one.run.settings.get("profile", "")),
-        *_apart(base, new, "pack", lambda one: one.run.pack_sha256[:16] or "none"),
-        *_apart(base, new, "size", lambda one: one.run.settings.get("size", "")),
-        *_apart(base, new, "module", _machine),
-    ]
-    for side, name in ((base, "base"), (new, "new")):
-        for fact in _VERSIONS:
-            values = {one.name: one.run.environment.get(fact, "none") for one in side}
-            if len(set(values.values())) > 1 and fact not in _LOOSE:
-                told = ", ".join(f"{value} in {run}" for run, value in values.items())
-                found.append(f"the {name}'s runs are of several versions: {fact} {told}")
-    found += _other_batch(sides)
-    by_words: dict[str, list[str]] = {}
+def _of_engines(sides: Sequence[Mapping[str, Sequence[Entry]]], shared: Sequence[str]) -> set[str]:
+    """Of the rows of one engine, the one that tells its size, build and layers: most of them have these."""
+    by_engine: dict[tuple[object, ...], list[tuple[int, int, str]]] = {}
     for case_id in shared:
-        for words in _unlike_rows(sides[0][case_id], sides[1][case_id]):
-            by_words.setdefault(words, []).append(case_id)
-    for words, rows in by_words.items():
-        found.append(f"{words} ({rows[0]}{f' and {len(rows) - 1} more rows' if len(rows) > 1 else ''})")
-    return found
+        case = sides[1][case_id][0].case
+        knows = [max(map(_knows_engine, side[case_id])) for side in sides]
+        if case.kind == "pair" or not all(knows):
+            continue
+        engine = (case.model, case.runtime, case.precision, case.batch, case.size, *sorted(case.point.items()))
+        rank = _ENGINE_ROWS.index(case.kind) if case.kind in _ENGINE_ROWS else len(_ENGINE_ROWS)
+        by_engine.setdefault(engine, []).append((-min(knows), rank, case_id))
+    return {min(known)[2] for known in by_engine.values()}
 
 
-def _apart(base: Sequence[Loaded], new: Sequence[Loaded], what: str, get: Callable[[Loaded], str]) -> list[str]:
-    told = {one.name: get(one) for one in (*base, *new) if get(one)}
-    if len(set(told.values())) < 2:
-        return []
-    return [f"{what}: " + ", ".join(f"{value} in {name}" for name, value in told.items())]
-
-
-def _machine(loaded: Loaded) -> str:
-    facts = {name: value for name, value in loaded.run.environment.items() if value != "none"}
-    modules = (verdict.summary.measurement.board_start.module for verdict in loaded.run.verdicts)
-    return facts.get("module") or machine_of(facts, next((module for module in modules if module), None))
-
-
-def _other_batch(sides: Sequence[Mapping[str, Sequence[Entry]]]) -> list[str]:
-    """Rows that would be the same one but for the batch: their ids differ, so they would look like two that are missing."""
-    kinds = [
-        {
-            (case.kind, case.model, case.runtime, case.precision, case.against): case
-            for case in (entries[0].case for entries in side.values())
-        }
-        for side in sides
-    ]
-    return [
-        f"batch of {case.model}: {case.batch} in the base, {kinds[1][key].batch} in the new"
-        for key, case in kinds[0].items()
-        if key in kinds[1] and case.batch != kinds[1][key].batch
-    ]
-
-
-def _unlike_rows(base: Sequence[Entry], new: Sequence[Entry]) -> Iterable[str]:
-    """What a row must share on both sides to be one row; what only one side tells is no difference."""
-    seen = [[one for one in side if one.verdict and one.verdict.outcome is not Outcome.NOT_RUN] for side in (base, new)]
-    if not seen[0] or not seen[1]:
-        return
-    everyone = [*seen[0], *seen[1]]
-    for what, get in _FACTS:
-        facts = [dict.fromkeys(fact for one in side if (fact := get(one))) for side in seen]
-        if facts[0] and facts[1] and len({**facts[0], **facts[1]}) > 1:
-            yield f"{what}: {' and '.join(facts[0])} in the base, {' and '.join(facts[1])} in the new"
-    if any(one.measurement.simulated for one in everyone) and not all(one.measurement.simulated for one in everyone):
-        yield "a simulated board on one side, a real one on the other"
-    for cap, name in _CAPS.items():
-        caps = [{known for one in side if (known := one.measurement.board_start.caps.get(cap))} for side in seen]
-        if caps[0] and caps[1] and max(caps[0] | caps[1]) - min(caps[0] | caps[1]) > _NEAR * max(caps[0] | caps[1]):
-            told = [" and ".join(f"{value:g}" for value in sorted(side)) for side in caps]
-            yield f"{name}: {told[0]} in the base, {told[1]} in the new"
-
-
-def _model(one: Entry) -> str:
-    """The digest of a model's file; a TensorRT engine is built anew by each version, and the pack stands for its model."""
-    is_file = one.case.runtime in ("onnx_trt_ep", "pytorch_fp16") and one.case.kind not in (
-        "build",
-        "conformance",
-        "faults",
-    )
-    return one.measurement.model_sha256[:16] if is_file else ""
-
-
-_FACTS: Sequence[tuple[str, Callable[[Entry], str]]] = (
-    ("model", _model),
-    ("inputs", lambda one: " ".join(digest[:8] for digest in one.measurement.input_sha256)),
-    ("timing boundary", lambda one: one.measurement.timing_boundary),
-    ("profile", lambda one: one.measurement.profile),
-    ("batch", lambda one: str(one.case.batch)),
-    ("size", lambda one: one.case.size),
-    ("point", lambda one: ", ".join(f"{name} {value}" for name, value in sorted(one.case.point.items()))),
-    ("rate", lambda one: f"{one.measurement.rate_hz:g} Hz" if one.measurement.rate_hz else ""),
-)
+def _knows_engine(one: Entry) -> int:
+    """How much a row tells of its engine; a build row does so at least in words."""
+    has_figures = any(figure.name.partition("[")[0] in ("build_ns", "engine_bytes") for figure in one.figures)
+    return 4 * has_figures + 2 * bool(one.layers.layers) + (one.case.kind == "build")
 
 
 # --- the family of rows, and the decision ---------------------------------------------------------------------------
@@ -337,108 +252,6 @@ def _order(row: RowChange) -> tuple[int, int, str]:
     return _FIRST.get(row.standing, len(_FIRST)), _GRAVITY[row.standing], row.id
 
 
-def _decide(
-    rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side]
-) -> tuple[Decision, str, int, list[str]]:
-    holding = [row for row in rows if row.may_block and row.standing in (Standing.BROKE, Standing.WORSE)]
-    missing = [row for row in rows if row.may_block and row.standing is Standing.MISSING]
-    undecided = [row for row in rows if row.may_block and row.standing is Standing.OPEN]
-    to_do = [*_missing(missing), *_more(undecided, base, new)]
-    if holding:
-        names = ", ".join(row.id for row in holding[:3]) + (f" and {len(holding) - 3} more" if len(holding) > 3 else "")
-        broke = sum(row.standing is Standing.BROKE for row in holding)
-        parts = (
-            f"{broke} stopped working or fail their limit" if broke else "",
-            f"{len(holding) - broke} regressed" if len(holding) > broke else "",
-        )
-        return Decision.HOLD, f"HOLD: {names}. Of {len(rows)} rows {' and '.join(filter(None, parts))}.", 1, to_do
-    evidence = [row for row in rows if row.base_state is State.WORKS and row.new_state is State.WORKS]
-    if missing or undecided or not evidence:
-        open_ = len(missing) + len(undecided)
-        told = f"{open_} of {len(rows)} rows are open" if open_ else "no row works on both sides"
-        return Decision.MEASURE_MORE, f"MEASURE MORE: {told}. {' '.join(to_do)}".strip(), 3, to_do
-    simulated = " All of them SIMULATED: no evidence." if all(row.simulated for row in evidence) else ""
-    better = sum(row.standing is Standing.BETTER for row in rows)
-    changed = sum(row.standing in (Standing.CHANGED, Standing.STARTED) for row in rows)
-    dark = sum(row.new_state not in (State.WORKS, State.FAILS) for row in rows)
-    beside = "".join(
-        f", {count} {what}"
-        for count, what in (
-            (better, "better"),
-            (changed, "with changes to look at"),
-            (dark, "without evidence on either side"),
-        )
-        if count
-    )
-    return (
-        Decision.ADOPT,
-        f"ADOPT: no row regressed or stopped working; {len(evidence)} rows work on both sides{beside}.{simulated}",
-        0,
-        to_do,
-    )
-
-
-def _missing(rows: Sequence[RowChange]) -> list[str]:
-    absent: dict[str, list[str]] = {}
-    for row in rows:
-        is_library = row.new_state is State.NOT_INSTALLED
-        what = f"Install {row.runtime} on the new side" if is_library else "Measure on the new side what it lacks"
-        absent.setdefault(what, []).append(row.id)
-    return [
-        f"{what} ({ids[0]}{f' and {len(ids) - 1} more rows' if len(ids) > 1 else ''})." for what, ids in absent.items()
-    ]
-
-
-def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side]) -> list[str]:
-    """How long: boot sessions on each side, at what a run of that side took."""
-    every = [change for row in rows for change in row.changes if change.standing is Standing.OPEN and change.may_block]
-    spoilt = [change for change in every if change.again]
-    again = [
-        f"Measure the new side again, about {_duration(max((one.took_s for one in new), default=0.0))}: {spoilt[0].again}."
-    ] if spoilt else []  # fmt: skip
-    facts = [
-        f"Decide {row.id}: {change.words}."
-        for row in rows
-        if not any(change.again for change in row.changes)
-        for change in row.changes
-        if change.standing is Standing.OPEN and change.may_block and not change.is_judged
-    ]
-    open_ = [change for change in every if change.is_judged and change not in spoilt]
-    return [
-        *again,
-        *facts[:3],
-        *([f"And {len(facts) - 3} more rows."] if facts[3:] else []),
-        *_sessions(open_, base, new),
-    ]
-
-
-def _sessions(open_: Sequence[Change], base: Sequence[Side], new: Sequence[Side]) -> list[str]:
-    if not open_:
-        return []
-    known = [change for change in open_ if change.needed_base is not None]
-    if not known:
-        return ["No number of boot sessions up to 100 would decide; interleaved pairs on one host would."]
-    parts = []
-    for name, side, more in (
-        ("base", base, max((one.needed_base or 0) - one.base_sessions for one in known)),
-        ("new side", new, max((one.needed_new or 0) - one.new_sessions for one in known)),
-    ):
-        took_s = max((one.took_s for one in side), default=0.0)
-        if more > 0:
-            parts.append(
-                f"{more} more boot session{'s' if more > 1 else ''} of the {name}, about {_duration(more * took_s)}"
-            )
-    rest = [one.name for one in open_ if one.needed_base is None]
-    tail = f" For {rest[0]} interleaved pairs would." if rest else ""
-    if not parts:
-        return [f"Boot sessions as there are would decide if they lay closer; measure one more of each.{tail}"]
-    return [f"Measure {' and '.join(parts)}.{tail}"]
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{max(1, round(seconds / 60))} min"
-
-
 # --- what is said of it all -----------------------------------------------------------------------------------------
 
 
@@ -486,7 +299,7 @@ def _differences(base: Sequence[Loaded], new: Sequence[Loaded]) -> tuple[list[Di
     for name in dict.fromkeys(key for side in facts for one in side for key in one):
         old, now = (" / ".join(dict.fromkeys(one.get(name, "none") for one in side)) for side in facts)
         if old != now:
-            is_version = name in _VERSIONS
+            is_version = name in VERSIONS
             found[0 if is_version else 1].append(Difference(name, old, now, is_version))
     return found
 
@@ -498,7 +311,7 @@ def _caveats(
     sides: Sequence[Mapping[str, Sequence[Entry]]],
     shared: Sequence[str],
 ) -> Iterable[str]:
-    bumped = [one for one in versions if one.name not in _LOOSE]
+    bumped = [one for one in versions if one.name not in LOOSE]
     reflashed = any(one.name in ("jetpack", "l4t") for one in bumped)
     if any(one.measurement.simulated for case_id in shared for side in sides for one in side[case_id]):
         yield "Rows of a simulated board are among these: they show how the comparison works, and are no evidence."
@@ -529,7 +342,7 @@ def _caveats(
         yield "Base and new share a boot session: what that boot brought with it is on both sides."
     for case_id in shared:
         caps = [{cap for one in side[case_id] for cap in one.measurement.board_start.caps} for side in sides]
-        if any(cap in (caps[0] ^ caps[1]) for cap in _CAPS):
+        if any(cap in (caps[0] ^ caps[1]) for cap in CAPS):
             yield f"The power caps are known on one side only ({case_id} and perhaps others): likeness is not shown."
             break
     for one in (*base, *new):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,18 @@ from harness.rejudge import read_samples
 from harness.samples import Phase
 from runtime.protocol import Array
 
-__all__ = ["PERCENTS", "LaunchSeen", "Loaded", "boot_of", "load_folder", "summarize_launches"]
+__all__ = [
+    "PERCENTS",
+    "LaunchSeen",
+    "Loaded",
+    "Sessions",
+    "boot_of",
+    "by_session",
+    "load_folder",
+    "summarize_launches",
+]
+
+T = TypeVar("T")
 
 PERCENTS = tuple(range(1, 100))
 """Of the percentile shift."""
@@ -342,3 +353,22 @@ def _line(error: Exception) -> str:
 def boot_of(measurement: Measurement) -> str:
     """The boot session that a row was measured in; empty where it is not known."""
     return measurement.board_start.boot_id or ""
+
+
+@dataclass(frozen=True)
+class Sessions(Generic[T]):
+    """By boot session what each launch gave, and the engine it ran (empty: not known), in one shape."""
+
+    values: list[list[T]]
+    builds: list[list[str]]
+
+
+def by_session(told: Iterable[tuple[str, str, T]]) -> Sessions[T]:
+    """``told``: (boot session, engine, what was seen) of each launch."""
+    found: dict[str, list[tuple[str, T]]] = {}
+    for boot, build, value in told:
+        found.setdefault(boot, []).append((build, value))
+    return Sessions(
+        [[value for _, value in session] for session in found.values()],
+        [[build for build, _ in session] for session in found.values()],
+    )

@@ -16,8 +16,11 @@ import numpy as np
 from scipy.special import stdtrit
 
 from harness.board import describe_difference
-from harness.compare_load import LaunchSeen, Loaded, boot_of
-from harness.compare_records import Cause, Change, RowChange, Standing, State
+from harness.compare_layers import compare_layers, in_words
+from harness.compare_load import LaunchSeen, Loaded, Sessions, boot_of, by_session
+from harness.compare_records import Cause, Change, LayersChange, RowChange, Shift, Standing, State
+from harness.compare_shift import shift_of
+from harness.layers import Layers
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Figure, Measurement, Outcome, ParityFigures, Verdict
 from harness.unpaired import Apart, compare_sessions
 from runtime.protocol import Array
@@ -43,7 +46,10 @@ _MOST_TEXTS = 20
 _NOT_THERE = re.compile(r"not installed|cannot be imported|BUILD_\w+ is off|No module named", re.IGNORECASE)
 _MEMORY_ERROR = re.compile(r"out ?of ?memory|OutOfMemory|killed for memory|exit code 137", re.IGNORECASE)
 _BUILT = re.compile(r"built it for SM \S+ in ([0-9.]+) s, ([0-9.]+) MB")
-_GRAVITY = list(Standing)
+_ROUTE_CHANGED = "route changed: "
+"""How a note begins that tells of a row whose route the new version has not."""
+
+_TIMED = ("latency", "flight", "heat")
 _STATES = list(State)
 _EMPTY = Standing.SAME
 
@@ -69,6 +75,10 @@ class Entry:
     @property
     def launches(self) -> Mapping[str, Sequence[LaunchSeen]]:
         return self.loaded.launches.get(self.case.id, {})
+
+    @property
+    def layers(self) -> Layers:
+        return self.loaded.layers.get(self.case.id, Layers())
 
 
 @dataclass(frozen=True)
@@ -101,9 +111,12 @@ def state_of(entry: Entry) -> State:
 
 
 def judge_row(
-    base: Entries, new: Entries, margins: Mapping[str, float], alpha: float
+    base: Entries, new: Entries, margins: Mapping[str, float], alpha: float, *, tells_engine: bool = True
 ) -> tuple[RowChange, list[Judged]]:
-    """A row without its changes, and the changes; ``base``, ``new``: it in each run of a side that has it, not both empty."""
+    """A row without its changes, and the changes; ``base``, ``new``: it in each run of a side that has it, not both empty.
+
+    ``tells_engine``: whether the engine's size, build and layers are told here; every row of an engine has them.
+    """
     case = (new or base)[0].case
     base_state = min((state_of(one) for one in base), key=_STATES.index, default=State.ABSENT)
     new_state = max((state_of(one) for one in new), key=_STATES.index, default=State.ABSENT)
@@ -129,7 +142,9 @@ def judge_row(
     if base_state not in ran or new_state not in ran:
         return row, []
     old, now = ([one for one in side if state_of(one) in ran] for side in (base, new))
-    return row, _Row(old, now, margins, alpha).changes()
+    judge = _Row(old, now, margins, alpha, tells_engine=tells_engine)
+    changes = judge.changes()
+    return replace(row, layers=judge.layers if tells_engine else None, shifts=tuple(judge.shifts())), changes
 
 
 def _transition(base: Entries, new: Entries, old: State, now: State) -> tuple[Standing, Cause, str, bool]:
@@ -204,28 +219,41 @@ def _placement(side: Entries) -> str:
 class _Row:
     """A row that ran on both sides; every method gives changes, and what the row shows of itself tells their causes."""
 
-    def __init__(self, base: Entries, new: Entries, margins: Mapping[str, float], alpha: float) -> None:
-        self.base, self.new, self.margins, self.alpha = base, new, margins, alpha
+    def __init__(
+        self, base: Entries, new: Entries, margins: Mapping[str, float], alpha: float, *, tells_engine: bool
+    ) -> None:
+        self.base, self.new, self.margins, self.alpha, self.tells_engine = base, new, margins, alpha, tells_engine
         self.case = new[0].case
-        self.route = _route_words(base, new)
-        self.place = _place_words(base, new)
+        self.layers = compare_layers([one.layers for one in base], [one.layers for one in new])
+        self.route = _route_words(base, new, self.layers)
+        self.place = _place_words(base, new, self.layers)
         self.settings = _settings_words(base, new)
         self.board = describe_difference(base[0].measurement.board_start, new[0].measurement.board_start)
         self.others = _others_words(base, new)
         self.caps = _caps_words(base, new)
 
     def changes(self) -> list[Judged]:
-        found = [*self._facts(), *self._clauses(), *self._parity(), *self._task()]
-        timing: list[Judged] = []
-        if self.case.kind in ("latency", "flight", "heat"):
+        found = [*self._facts(), *_about("contract", self._clauses()), *self._parity(), *_about("task", self._task())]
+        if self.case.kind in _TIMED:
             timing = self._latency()
             found += timing
             found += self._energy([one.change for one in timing])
-        found += self._memory()
-        found += self._loading()
+        found += _about("memory", self._memory())
+        found += _about("load", self._loading())
         found += self._building()
-        found += self._warnings()
+        found += _about("warnings", self._warnings())
         return [self._spoilt(one) for one in found]
+
+    def shifts(self) -> Iterable[Shift]:
+        """By model the percentile shift, where both sides have samples."""
+        for model in self._models() if self.case.kind in _TIMED else ():
+            old, now = (_launches(side, model, lambda seen: seen if seen.percentiles_ns else None)
+                        for side in (self.base, self.new))  # fmt: skip
+            if old.values and now.values:
+                yield shift_of(model, old, now, margin=self.margins["p95"], alpha=self.alpha)
+
+    def _models(self) -> list[str]:
+        return list(dict.fromkeys(model for one in (*self.base, *self.new) for model in one.launches))
 
     def _spoilt(self, judged: Judged) -> Judged:
         """What another process or another power cap explains speaks neither for nor against a version."""
@@ -239,6 +267,22 @@ class _Row:
     # --- facts ------------------------------------------------------------------------------------------------
 
     def _facts(self) -> Iterable[Judged]:
+        yield from _about("verdict", self._own_verdict())
+        yield from _about("precision", self._precision())
+        yield from _about("placement", self._placing())
+        witness = [_values(side, lambda one: one.measurement.witness) for side in (self.base, self.new)]
+        if witness == [[True], [False]] and self.case.kind in ("parity", "semantic"):
+            note = next((one.measurement.notes[-1] for one in self.new if one.measurement.notes), "")
+            words = f"no witness of its numerics any more: {note}"
+            lost = _fact("witness", Standing.WORSE, words, Cause.PRECISION, self.route or note, blocks=True)
+            yield from _about("drift", [lost])
+        if self.case.runtime == "tensorrt" and self.case.kind == "latency":
+            engines = [_values(side, lambda one: one.measurement.model_sha256) for side in (self.base, self.new)]
+            if engines[0] and engines[0] == engines[1]:
+                same = _fact("engine", Standing.SAME, "the same engine, byte for byte: it was not built again")
+                yield from _about("engine", [same])
+
+    def _own_verdict(self) -> Iterable[Judged]:
         old, now = (_outcomes(side) for side in (self.base, self.new))
         if Outcome.PASS in old and Outcome.INCONCLUSIVE in now:
             reason = next(
@@ -248,31 +292,33 @@ class _Row:
         elif old != now and State.FAILS not in {state_of(one) for one in (*self.base, *self.new)}:
             words = f"{' or '.join(one.value for one in old)} before, {' or '.join(one.value for one in now)} now"
             yield _fact("own verdict", Standing.CHANGED, words)
+
+    def _precision(self) -> Iterable[Judged]:
         if self.route:
             yield _fact(
                 "precision that ran", Standing.CHANGED, self.route, Cause.PRECISION, "read back from the engine"
             )
+        if self.layers is not None and self.tells_engine:
+            words = f"by precision {_said([self.layers.base])}, now {_said([self.layers.new])}"
+            rest = self.layers.base_only, self.layers.new_only
+            if any(rest):
+                words += (
+                    f"; {self.layers.matched} operators match by name, {rest[0]} layers before and {rest[1]} now do not"
+                )
+            changed = Standing.CHANGED if self.layers.changed_count else _EMPTY
+            yield _fact("layers", changed, words, Cause.PRECISION if self.layers.changed_count else Cause.NONE)
+
+    def _placing(self) -> Iterable[Judged]:
         providers = [_values(side, lambda one: one.measurement.provider) for side in (self.base, self.new)]
         if providers[0] and providers[1] and providers[0] != providers[1]:
             words = f"ran on {' and '.join(providers[0])}, runs on {' and '.join(providers[1])}"
             blocks = not any(one.measurement.simulated for one in (*self.base, *self.new))
             standing = Standing.WORSE if blocks and "cpu" in providers[1] else Standing.CHANGED
-            yield _fact(
-                "where it runs", standing, words, Cause.TOOL, "the runtime chose another provider", blocks=blocks
-            )
+            why = "the runtime chose another provider"
+            yield _fact("where it runs", standing, words, Cause.TOOL, why, blocks=blocks)
         elif self.place:
-            yield _fact(
-                "node placement", Standing.CHANGED, self.place, Cause.TOOL, "the runtime places nodes otherwise"
-            )
-        witness = [_values(side, lambda one: one.measurement.witness) for side in (self.base, self.new)]
-        if witness == [[True], [False]] and self.case.kind in ("parity", "semantic"):
-            note = next((one.measurement.notes[-1] for one in self.new if one.measurement.notes), "")
-            words = f"no witness of its numerics any more: {note}"
-            yield _fact("witness", Standing.WORSE, words, Cause.PRECISION, self.route or note, blocks=True)
-        if self.case.runtime == "tensorrt" and self.case.kind == "latency":
-            engines = [_values(side, lambda one: one.measurement.model_sha256) for side in (self.base, self.new)]
-            if engines[0] and engines[0] == engines[1]:
-                yield _fact("engine", Standing.SAME, "the same engine, byte for byte: it was not built again")
+            why = "the runtime places nodes otherwise"
+            yield _fact("node placement", Standing.CHANGED, self.place, Cause.TOOL, why)
 
     def _clauses(self) -> Iterable[Judged]:
         """Of rows about a runtime itself: what it kept and keeps no more, though the row failed before too."""
@@ -295,9 +341,10 @@ class _Row:
         if self.case.kind not in ("parity", "semantic", "pair"):
             return []
         old, now = (_parity_of(side) for side in (self.base, self.new))
-        found = [self._drift(name, old.get(name), now.get(name)) for name in {**old, **now}]
-        of_pair = self.case.kind != "parity"
-        return found if of_pair else [*found, *(self._old_against_new(name) for name in old if name in now)]
+        found = _about("drift", (self._drift(name, old.get(name), now.get(name)) for name in {**old, **now}))
+        if self.case.kind != "parity":
+            return found
+        return [*found, *_about("outputs", (self._old_against_new(name) for name in old if name in now))]
 
     def _drift(self, output: str, old: ParityFigures | None, now: ParityFigures | None) -> Judged:
         name, cause = f"error of {output}", Cause.PRECISION if self.route else Cause.NUMERICS
@@ -314,8 +361,9 @@ class _Row:
             worse = now.nan > old.nan or now.inf > old.inf
             return _fact(name, Standing.WORSE if worse else Standing.CHANGED, words, cause, why, blocks=worse)
         before, after = old.rel_l2_max, now.rel_l2_max
-        if before is None or after is None:
-            words = f"not known: {(now if after is None else old).max_abs_at or 'a zero reference'}{held}"
+        if before is None or after is None or math.isnan(before) or math.isnan(after):
+            silent = now if after is None or math.isnan(after) else old
+            words = f"not known: {silent.max_abs_at or 'a zero reference'}{held}"
             return _fact(name, Standing.UNKNOWN, words)
         witness = "the reference" if self.case.kind == "parity" else self.case.against
         words = f"relative L2 error against {witness} {before:.3g}, now {after:.3g}{held}"
@@ -376,11 +424,11 @@ class _Row:
 
     def _latency(self) -> list[Judged]:
         found = []
-        models = list(dict.fromkeys(model for one in (*self.base, *self.new) for model in one.launches))
-        for model in models or [self.case.model]:
+        for model in self._models() or [self.case.model]:
             of = f" of {model}" if self.case.kind in ABOUT_A_FLIGHT else ""
-            found += [self._quantile(model, p, of) for p in ("p95", "p50")]
-            found += self._failed(model, of)
+            for p in ("p95", "p50"):
+                found += _about(p, [self._quantile(model, p, of)])
+            found += _about("lost", self._failed(model, of))
         return found
 
     def _quantile(self, model: str, p: str, of: str) -> Judged:
@@ -393,10 +441,7 @@ class _Row:
             if lost[0]:
                 return _fact(f"{p}{of}", Standing.UNKNOWN, f"{words}, and before too")
             return _fact(f"{p}{of}", Standing.WORSE, f"{words} now", Cause.UNKNOWN, "requests fail", blocks=True)
-        old, now = (
-            _sessions(side, lambda one: [getattr(seen, f"{p}_ns") for seen in one.launches.get(model, ())])
-            for side in (self.base, self.new)
-        )
+        old, now = (_launches(side, model, lambda seen: getattr(seen, f"{p}_ns")) for side in (self.base, self.new))
         found = self._apart(f"{p}{of}", "ns", old, now, self.margins[p], may_block=True)
         if found.apart is None or not _is_shift(found.change):
             return found
@@ -485,9 +530,10 @@ class _Row:
             ("energy_per_call_j", "J", "energy", self.case.kind == "latency"),
             ("mean_power_w", "W", "power", False),
         ):
-            yield from self._figure(
+            found = self._figure(
                 name, unit, margin, blocks, lambda change: self._cause_of_energy(change, slower, as_long=as_long)
             )
+            yield from _about(margin, found)
 
     def _cause_of_energy(self, change: Change, slower: Change | None, *, as_long: bool) -> tuple[Cause, str]:
         same_way = slower is not None and slower.ratio and change.ratio and (slower.ratio > 1) == (change.ratio > 1)
@@ -543,12 +589,39 @@ class _Row:
         cause = (
             (Cause.PRECISION, self.route) if self.route else (Cause.TOOL, "another builder with the same instructions")
         )
-        yield from self._rounds("build time", "compile_ns[cold", "build", self.case.runtime == "tensorrt", cause)
-        yield from self._rounds("first load", "load_ns[cold", "load", False, cause)
-        for name, unit, margin in (("build_ns", "ns", "build"), ("engine_bytes", "bytes", "memory")):
-            yield from self._figure(name, unit, margin, name == "build_ns", lambda _: cause)
-        if self.case.kind == "build" and not _names(self.base, self.new, ("build_ns", "engine_bytes")):
+        compiled = self._rounds("build time", "compile_ns[cold", "build", self.case.runtime == "tensorrt", cause)
+        yield from _about("build", compiled)
+        yield from _about("load", self._rounds("first load", "load_ns[cold", "load", False, cause))
+        if not self.tells_engine:
+            return
+        models = {about.partition("[")[2] for about in _names(self.base, self.new, ("build_ns", "engine_bytes"))}
+        for of in sorted({"" if about.startswith("build ") else about.removesuffix("]") for about in models}):
+            yield from _about("build", self._of_builds(of, "build_ns", "ns", "build", cause))
+            yield from _about("engine", self._of_builds(of, "engine_bytes", "bytes", "memory", cause))
+        if self.case.kind == "build" and not models:
             yield from self._built_in_words(cause)
+
+    def _of_builds(self, of: str, stem: str, unit: str, margin: str, cause: tuple[Cause, str]) -> Iterable[Judged]:
+        """A figure that every build of an engine has one of. One engine in two boots was built once: it speaks once."""
+        name = _NAMES[stem] + (f" of {of}" if of else "")
+        old, now = (_built(side, stem, of) for side in (self.base, self.new))
+        if not old or not now:
+            if old or now:
+                yield _fact(
+                    name, Standing.UNKNOWN, f"not known on the {'new' if old else 'base'} side: there is no such figure"
+                )
+            return
+        if stem == "engine_bytes":
+            margin_ = self.margins[margin]
+            sizes = self._apart(name, unit, _each_alone(old), _each_alone(now), margin_, may_block=False, is_exact=True)
+            yield _explained(_of_engines(sizes), lambda _: cause)
+            return
+        times = _of_engines(
+            self._apart(name, unit, _each_alone(old), _each_alone(now), self.margins[margin], may_block=len(old) > 1)
+        )
+        if len(old) < 2:
+            times = Judged(replace(times.change, standing=Standing.UNKNOWN, cause=Cause.NONE))
+        yield _explained(times, lambda _: cause)
 
     def _built_in_words(self, cause: tuple[Cause, str]) -> Iterable[Judged]:
         told = [[_BUILT.search(check.reason) for one in side if one.verdict for check in one.verdict.checks[:1]]
@@ -561,15 +634,15 @@ class _Row:
             (2, "engine size", "bytes", 1e6, "memory"),
         ):
             sides = [
-                _grouped([(boot_of(one.measurement), scale * float(found[at]))
-                          for one, found in zip(entries, matches, strict=True) if found])
+                by_session((boot_of(one.measurement), "", scale * float(found[at]))
+                           for one, found in zip(entries, matches, strict=True) if found)
                 for entries, matches in zip((self.base, self.new), told, strict=True)
             ]  # fmt: skip
-            if all(value > 0 for side in sides for session in side for value in session):
+            if all(value > 0 for side in sides for session in side.values for value in session):
                 judged = self._apart(
                     name, unit, sides[0], sides[1], self.margins[margin], may_block=False, is_exact=at == 2
                 )
-                yield _explained(judged, lambda _: cause)
+                yield from _about("build" if at == 1 else "engine", [_explained(judged, lambda _: cause)])
 
     def _rounds(self, name: str, part: str, margin: str, may_block: bool, cause: tuple[Cause, str]) -> Iterable[Judged]:
         """A figure that each fresh process of a row gave one of."""
@@ -577,7 +650,7 @@ class _Row:
             _sessions(side, lambda one: [each.value for each in one.figures if each.name.startswith(part)])
             for side in (self.base, self.new)
         )
-        if old or now:
+        if old.values or now.values:
             yield _explained(
                 self._apart(name, "ns", old, now, self.margins[margin], may_block=may_block), lambda _: cause
             )
@@ -614,8 +687,8 @@ class _Row:
             _sessions(side, lambda one: [each.value for each in one.figures if each.name == name])
             for side in (self.base, self.new)
         )
-        if any(value <= 0 for side in (old, now) for session in side for value in session):
-            top = [max(value for session in side for value in session) for side in (old, now)]
+        if any(value <= 0 for side in (old, now) for session in side.values for value in session):
+            top = [max(value for session in side.values for value in session) for side in (old, now)]
             same = top[0] == top[1]
             words = f"{top[0]:g} {unit}, now {top[1]:g} {unit}"
             yield Judged(
@@ -629,20 +702,25 @@ class _Row:
         self,
         name: str,
         unit: str,
-        base: Sequence[Sequence[float]],
-        new: Sequence[Sequence[float]],
+        base: Sessions[float],
+        new: Sessions[float],
         margin: float,
         *,
         may_block: bool,
         is_exact: bool = False,
     ) -> Judged:
-        if not base or not new:
-            which = "either" if not base and not new else "the base" if not base else "the new"
+        if not base.values or not new.values:
+            which = "either" if not base.values and not new.values else "the base" if not base.values else "the new"
             words = f"not known: {which} side has no figure of it"
-            open_ = may_block and bool(base) and not new
+            open_ = may_block and bool(base.values) and not new.values
             return _fact(name, Standing.OPEN if open_ else Standing.UNKNOWN, words, blocks=open_)
-        apart = compare_sessions(base, new, margin=margin, alpha=self.alpha, figure=name)
-        old, now = (math.exp(float(np.mean([np.log(session).mean() for session in side]))) for side in (base, new))
+        apart = compare_sessions(
+            base.values, new.values, margin=margin, alpha=self.alpha, figure=name,
+            base_builds=base.builds, new_builds=new.builds,
+        )  # fmt: skip
+        old, now = (
+            math.exp(float(np.mean([np.log(session).mean() for session in side.values]))) for side in (base, new)
+        )
         standing = _standing(apart, margin)
         if is_exact:  # what is counted, and not measured
             standing = _EMPTY if abs(apart.ratio - 1) <= margin else Standing.CHANGED
@@ -667,6 +745,9 @@ class _Row:
                 needed_base=needed[0],
                 needed_new=needed[1],
                 cause=Cause.NOISE if standing is Standing.OPEN else Cause.NONE,
+                between=apart.between,
+                base_builds=apart.base_builds,
+                new_builds=apart.new_builds,
             ),
             None if is_exact else apart,
         )
@@ -682,6 +763,22 @@ class _Row:
                 yield _fact(f"new {what[:-1]}", Standing.CHANGED, text, Cause.TOOL, "the base said nothing of it")
             if fresh[_MOST_TEXTS:]:
                 yield _fact(f"new {what}", Standing.CHANGED, f"{len(fresh) - _MOST_TEXTS} more", Cause.TOOL)
+
+
+def _about(what: str, judged: Iterable[Judged]) -> list[Judged]:
+    """Say what changes are about, where they do not say so themselves."""
+    return [one if one.change.about else replace(one, change=replace(one.change, about=what)) for one in judged]
+
+
+def _of_engines(judged: Judged) -> Judged:
+    """A change of figures that each build has one of: more boot sessions would not decide on it."""
+    change = judged.change
+    words = (
+        change.words.replace("boot sessions", "builds").replace("more boots", "more builds").replace("session", "build")
+    )
+    is_open = change.standing is Standing.OPEN
+    change = replace(change, words=words, is_judged=not is_open, needed_base=None, needed_new=None)
+    return replace(judged, change=replace(change, base_builds=change.base_sessions, new_builds=change.new_sessions))
 
 
 def _fact(
@@ -703,6 +800,8 @@ def _is_shift(change: Change) -> bool:
         return True
     if change.ratio is None or change.margin is None or change.standing is Standing.SAME:
         return False
+    if change.low is not None and change.high is not None and change.low <= 1 <= change.high:
+        return False  # what no change explains as well is noise
     return abs(math.log(change.ratio)) > math.log1p(change.margin)
 
 
@@ -738,18 +837,50 @@ def _needed(apart: Apart, margin: float, alpha: float) -> tuple[int | None, int 
     return None, None
 
 
-def _sessions(side: Entries, values: Callable[[Entry], Sequence[float | None]]) -> list[list[float]]:
-    """By boot session the figure of each launch that has one."""
-    return _grouped(
-        [(boot_of(one.measurement), float(value)) for one in side for value in values(one) if value is not None]
+def _sessions(side: Entries, values: Callable[[Entry], Sequence[float | None]]) -> Sessions[float]:
+    """By boot session the figures of each row, as far as they are figures (a record may be edited)."""
+    return by_session(
+        (boot_of(one.measurement), "", float(value))
+        for one in side
+        for value in values(one)
+        if value is not None and math.isfinite(value)
     )
 
 
-def _grouped(values: Sequence[tuple[str, float]]) -> list[list[float]]:
-    found: dict[str, list[float]] = {}
-    for boot, value in values:
-        found.setdefault(boot, []).append(value)
-    return list(found.values())
+def _launches(side: Entries, model: str, get: Callable[[LaunchSeen], T | None]) -> Sessions[T]:
+    """By boot session what each launch of a model gave, where it gave it."""
+    return by_session(
+        (boot_of(one.measurement), seen.build, value)
+        for one in side
+        for seen in one.launches.get(model, ())
+        if (value := get(seen)) is not None
+    )
+
+
+def _built(side: Entries, stem: str, of: str) -> dict[str, float]:
+    """By engine the figure of its build. ``of``: the model, in a row about all of them."""
+    found: dict[str, float] = {}
+    for one in side:
+        lineage = one.measurement.lineage
+        for figure in one.figures:
+            name, _, about = figure.name.partition("[")
+            about = about.removesuffix("]")
+            is_build = about.startswith("build ")
+            if (
+                name != stem
+                or ("" if is_build else about) != of
+                or figure.value is None
+                or not 0 < figure.value < math.inf
+            ):
+                continue
+            engine = lineage.get(f"engine[{about}]" if about else "engine", f"{one.loaded.run.id} {about}")
+            found.setdefault(engine, figure.value)
+    return found
+
+
+def _each_alone(figures: Mapping[str, float]) -> Sessions[float]:
+    """Builds as what is replicated."""
+    return Sessions([[value] for value in figures.values()], [[name] for name in figures])
 
 
 _NAMES = {
@@ -807,14 +938,29 @@ def _said(counts: Sequence[Mapping[str, int]]) -> str:
     return " or ".join(", ".join(f"{name} {count}" for name, count in one.items()) for one in counts)
 
 
-def _route_words(base: Entries, new: Entries) -> str:
-    """In which precision the row ran, and its nodes, where that is not the same; empty where it is or is not known."""
+def _route_words(base: Entries, new: Entries, layers: LayersChange | None) -> str:
+    """In which precision the row ran, by what route, and its layers, where that is not the same; empty where it is or is not
+    known.
+    """
+    told = [
+        note.removeprefix(_ROUTE_CHANGED)
+        for one in new
+        for note in one.measurement.notes
+        if note.startswith(_ROUTE_CHANGED)
+    ]
+    if told:
+        return f"another route: {told[0]}"
     ran = [
         [value for value in _values(side, lambda one: one.measurement.precision_ran) if value != "unknown"]
         for side in (base, new)
     ]
     if ran[0] and ran[1] and not set(map(str, ran[0])) & set(map(str, ran[1])):
         return f"ran in {' or '.join(map(str, ran[0]))}, now in {' or '.join(map(str, ran[1]))}"
+    routes = [_values(side, lambda one: one.measurement.lineage.get("route", "")) for side in (base, new)]
+    if routes[0] and routes[1] and not set(routes[0]) & set(routes[1]):
+        return f"route {' or '.join(routes[0])}, now {' or '.join(routes[1])}"
+    if layers is not None and layers.changed_count:
+        return in_words(layers.changed, layers.changed_count, "precision")
     nodes = [_counts(side, lambda one: one.measurement.nodes_by_precision) for side in (base, new)]
     if (
         nodes[0]
@@ -832,7 +978,9 @@ def _shares_differ(old: Mapping[str, int], now: Mapping[str, int]) -> bool:
     return any(abs(old.get(name, 0) / totals[0] - now.get(name, 0) / totals[1]) > 0.05 for name in {*old, *now})
 
 
-def _place_words(base: Entries, new: Entries) -> str:
+def _place_words(base: Entries, new: Entries, layers: LayersChange | None) -> str:
+    if layers is not None and layers.moved_count:
+        return in_words(layers.moved, layers.moved_count, "place")
     nodes = [_counts(side, lambda one: one.measurement.nodes_by_provider) for side in (base, new)]
     if nodes[0] and nodes[1] and not any(one in nodes[1] for one in nodes[0]):
         return f"nodes on {_said(nodes[0])}, now on {_said(nodes[1])}"
@@ -919,5 +1067,7 @@ def _once(values: Array) -> Array:
 
 
 def _shape(text: str) -> str:
-    """A warning without its numbers: one that counts otherwise is not new."""
-    return re.sub(r"simulated board \S+|\d+(\.\d+)?", "#", text)
+    """A warning without its numbers, addresses, digests, times and temporary paths: one that counts otherwise is not new."""
+    return re.sub(
+        r"simulated board \S+|0x[0-9a-f]+|\b[0-9a-f]{12,}\b|/tmp/\S+|\d+([.:,_-]\d+)*", "#", text, flags=re.IGNORECASE
+    )

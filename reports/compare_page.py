@@ -21,7 +21,7 @@ from reports import words
 
 __all__ = ["SCHEMA", "Change", "Comparison", "Row", "read", "render_html", "render_markdown", "write"]
 
-SCHEMA = 1
+SCHEMA = 2
 """Of ``compare.json``: what this draws."""
 
 _SYMBOLS: Mapping[str, tuple[str, str]] = {

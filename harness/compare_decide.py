@@ -1,0 +1,207 @@
+"""What to do with the new version: ADOPT, HOLD (which rows) or MEASURE MORE (how long), and what matters most. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.compare_records import Cause, Change, Decision, Foremost, RowChange, Side, Standing, State
+
+__all__ = ["decide", "foremost"]
+
+_MOST_SESSIONS = 12
+"""Boot sessions of a side that are still advised: four times as many would only halve the interval."""
+
+_MOST_HOURS = 72.0
+
+_WEIGHT = {standing: at for at, standing in enumerate((
+    Standing.BROKE, Standing.WORSE, Standing.MISSING, Standing.OPEN, Standing.STARTED, Standing.CHANGED, Standing.BETTER,
+))}  # fmt: skip
+
+
+def decide(
+    rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side]
+) -> tuple[Decision, str, int, list[str]]:
+    """(what to do, that in words, the exit code, what would decide)."""
+    holding = [row for row in rows if row.may_block and row.standing in (Standing.BROKE, Standing.WORSE)]
+    missing = [row for row in rows if row.may_block and row.standing is Standing.MISSING]
+    undecided = [row for row in rows if row.may_block and row.standing is Standing.OPEN]
+    to_do = [*_missing(missing), *_more(undecided, base, new)]
+    if holding:
+        names = ", ".join(row.id for row in holding[:3]) + (f" and {len(holding) - 3} more" if len(holding) > 3 else "")
+        broke = sum(row.standing is Standing.BROKE for row in holding)
+        parts = (
+            f"{broke} stopped working or {_many(broke, 'fails its limit', 'fail their limit')}" if broke else "",
+            f"{len(holding) - broke} regressed" if len(holding) > broke else "",
+        )
+        told = f"Of {counted(len(rows), 'row')} {' and '.join(filter(None, parts))}."
+        return Decision.HOLD, f"HOLD: {names}. {told}", 1, to_do
+    evidence = [row for row in rows if row.base_state is State.WORKS and row.new_state is State.WORKS]
+    if missing or undecided or not evidence:
+        open_ = len(missing) + len(undecided)
+        told = (
+            f"{open_} of {counted(len(rows), 'row')} {_many(open_, 'is', 'are')} open"
+            if open_
+            else "no row works on both sides"
+        )
+        return Decision.MEASURE_MORE, f"MEASURE MORE: {told}. {' '.join(to_do)}".strip(), 3, to_do
+    simulated = " All SIMULATED: no evidence." if all(row.simulated for row in evidence) else ""
+    better = sum(row.standing is Standing.BETTER for row in rows)
+    changed = sum(row.standing in (Standing.CHANGED, Standing.STARTED) for row in rows)
+    dark = sum(row.new_state not in (State.WORKS, State.FAILS) for row in rows)
+    beside = "".join(
+        f", {count} {what}"
+        for count, what in (
+            (better, "better"),
+            (changed, "with changes to look at"),
+            (dark, "without evidence on either side"),
+        )
+        if count
+    )
+    work = f"{counted(len(evidence), 'row')} {_many(len(evidence), 'works', 'work')} on both sides"
+    told = f"ADOPT: no row regressed or stopped working; {work}{beside}.{simulated}"
+    return Decision.ADOPT, told, 0, to_do
+
+
+def _missing(rows: Sequence[RowChange]) -> list[str]:
+    absent: dict[str, list[str]] = {}
+    for row in rows:
+        is_library = row.new_state is State.NOT_INSTALLED
+        what = f"Install {row.runtime} on the new side" if is_library else "Measure on the new side what it lacks"
+        absent.setdefault(what, []).append(row.id)
+    return [f"{what} ({ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''})." for what, ids in absent.items()]
+
+
+def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side]) -> list[str]:
+    """How long: boot sessions on each side, at what a run of that side took."""
+    named = [
+        (row.id, change)
+        for row in rows
+        for change in row.changes
+        if change.standing is Standing.OPEN and change.may_block
+    ]
+    every = [change for _, change in named]
+    spoilt = [change for change in every if change.again]
+    again = [
+        f"Measure the new side again, about {_duration(max((one.took_s for one in new), default=0.0))}: {spoilt[0].again}."
+    ] if spoilt else []  # fmt: skip
+    facts = [
+        f"Decide {row.id}: {change.words}."
+        for row in rows
+        if not any(change.again for change in row.changes)
+        for change in row.changes
+        if change.standing is Standing.OPEN and change.may_block and not change.is_judged
+    ]
+    open_ = [(row, change) for row, change in named if change.is_judged and not change.again]
+    return [
+        *again,
+        *facts[:3],
+        *([f"And {counted(len(facts) - 3, 'fact')} more."] if facts[3:] else []),
+        *_sessions(open_, base, new),
+    ]
+
+
+def _sessions(open_: Sequence[tuple[str, Change]], base: Sequence[Side], new: Sequence[Side]) -> list[str]:
+    """Boot sessions that would decide, and what no number of them would that anybody measures."""
+    if not open_:
+        return []
+    took_s = [max((one.took_s for one in side), default=0.0) for side in (base, new)]
+    able = [one for _, one in open_ if _is_within_reach(one, took_s)]
+    hopeless = [(row, one) for row, one in open_ if not _is_within_reach(one, took_s)]
+    more = [max((count for one in able if (count := _more_sessions(one)[at]) is not None), default=0) for at in (0, 1)]
+    parts = [
+        f"{counted(count, 'more boot session')} of the {name}, about {_duration(count * took)}"
+        for name, count, took in zip(("base", "new side"), more, took_s, strict=True)
+        if count > 0
+    ]
+    told = []
+    if parts:
+        told.append(f"Measure {' and '.join(parts)}.")
+    elif able:
+        told.append("Boot sessions as there are would decide if they lay closer; measure one more of each.")
+    return [*told, *_in_vain(hopeless)]
+
+
+def _more_sessions(change: Change) -> tuple[int | None, int | None]:
+    if change.needed_base is None or change.needed_new is None:
+        return None, None
+    return change.needed_base - change.base_sessions, change.needed_new - change.new_sessions
+
+
+def _is_within_reach(change: Change, took_s: Sequence[float]) -> bool:
+    if change.needed_base is None or change.needed_new is None:
+        return False
+    hours = sum(max(0, more or 0) * took for more, took in zip(_more_sessions(change), took_s, strict=True)) / 3600
+    return max(change.needed_base, change.needed_new) <= _MOST_SESSIONS and hours <= _MOST_HOURS
+
+
+def _in_vain(hopeless: Sequence[tuple[str, Change]]) -> list[str]:
+    if not hopeless:
+        return []
+    row, worst = max(hopeless, key=lambda one: (one[1].between or 0.0) / (one[1].margin or 1.0))
+    what = f"{worst.name} of {row}" + (f" (and {counted(len(hopeless) - 1, 'more figure')})" if hopeless[1:] else "")
+    if worst.between is None or worst.margin is None:
+        return [f"Measuring longer will not decide {what}: how far boot sessions lie apart is not known."]
+    spread = f"boot sessions of one side lie {100 * math.expm1(math.sqrt(2.0) * worst.between):.2g} % apart"
+    needed = f"{worst.needed_base} of each side" if worst.needed_base is not None else "over 100 of each side"
+    words = (
+        f"Measuring longer will not decide {what}: {spread}, against a margin of {100 * worst.margin:g} %, so that {needed} "
+        "would be needed. Find what sets boots apart (clocks not pinned, no soak, other processes), measure pairs in turn on "
+        "one host, or accept a wider --margin."
+    )
+    return [words]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{max(1, round(seconds / 60))} min"
+
+
+def counted(count: int, what: str) -> str:
+    """``1 row``, ``2 rows``."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def _many(count: int, one: str, several: str) -> str:
+    return one if count == 1 else several
+
+
+# --- what matters most -----------------------------------------------------------------------------------------------
+
+
+def foremost(rows: Sequence[RowChange], most: int = 3) -> tuple[Foremost, ...]:
+    """The changes that matter most, gravest first; rows that say the same for the same reason are one.
+
+    What may hold the release comes before what cannot; within one standing, what lies furthest beyond its margin.
+    """
+    told = [row for row in rows if row.standing in _WEIGHT]
+    groups: dict[tuple[object, ...], list[RowChange]] = {}
+    for row in sorted(told, key=_weight):
+        groups.setdefault(_alike(row), []).append(row)
+    found = []
+    for row, *others in list(groups.values())[:most]:
+        change = _telling(row)
+        why = change.why if change is not None and change.cause is row.cause else ""
+        found.append(Foremost(row.id, row.standing, row.words, row.cause, why, len(others)))
+    return tuple(found)
+
+
+def _weight(row: RowChange) -> tuple[int, int, float, str]:
+    change = _telling(row)
+    beyond = 0.0
+    if change is not None and change.ratio and change.margin:
+        beyond = abs(math.log(change.ratio)) / math.log1p(change.margin)
+    return 0 if row.may_block else 1, _WEIGHT[row.standing], -beyond, row.id
+
+
+def _telling(row: RowChange) -> Change | None:
+    """The change that gave the row its standing."""
+    return next(
+        (one for one in row.changes if one.standing is row.standing and (one.may_block or not row.may_block)), None
+    )
+
+
+def _alike(row: RowChange) -> tuple[object, ...]:
+    change = _telling(row)
+    if change is None:
+        return row.standing, row.words.partition(":")[0], row.runtime
+    return row.standing, change.about, row.cause, row.model if row.cause in (Cause.NONE, Cause.UNKNOWN) else row.runtime
