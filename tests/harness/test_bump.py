@@ -42,7 +42,7 @@ def flown(tmp_path_factory: pytest.TempPathFactory) -> Flown:
     def fly(name: str, rows: str, boots: range) -> list[Path]:
         for seed in boots:
             if (name, rows, seed) not in made:
-                out = made[name, rows, seed] = tmp_path_factory.mktemp(name) / f"boot{seed}"
+                out = made[name, rows, seed] = tmp_path_factory.mktemp(Path(name).stem) / f"boot{seed}"
                 words = ["--simulated", name, "--model", "lightglue", "--seed", str(seed), "--out", str(out), "--quiet"]
                 cli.main(["run", *words, "--", "-k", rows])
         return [made[name, rows, seed] for seed in boots]
