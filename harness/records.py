@@ -502,7 +502,15 @@ def run_from_text(text: str) -> Run:
         raise RecordError("run.json has no schema number; it is not a trigate run.")
     if schema > SCHEMA_VERSION:
         raise RecordError(f"run.json has schema {schema}; this trigate reads up to {SCHEMA_VERSION}: upgrade trigate.")
-    return from_json(Run, value)
+    run = from_json(Run, value)
+    for what, ids in (
+        ("plans", [case.id for case in run.planned]),
+        ("has verdicts of", [verdict.case.id for verdict in run.verdicts]),
+    ):
+        if len(set(ids)) < len(ids):
+            twice = next(name for at, name in enumerate(ids) if name in ids[:at])
+            raise RecordError(f"run.json {what} two rows called {twice!r}: it was edited, or is of two runs.")
+    return run
 
 
 @cache
