@@ -114,7 +114,7 @@ def test_boots_that_differ_by_more_than_what_matters_are_noise_and_decide_nothin
 def test_another_module_is_refused_by_name(flown: Flown, tmp_path: Path) -> None:
     other = tmp_path / "other_module.toml"
     other.write_text('like = "bump_nothing"\n[board]\nmodule = "p3701-0005"\nname = "Jetson AGX Orin 64GB"\n')
-    with pytest.raises(UnlikeError, match=r"p3767-0000.* and .*p3701-0005|module: .*p3767.*p3701"):
+    with pytest.raises(UnlikeError, match=r"module: .*p3701-0005"):
         compare(flown("bump_base", TIMES, range(1, 3)), flown(str(other), TIMES, range(1, 2)))
 
 
