@@ -52,7 +52,7 @@ def recompute(folder: Path, run: Run, pack: Pack | None = None) -> tuple[Recompu
 def recompute_run(folder: Path, run: Run, rows: Sequence[Recomputed]) -> tuple[str, ...]:
     """What the run says of itself as a whole and its rows, as ``recompute`` gave them, do not make: in words, or nothing."""
     settled = [verdict.case.id for verdict in run.verdicts]
-    told = [f"the row {name} stands there twice" for name in dict.fromkeys(settled) if settled.count(name) > 1]
+    told = []
     if run.complete:
         lost = [case.id for case in run.planned if case.id not in settled]
         told += [f"the run is said to be complete, and its row {name} has no verdict" for name in lost]
