@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness.commands import compare, judge, preflight, report, telemetry
+from harness.commands import compare, judge, key, preflight, report, sign, telemetry, verify
 from harness.commands.common import check_root, command, default_cache, draw, print_end, stamp, version
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_init(commands)
     _add_inspect(commands)
-    for each in (report, judge, compare, preflight, telemetry):
+    for each in (report, judge, compare, preflight, telemetry, key, sign, verify):
         each.add(commands)
     return parser
 

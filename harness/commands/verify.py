@@ -1,0 +1,44 @@
+"""``trigate verify``: whether a bundle is what was signed, and what was measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.commands.common import command
+
+VERIFY_EXAMPLES = """\
+examples:
+  trigate verify releases/1.4 --key release.key.pub
+  trigate verify 1.4.zip --key release.key.pub --json
+
+Get the public key from the one who signs, and not out of the bundle: signer.pub in it is for comparison alone.
+
+exit codes: 0 signed off by this key, and every file and verdict holds; 1 something was changed, does not hold, or is no
+sign-off; 2 it is no bundle, or the call is wrong; 3 it holds, and something is open: no --key, a waiver that has ended
+"""
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands, "verify", _verify, "check a bundle offline: signature, every file, and every verdict from its raw samples",
+        epilog=VERIFY_EXAMPLES,
+    )  # fmt: skip
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="what `trigate sign --out` wrote")
+    parser.add_argument(
+        "--key", type=Path, metavar="PUBLIC", help="the public key of whom you trust; without one, exit code 3"
+    )
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    import datetime
+
+    from harness.signing import load_public_key
+    from harness.verify import verify
+
+    key = load_public_key(arguments.key) if arguments.key is not None else None
+    seen = verify(arguments.bundle, key, today=datetime.datetime.now(datetime.timezone.utc).date())
+    print(json.dumps(seen.to_json(), indent=1) if arguments.json else seen.to_text())
+    return seen.exit_code

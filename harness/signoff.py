@@ -1,0 +1,542 @@
+"""Whether a release may be signed, from runs of one pack and waivers: pure, so that whoever verifies comes to the same.
+
+Every required row must pass on a real device, nothing may fail, and what does not is answered for by a waiver. A row that
+was simulated satisfies nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness import gates
+from harness.errors import UsageError
+from harness.records import Case, Outcome, Run, Verdict
+from harness.waivers import Waiver
+from runtime.files import sha256_hex
+
+__all__ = [
+    "ARTIFACT",
+    "BundledRow",
+    "BundledRun",
+    "BundledWaiver",
+    "Problem",
+    "SignOff",
+    "decide",
+    "fit_together",
+    "page",
+    "statement_of",
+]
+
+SCHEMA_VERSION = 1
+"""Of ``bundle.json``."""
+ARTIFACT = "artifact:"
+"""How the names of a statement's subjects begin that are no files of the bundle but what was tested."""
+_STATEMENT = "https://in-toto.io/Statement/v1"
+_PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_TESTED = ("model", "artifact", "engine", "calibration", "sidecar")
+_LONG_DAYS = 366
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class BundledRun:
+    """One run of a bundle. ``folder``: relative to the bundle. ``require``: what it had to show."""
+
+    id: str
+    folder: str
+    started_at: str
+    finished_at: str
+    command: str
+    trigate_version: str
+    profile: str
+    board: str
+    configuration_sha256: str
+    require: tuple[str, ...]
+    environment: Mapping[str, str]
+    last_line: str
+
+
+@dataclass(frozen=True)
+class BundledRow:
+    """One row. ``run``: whose verdict counts; ``also``: runs that say the same. ``lineage``: sha256 by name, words beside.
+
+    ``standing``: ``passed``, ``waived``, ``failed``, ``open`` (required and not shown), ``simulated``, ``measured``,
+    ``undecided`` (asked of nobody) or ``not run``. ``waiver``: its number in the file.
+    """
+
+    id: str
+    run: str
+    tier: int
+    kind: str
+    model: str
+    runtime: str
+    precision: str
+    placement: str
+    outcome: Outcome
+    reason: str
+    required: bool
+    simulated: bool
+    standing: str
+    also: tuple[str, ...] = ()
+    waiver: int | None = None
+    lineage: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BundledWaiver:
+    """``rows``: which it covered; empty: none, and it was of no use."""
+
+    owner: str
+    reason: str
+    until: str
+    about: str
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What keeps a release from being signed. ``fails``: something is wrong; else something is not shown."""
+
+    words: str
+    fails: bool
+    row: str = ""
+
+
+@dataclass(frozen=True)
+class SignOff:
+    """``bundle.json``. ``result``: of the in-toto predicate: ``PASSED``, ``WARNED`` (signed off with waivers), ``FAILED``.
+
+    ``made_at``: ISO time, UTC; waivers are held against its date.
+    """
+
+    made_at: str
+    trigate_version: str
+    result: str
+    decision: str
+    pack_sha256: str
+    runs: tuple[BundledRun, ...]
+    rows: tuple[BundledRow, ...]
+    waivers: tuple[BundledWaiver, ...]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    schema: int = SCHEMA_VERSION
+
+    @property
+    def exit_code(self) -> int:
+        """0: it may be signed; 1: something fails; 3: nothing fails, and something required is not shown."""
+        if any(problem.fails for problem in self.problems):
+            return gates.EXIT_FAIL
+        return gates.EXIT_OPEN if self.problems else gates.EXIT_PASS
+
+
+def fit_together(runs: Sequence[Run], names: Sequence[str]) -> None:
+    """Refuse runs that make no bundle. ``names``: what each is called here. Raises ``UsageError`` that names both."""
+    seen: dict[str, str] = {}
+    for run, name in zip(runs, names, strict=True):
+        if not _RUN_ID.fullmatch(run.id):
+            raise UsageError(f"{name} has the run id {run.id!r:.60}, which names no folder. Was its run.json edited?")
+        if run.id in seen:
+            raise UsageError(
+                f"{seen[run.id]} and {name} have one run id, {run.id}: one is a copy of the other. Name one."
+            )
+        seen[run.id] = name
+        settled = [verdict.case.id for verdict in run.verdicts]
+        if twice := next((case for at, case in enumerate(settled) if case in settled[:at]), ""):
+            raise UsageError(f"{name} has two verdicts of the row {twice}. Was its run.json edited?")
+        if run.pack_sha256 != runs[0].pack_sha256:
+            first, other = (each.pack_sha256[:16] or "none" for each in (runs[0], run))
+            raise UsageError(
+                f"{names[0]} was made with the pack {first}, {name} with {other}: they measured other models or inputs. "
+                "One bundle has runs of one pack: make the other run with `trigate run --pack`."
+            )
+    for case_id, verdicts in _real(runs).items():
+        (first_run, first_verdict), *others = verdicts
+        for run_id, verdict in others:
+            if verdict.outcome is not first_verdict.outcome:
+                raise UsageError(
+                    f"the row {case_id} is {first_verdict.outcome.value} in {seen[first_run]} and {verdict.outcome.value} in "
+                    f"{seen[run_id]}, and one row has one verdict. Leave one of the two runs out, and say why."
+                )
+
+
+def _real(runs: Sequence[Run]) -> dict[str, list[tuple[str, Verdict]]]:
+    """The verdicts of each row that ran on a real device, with their run's id."""
+    found: dict[str, list[tuple[str, Verdict]]] = {}
+    for run in runs:
+        for verdict in run.verdicts:
+            if verdict.outcome is not Outcome.NOT_RUN and not _is_simulated(verdict):
+                found.setdefault(verdict.case.id, []).append((run.id, verdict))
+    return found
+
+
+def _is_simulated(verdict: Verdict) -> bool:
+    return verdict.summary.measurement.simulated or bool(verdict.case.simulated)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of all runs together: the verdict that counts, and whose it is."""
+
+    verdict: Verdict
+    run: str
+    also: tuple[str, ...]
+    required: bool
+
+
+def decide(
+    runs: Sequence[Run],
+    requires: Sequence[Sequence[str]],
+    waivers: Sequence[Waiver],
+    *,
+    made_at: str,
+    trigate_version: str,
+    contradictions: Sequence[Problem] = (),
+) -> SignOff:
+    """Runs that ``fit_together`` to a decision. ``requires``: what each run had to show. ``contradictions``: of the runs with
+    their own samples (``harness.recompute``); no waiver covers them.
+    """
+    today = datetime.datetime.fromisoformat(made_at).date()
+    rows = _together(runs)
+    covers = [_waiver_of(row, waivers, today) for row in rows]
+    bundled = tuple(_bundled(row, cover, runs) for row, cover in zip(rows, covers, strict=True))
+    require = list(dict.fromkeys(word for words in requires for word in words))
+    problems = [
+        *contradictions,
+        *(
+            Problem(f"run {run.id} is not finished: {run.last_line or 'it was cut off'}", True)
+            for run in runs
+            if not run.complete
+        ),
+        *_expired(waivers, today),
+        *_of_rows(bundled),
+        *_of_requirements(rows, bundled, require),
+    ]
+    if not any(row.standing == "passed" for row in bundled):
+        problems.append(Problem("no row passes on a real device: there is nothing to sign off", False))
+    told = tuple(_told(waiver, at, bundled) for at, waiver in enumerate(waivers, 1))
+    result = "FAILED" if problems else "WARNED" if any(row.standing == "waived" for row in bundled) else "PASSED"
+    return SignOff(
+        made_at=made_at,
+        trigate_version=trigate_version,
+        result=result,
+        decision=_decision(result, bundled, problems),
+        pack_sha256=runs[0].pack_sha256,
+        runs=tuple(_run(run, words) for run, words in zip(runs, requires, strict=True)),
+        rows=bundled,
+        waivers=told,
+        problems=tuple(problems),
+        notes=tuple(_notes(runs, require, told, today)),
+    )
+
+
+def _together(runs: Sequence[Run]) -> list[_Row]:
+    """Every row that any run planned, in the order of the runs. What ran on a real device counts before what did not."""
+    found: dict[str, list[tuple[str, Verdict]]] = {}
+    for run in runs:
+        settled = {verdict.case.id: verdict for verdict in run.verdicts}
+        cases = {case.id: case for case in (*run.planned, *(verdict.case for verdict in run.verdicts))}
+        for case in cases.values():
+            verdict = settled.get(case.id) or gates.not_run(case, "it was planned, and the run has no verdict of it")
+            found.setdefault(case.id, []).append((run.id, verdict))
+    rows = []
+    for verdicts in found.values():
+        ranked = sorted(verdicts, key=lambda each: (_is_simulated(each[1]), each[1].outcome is Outcome.NOT_RUN))
+        (run_id, verdict), *others = ranked
+        also = tuple(other for other, same in others if same.outcome is verdict.outcome is not Outcome.NOT_RUN)
+        rows.append(_Row(verdict, run_id, also, any(each.case.required for _, each in verdicts)))
+    return rows
+
+
+def _waiver_of(row: _Row, waivers: Sequence[Waiver], today: datetime.date) -> int | None:
+    """The number of the first that holds and covers it; only what would keep the release back needs one."""
+    is_missed = row.required and not _is_shown(row.verdict)
+    if row.verdict.outcome is not Outcome.FAIL and not is_missed:
+        return None
+    covering = (
+        at
+        for at, waiver in enumerate(waivers, 1)
+        if waiver.covers(row.verdict.case, row.verdict.outcome) and not waiver.has_expired(today)
+    )
+    return next(covering, None)
+
+
+def _is_shown(verdict: Verdict) -> bool:
+    measurement = verdict.summary.measurement
+    return verdict.outcome is Outcome.PASS and not _is_simulated(verdict) and measurement.witness
+
+
+def _bundled(row: _Row, cover: int | None, runs: Sequence[Run]) -> BundledRow:
+    case, verdict = row.verdict.case, row.verdict
+    run = next(each for each in runs if each.id == row.run)
+    return BundledRow(
+        id=case.id,
+        run=row.run,
+        tier=case.tier,
+        kind=case.kind,
+        model=case.model,
+        runtime=case.runtime,
+        precision=case.precision,
+        placement=verdict.summary.measurement.placement,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        required=row.required,
+        simulated=_is_simulated(verdict),
+        standing="waived" if cover is not None else _standing(row),
+        also=row.also,
+        waiver=cover,
+        lineage=_lineage(verdict, run),
+    )
+
+
+def _standing(row: _Row) -> str:
+    if row.verdict.outcome is Outcome.FAIL:
+        return "failed"
+    if row.required and not _is_shown(row.verdict):
+        return "open"
+    if row.verdict.outcome is Outcome.NOT_RUN:
+        return "not run"
+    if _is_simulated(row.verdict):
+        return "simulated"
+    words = {Outcome.PASS: "passed", Outcome.MEASURED: "measured", Outcome.INCONCLUSIVE: "undecided"}
+    return words[row.verdict.outcome]
+
+
+def _lineage(verdict: Verdict, run: Run) -> dict[str, str]:
+    """What the row descends from; of runs that kept no lineage, what their rows say of themselves."""
+    measurement = verdict.summary.measurement
+    known = {"pack": run.pack_sha256, "artifact": measurement.model_sha256}
+    if measurement.input_sha256:
+        known["dataset"] = sha256_hex("\n".join(measurement.input_sha256).encode())
+    return {name: value for name, value in {**known, **measurement.lineage}.items() if value}
+
+
+def _run(run: Run, require: Sequence[str]) -> BundledRun:
+    return BundledRun(
+        id=run.id,
+        folder=f"runs/{run.id}",
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        command=run.command,
+        trigate_version=run.trigate_version,
+        profile=run.settings.get("profile", ""),
+        board=run.settings.get("board", ""),
+        configuration_sha256=run.configuration_sha256,
+        require=tuple(require),
+        environment=dict(run.environment),
+        last_line=run.last_line,
+    )
+
+
+def _expired(waivers: Sequence[Waiver], today: datetime.date) -> Iterator[Problem]:
+    for waiver in waivers:
+        if waiver.has_expired(today):
+            yield Problem(f"the waiver of {waiver.owner} for {waiver.about} ended on {waiver.until}", False)
+
+
+def _of_rows(rows: Sequence[BundledRow]) -> Iterator[Problem]:
+    for row in rows:
+        if row.standing == "failed":
+            yield Problem(f"{row.id} fails: {row.reason}", True, row.id)
+        elif row.standing == "open":
+            what = "simulated, which shows nothing" if row.simulated else f"{row.outcome.value}, {row.reason}"
+            if row.outcome is Outcome.PASS and not row.simulated:
+                what = "PASS, but no witness of numerics"
+            yield Problem(f"{row.id} is required, and is {what}", False, row.id)
+
+
+def _of_requirements(rows: Sequence[_Row], bundled: Sequence[BundledRow], require: Sequence[str]) -> Iterator[Problem]:
+    """What was required and has no row at all; a row that does not show it is told by itself."""
+    lacking = {row.runtime for row in bundled if row.standing in ("failed", "open")}
+    verdicts = [_as_required(row) for row, shown in zip(rows, bundled, strict=True) if shown.standing != "waived"]
+    waived = {row.runtime for row in bundled if row.standing == "waived"}
+    for requirement in require:
+        if requirement.partition("[")[0] in lacking:
+            continue
+        for words in gates.unmet(verdicts, [requirement]):
+            if not (words.endswith(("it has no row", "only measured")) and requirement.partition("[")[0] in waived):
+                yield Problem(words, False)
+
+
+def _as_required(row: _Row) -> Verdict:
+    """The verdict with what any run required of it, since one that could not run it did not ask either."""
+    case: Case = replace(row.verdict.case, required=row.required)
+    measurement = replace(row.verdict.summary.measurement, case=case, simulated=_is_simulated(row.verdict))
+    return replace(row.verdict, summary=replace(row.verdict.summary, measurement=measurement))
+
+
+def _told(waiver: Waiver, at: int, rows: Sequence[BundledRow]) -> BundledWaiver:
+    covered = tuple(row.id for row in rows if row.waiver == at)
+    return BundledWaiver(waiver.owner, waiver.reason, waiver.until, waiver.about, covered)
+
+
+def _decision(result: str, rows: Sequence[BundledRow], problems: Sequence[Problem]) -> str:
+    passed = sum(row.standing == "passed" for row in rows)
+    waived = sum(row.standing == "waived" for row in rows)
+    if result == "PASSED":
+        return f"SIGNED OFF: {_count(passed, 'row')} pass on a real device."
+    if result == "WARNED":
+        return (
+            f"SIGNED OFF WITH WAIVERS: {_count(passed, 'row')} pass on a real device, {_count(waived, 'row')} waived."
+        )
+    return f"NOT SIGNED OFF: {_count(len(problems), 'reason')}. {problems[0].words.rstrip('.')}."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _notes(
+    runs: Sequence[Run], require: Sequence[str], waivers: Sequence[BundledWaiver], today: datetime.date
+) -> Iterator[str]:
+    if not require and not any(case.required for run in runs for case in run.planned):
+        yield "Nothing was required: whatever did not run was not missed."
+    for what, values in (
+        ("trigate", {run.trigate_version for run in runs}),
+        ("configuration", {run.configuration_sha256[:16] for run in runs}),
+    ):
+        if len(values) > 1:
+            yield f"The runs are of more than one {what}: {', '.join(sorted(values))}."
+    for waiver in waivers:
+        if not waiver.rows:
+            yield f"The waiver of {waiver.owner} for {waiver.about} covered no row: leave it out."
+        if (datetime.date.fromisoformat(waiver.until) - today).days > _LONG_DAYS:
+            yield f"The waiver of {waiver.owner} for {waiver.about} holds until {waiver.until}, which is more than a year."
+
+
+def statement_of(signoff: SignOff, files: Mapping[str, str]) -> dict[str, object]:
+    """An in-toto Statement v1 with a test-result predicate v0.1. ``files``: sha256 of each file of the bundle by name.
+
+    Subjects are the files, and after them what was tested: its name begins with ``ARTIFACT``. Rows that decide nothing
+    (measured, not run, simulated) are in none of the lists. (github.com/in-toto/attestation, spec/predicates/test-result.md)
+    """
+    subjects = [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(files.items())]
+    subjects += [{"name": name, "digest": {"sha256": digest}} for name, digest in _artifacts(signoff)]
+    lists = {"passedTests": "passed", "warnedTests": "waived"}
+    return {
+        "_type": _STATEMENT,
+        "subject": subjects,
+        "predicateType": _PREDICATE,
+        "predicate": {
+            "result": signoff.result,
+            "configuration": _configuration(signoff, files),
+            **{name: [row.id for row in signoff.rows if row.standing == standing] for name, standing in lists.items()},
+            "failedTests": [row.id for row in signoff.rows if row.standing in ("failed", "open")],
+        },
+    }
+
+
+def _artifacts(signoff: SignOff) -> list[tuple[str, str]]:
+    """(name, sha256) of models, engines and calibrations that real rows ran, each once."""
+    found: dict[tuple[str, str], str] = {}
+    for row in signoff.rows:
+        for kind in _TESTED:
+            digest = row.lineage.get(kind, "")
+            if not row.simulated and _SHA256.fullmatch(digest):
+                found.setdefault((kind, digest), f"{ARTIFACT}{kind}/{row.id}")
+    return sorted((name, digest) for (_, digest), name in found.items())
+
+
+def _configuration(signoff: SignOff, files: Mapping[str, str]) -> list[dict[str, object]]:
+    """What the runs were made and judged by."""
+    told: list[dict[str, object]] = []
+    if signoff.pack_sha256:
+        told.append({"name": "pack", "digest": {"sha256": signoff.pack_sha256}})
+    for run in signoff.runs:
+        annotations = {"run": run.id, "profile": run.profile, "board": run.board, "require": " ".join(run.require)}
+        digest = {"sha256": run.configuration_sha256}
+        told.append({"name": "configuration", "digest": digest, "annotations": annotations})
+    if "waivers.toml" in files:
+        waivers = [
+            {"owner": one.owner, "reason": one.reason, "until": one.until, "rows": list(one.rows)}
+            for one in signoff.waivers
+        ]
+        digest = {"sha256": files["waivers.toml"]}
+        told.append({"name": "waivers.toml", "digest": digest, "annotations": {"waivers": waivers}})
+    return told
+
+
+def page(signoff: SignOff) -> str:
+    """``SIGNOFF.md``: the same for people."""
+    lines = ["# Sign-off", "", f"**{_plain(signoff.decision)}**", ""]
+    lines += [
+        f"Made {signoff.made_at} by trigate {_plain(signoff.trigate_version)}; pack `{signoff.pack_sha256 or 'none'}`.",
+        "",
+    ]
+    lines += _section("What stands against it", [f"- {_plain(problem.words)}" for problem in signoff.problems])
+    lines += _section(
+        "Waivers",
+        _table(
+            ("owner", "reason", "until", "covers"),
+            [(one.owner, one.reason, one.until, ", ".join(one.rows) or "nothing") for one in signoff.waivers],
+        ),
+    )
+    lines += _section(
+        "Runs",
+        _table(
+            ("run", "finished", "host", "profile", "board", "last line"),
+            [(run.id, run.finished_at, _host(run), run.profile, run.board, run.last_line) for run in signoff.runs],
+        ),
+    )
+    lines += _section(
+        "Rows",
+        _table(
+            ("row", "standing", "outcome", "required", "run", "reason"),
+            [
+                (
+                    row.id,
+                    _standing_words(row),
+                    row.outcome.value,
+                    "yes" if row.required else "",
+                    row.run[:8],
+                    row.reason,
+                )
+                for row in signoff.rows
+            ],
+        ),
+    )
+    lines += _section(
+        "Lineage",
+        _table(
+            ("row", "descends from", ""),
+            [(row.id, name, value) for row in signoff.rows for name, value in row.lineage.items()],
+        ),
+    )
+    lines += _section("Notes", [f"- {_plain(note)}" for note in signoff.notes])
+    lines += ["Check it with `trigate verify`, which believes nothing on this page.", ""]
+    return "\n".join(lines)
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"## {title}", "", *lines, ""] if lines else []
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    if not rows:
+        return []
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell if line is lines[1] else _plain(cell) for cell in line) + " |" for line in lines]
+
+
+def _plain(text: str) -> str:
+    """Text out of a run, which may be anybody's, without a meaning in Markdown or HTML."""
+    kept = "".join(letter if letter.isprintable() else " " for letter in text)
+    return (
+        re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", kept)
+        .replace("\\<", "&lt;")
+        .replace("\\>", "&gt;")
+        .replace("\\&", "&amp;")
+    )
+
+
+def _standing_words(row: BundledRow) -> str:
+    waived = f"waived ({row.waiver})" if row.waiver is not None else row.standing
+    return f"{waived}, SIMULATED" if row.simulated and row.standing != "simulated" else waived
+
+
+def _host(run: BundledRun) -> str:
+    facts = (run.environment.get(name, "") for name in ("module", "gpu", "cpu", "os"))
+    return next((fact for fact in facts if fact and fact != "none"), "")

@@ -1,0 +1,411 @@
+"""``trigate verify``: whether a bundle is what was signed, and whether what was signed is what was measured. Offline.
+
+Nothing is believed: the signature is held against a key that is given, every file against the statement, every verdict
+against the raw samples, and the decision is made again. A verdict and its hash that were both rewritten fail at the
+signature; by whoever holds the key, at the samples.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.bundle import (
+    ATTESTATION,
+    BUNDLE,
+    KEY_COPY,
+    PAGE,
+    WAIVERS,
+    contradictions_of,
+    is_bundle,
+    requires_of,
+    signoff_from,
+)
+from harness.bundle_files import hash_file, identity, is_safe_name, unpack, walk
+from harness.errors import UsageError
+from harness.recompute import recompute, recompute_run
+from harness.recomputed import Recomputed
+from harness.records import RecordError, Run, to_json
+from harness.rejudge import read_run
+from harness.signing import Envelope, PublicKey, SignatureError, unseal
+from harness.signoff import ARTIFACT, BundledRow, Problem, SignOff, decide, fit_together, page, statement_of
+from harness.waivers import Waiver, parse_waivers
+from runtime.files import read_small
+
+__all__ = ["Finding", "Verification", "verify"]
+
+_MOST_BYTES = 64 << 20
+_GRAVE = ("signature", "changed", "added", "removed", "verdict", "record")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be. ``kind``: ``signature``, ``changed``, ``added``, ``removed``, ``verdict`` (not
+    what the samples say), ``record`` (the bundle contradicts itself), ``failed``, ``open``, or ``signer`` (no key was given).
+    """
+
+    kind: str
+    words: str
+
+
+@dataclass(frozen=True)
+class RowSeen:
+    """One verdict of one run, computed again."""
+
+    run: str
+    row: Recomputed
+
+
+@dataclass(frozen=True)
+class Verification:
+    """``signer``: the id of the key that signed, as the envelope says; to be believed where ``is_trusted``."""
+
+    bundle: str
+    signer: str
+    is_trusted: bool
+    result: str
+    decision: str
+    files: int
+    rows: tuple[RowSeen, ...]
+    findings: tuple[Finding, ...]
+    waivers: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0: signed off, by the key, and all of it holds. 1: something was changed, does not hold or fails. 3: it holds, and
+        something is open: no key was given, a waiver has ended, a verdict cannot be computed again.
+        """
+        kinds = {finding.kind for finding in self.findings}
+        if kinds & {*_GRAVE, "failed"}:
+            return 1
+        return 3 if kinds else 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {**to_json(self), "exit_code": self.exit_code}
+
+    def to_text(self) -> str:
+        """For people: what is wrong first, then what was looked at; the verdict is the last line."""
+        lines = [f"{finding.kind.upper()}: {finding.words}" for finding in self.findings]
+        lines += [f"waiver: {words}" for words in self.waivers]
+        lines += [f"{self.files} files, {len(self.rows)} verdicts: {_sources(self.rows)}."]
+        trust = "the key you gave" if self.is_trusted else "nobody you named"
+        lines.append(f"signed by {self.signer[:16] or 'nobody'}, {trust}. {self.decision}".rstrip())
+        words = {0: "VERIFIED", 1: "NOT VERIFIED", 3: "VERIFIED IN PART"}[self.exit_code]
+        if self.exit_code == 1 and not any(finding.kind in _GRAVE for finding in self.findings):
+            words = "INTACT, AND NO SIGN-OFF"
+        return "\n".join([*lines, f"{words}: {self.bundle}"])
+
+
+def verify(bundle: Path, key: PublicKey | None, *, today: datetime.date) -> Verification:
+    """Look at everything in a bundle (a folder, or the ``.zip`` of one). ``today``: what waivers are held against.
+
+    Raises ``UsageError`` for what is no bundle at all.
+    """
+    with ExitStack() as stack:
+        found: list[Finding] = []
+        folder = bundle
+        if bundle.is_file():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trigate-verify-")))
+            found += [Finding("added", f"{words}; it was not unpacked") for words in unpack(bundle, folder)]
+        if not folder.is_dir() or not is_bundle(folder):
+            raise UsageError(f"{bundle} is no bundle: expected what `trigate sign --out` wrote, a folder or a .zip.")
+        return _Verifier(folder, key, today, found).look(str(bundle))
+
+
+class _Verifier:
+    """``found``: findings, in the order of looking."""
+
+    def __init__(self, folder: Path, key: PublicKey | None, today: datetime.date, found: list[Finding]) -> None:
+        self.folder, self.key, self.today, self.found = folder, key, today, found
+        self.rows: list[RowSeen] = []
+        self.contradictions: dict[str, list[Problem]] = {}
+        self.waivers: tuple[Waiver, ...] = ()
+
+    def look(self, name: str) -> Verification:
+        envelope = self._envelope()
+        tree = walk(self.folder)
+        self.found += [Finding("added", f"{file} {words}") for file, words in tree.odd.items()]
+        names = [file for file in tree.files if file != ATTESTATION]
+        before = self._identities(names)
+        with ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:  # hashing lets go of the interpreter
+            hashed = {file: pool.submit(hash_file, self.folder / file) for file in names}
+            runs = self._runs(names)
+            again = self._decided(runs)
+            files = self._hashes(hashed)
+        self._compare_files(files, envelope)
+        self._compare_statement(files, again, envelope)
+        self._compare_untouched(before)
+        signoff = again or self._told()
+        self._compare_decision(signoff)
+        return Verification(
+            bundle=name,
+            signer=envelope.signer if envelope else "",
+            is_trusted=bool(envelope and envelope.is_trusted),
+            result=signoff.result if signoff else "",
+            decision=signoff.decision if signoff else "",
+            files=len(names),
+            rows=tuple(self.rows),
+            findings=tuple(dict.fromkeys(self.found)),
+            waivers=tuple(self._waivers_in_words(signoff)),
+        )
+
+    def _say(self, kind: str, words: str) -> None:
+        self.found.append(Finding(kind, words))
+
+    def _envelope(self) -> Envelope | None:
+        """The statement as far as anybody can say, so that what differs is named even where the signature does not hold."""
+        try:
+            data = read_small(self.folder / ATTESTATION, limit=_MOST_BYTES)
+        except OSError as error:
+            self._say("signature", f"{ATTESTATION} is not there: the bundle is unsigned ({error.strerror or error})")
+            return None
+        if self.key is None:
+            self._say("signer", "the signer is unknown: give the public key that you trust with --key")
+        try:
+            return unseal(data, self.key)
+        except SignatureError as error:
+            self._say("signature", f"{ATTESTATION}: {error}")
+        try:
+            return unseal(data, None)
+        except SignatureError:
+            return None
+
+    def _identities(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """Of files and of the folders that they lie in."""
+        folders = {str(parent) for name in names for parent in Path(name).parents}
+        found = {}
+        for name in (*names, *sorted(folders)):
+            try:
+                found[name] = identity((self.folder / name).lstat())
+            except OSError:
+                found[name] = ()
+        return found
+
+    def _compare_untouched(self, before: Mapping[str, tuple[int, ...]]) -> None:
+        """What was judged must be what was hashed."""
+        after = self._identities([name for name in before if not (self.folder / name).is_dir()])
+        for name, was in before.items():
+            if after.get(name, was) != was:
+                self._say(
+                    "changed", f"{name} was touched while the bundle was verified: verify it again, where nobody writes"
+                )
+
+    def _hashes(self, hashed: Mapping[str, Future[str]]) -> dict[str, str]:
+        files = {}
+        for name, future in hashed.items():
+            try:
+                files[name] = future.result()
+            except OSError as error:
+                self._say("changed", f"{name} cannot be read: {error.strerror or error}")
+                files[name] = ""
+        return files
+
+    def _runs(self, names: Sequence[str]) -> dict[str, Run]:
+        """Each run of the bundle by its folder, with its verdicts computed again."""
+        runs: dict[str, Run] = {}
+        for inside in sorted({"/".join(name.split("/")[:2]) for name in names if name.startswith("runs/")}):
+            try:
+                run = read_run(self.folder / inside)
+            except UsageError as error:
+                self._say("record", str(error))
+                continue
+            if f"runs/{run.id}" != inside:
+                self._say("record", f"{inside} holds the run {run.id}: runs were exchanged")
+            runs[inside] = run
+            self._judge(run, inside)
+        if not runs:
+            self._say("removed", "there is no run in it")
+        return runs
+
+    def _judge(self, run: Run, inside: str) -> None:
+        folder = self.folder / inside
+        rows = recompute(folder, run)
+        self.rows += [RowSeen(run.id, row) for row in rows]
+        found = list(contradictions_of(run, rows, recompute_run(folder, run, rows)))
+        self.contradictions[inside] = found
+        for problem in found:
+            self._say("verdict" if problem.fails else "open", problem.words)
+
+    def _decided(self, runs: Mapping[str, Run]) -> SignOff | None:
+        """The decision made again, of what lies in the bundle; ``None`` where that cannot be."""
+        told = self._told()
+        if told is None or not runs:
+            return None
+        ordered = sorted(runs, key=lambda inside: _place(told, runs[inside].id))
+        try:
+            fit_together([runs[inside] for inside in ordered], ordered)
+            requires = [requires_of(runs[inside], self.folder / inside) for inside in ordered]
+            self.waivers = self._accepted()
+            again = decide(
+                [runs[inside] for inside in ordered],
+                requires,
+                self.waivers,
+                made_at=told.made_at,
+                trigate_version=told.trigate_version,
+                contradictions=[each for run in ordered for each in self.contradictions.get(run, ())],
+            )
+        except (UsageError, ValueError) as error:
+            self._say("record", str(error))
+            return None
+        for words in _differences(told, again):
+            self._say("record", f"{BUNDLE}: {words}")
+        return again
+
+    def _told(self) -> SignOff | None:
+        try:
+            return signoff_from(read_small(self.folder / BUNDLE, limit=_MOST_BYTES))
+        except (OSError, RecordError, ValueError, RecursionError) as error:
+            self._say("record", f"{BUNDLE} cannot be read: {error}")
+            return None
+
+    def _accepted(self) -> tuple[Waiver, ...]:
+        try:
+            return parse_waivers(read_small(self.folder / WAIVERS, limit=_MOST_BYTES), WAIVERS)
+        except FileNotFoundError:
+            return ()
+
+    def _compare_files(self, files: Mapping[str, str], envelope: Envelope | None) -> None:
+        """Each file against the statement, by name."""
+        if envelope is None:
+            return
+        signed = _subjects(envelope.statement)
+        for name, digest in signed.items():
+            if not is_safe_name(name):
+                self._say("record", f"the statement names {name!r}, which is no file of a bundle")
+            elif name not in files:
+                self._say("removed", f"{name} was removed")
+            elif digest != files[name]:
+                self._say("changed", f"{name} was changed: sha256 {files[name][:16]}, signed was {digest[:16]}")
+        for name in files:
+            if name not in signed:
+                self._say("added", f"{name} was added")
+
+    def _compare_statement(self, files: Mapping[str, str], again: SignOff | None, envelope: Envelope | None) -> None:
+        """What the statement says beside digests, against what the bundle makes it say."""
+        if again is not None:
+            self._compare_page(again)
+        if envelope is None or again is None:
+            return
+        expected = json.loads(json.dumps(statement_of(again, files)))
+        for name in ("_type", "predicateType", "predicate"):
+            if envelope.statement.get(name) != expected[name]:
+                self._say(
+                    "record",
+                    f"the statement's {name} is not what the bundle makes it{_where(envelope.statement, expected, name)}",
+                )
+        tested = [each for each in envelope.statement.get("subject", []) if _is_artifact(each)]
+        if tested != [each for each in expected["subject"] if _is_artifact(each)]:
+            self._say("record", "the statement names other models or engines than the runs")
+
+    def _compare_page(self, again: SignOff) -> None:
+        try:
+            shown = read_small(self.folder / PAGE, limit=_MOST_BYTES)
+        except OSError:
+            return  # told as removed
+        if shown != page(again).encode():
+            self._say("record", f"{PAGE} does not say what was decided")
+
+    def _compare_decision(self, signoff: SignOff | None) -> None:
+        """A bundle that is whole may yet be none of a release; and what was signed may have ended since."""
+        known = [each for found in self.contradictions.values() for each in found]
+        for problem in signoff.problems if signoff else ():
+            if problem not in known:
+                self._say("failed" if problem.fails else "open", problem.words)
+        for waiver in self._ended_since(signoff):
+            words = f"the waiver of {waiver.owner} for {waiver.about} has ended on {waiver.until}, after it was signed"
+            self._say("open", words)
+        if self.key is None:
+            return
+        try:
+            is_same = read_small(self.folder / KEY_COPY, limit=_MOST_BYTES) == self.key.pem
+        except OSError:
+            return  # told as removed
+        if not is_same:
+            words = f"{KEY_COPY} is not the key that you gave: it was replaced, or the bundle is somebody else's"
+            self._say("signature", words)
+
+    def _ended_since(self, signoff: SignOff | None) -> Iterator[Waiver]:
+        if signoff is None or not self.waivers:
+            return
+        signed = datetime.datetime.fromisoformat(signoff.made_at).date()
+        for waiver in self.waivers:
+            if waiver.has_expired(self.today) and not waiver.has_expired(signed):
+                yield waiver
+
+    def _waivers_in_words(self, signoff: SignOff | None) -> Iterator[str]:
+        for one in signoff.waivers if signoff else ():
+            yield f"{one.owner} answers for {', '.join(one.rows) or 'nothing'} until {one.until}: {one.reason}"
+
+
+def _sources(rows: Sequence[RowSeen]) -> str:
+    """``12 from raw samples, 4 from the record``."""
+    counts: dict[str, int] = {}
+    for seen in rows:
+        counts[seen.row.source] = counts.get(seen.row.source, 0) + 1
+    words = [
+        f"{count} {'not computed again' if source == 'none' else f'from {source}'}" for source, count in counts.items()
+    ]
+    return ", ".join(words) or "none"
+
+
+def _place(told: SignOff, run_id: str) -> int:
+    order = [run.id for run in told.runs]
+    return order.index(run_id) if run_id in order else len(order)
+
+
+def _subjects(statement: Mapping[str, Any]) -> dict[str, str]:
+    """sha256 by file name; what is no subject of ours has no digest that a file could have."""
+    found: dict[str, str] = {}
+    subjects = statement.get("subject")
+    for each in subjects if isinstance(subjects, list) else []:
+        if isinstance(each, dict) and not _is_artifact(each):
+            digest = each.get("digest")
+            found[str(each.get("name"))] = str(digest.get("sha256")) if isinstance(digest, dict) else ""
+    return found
+
+
+def _is_artifact(subject: Any) -> bool:
+    return isinstance(subject, dict) and str(subject.get("name")).startswith(ARTIFACT)
+
+
+def _where(statement: Mapping[str, Any], expected: Mapping[str, Any], name: str) -> str:
+    """Which field of it, and what it says there."""
+    told, made = statement.get(name), expected[name]
+    if not (isinstance(told, dict) and isinstance(made, dict)):
+        return f": {told!r:.80}"
+    fields = [key for key in {**told, **made} if told.get(key) != made.get(key)]
+    return f": {', '.join(fields)}"
+
+
+def _differences(told: SignOff, again: SignOff) -> Iterator[str]:
+    """Where the record of the decision is not what the runs and waivers in the bundle make it."""
+    if told == again:
+        return
+    for name in ("result", "decision", "pack_sha256", "schema"):
+        if getattr(told, name) != getattr(again, name):
+            yield f"{name} is {getattr(told, name)!r}; the runs make it {getattr(again, name)!r}"
+    rows = {row.id: row for row in again.rows}
+    for row in told.rows:
+        yield from _row_differs(row, rows.pop(row.id, None))
+    for case_id in rows:
+        yield f"the row {case_id} is not in it"
+    for name in ("runs", "waivers", "problems", "notes"):
+        if getattr(told, name) != getattr(again, name):
+            yield f"its {name} are not those of the bundle"
+
+
+def _row_differs(told: BundledRow, again: BundledRow | None) -> Iterator[str]:
+    if again is None:
+        yield f"the row {told.id} is in no run"
+        return
+    before, after = to_json(told), to_json(again)
+    for name in before:
+        if before[name] != after[name]:
+            yield f"{told.id}: {name} is {before[name]!r:.90}; the run makes it {after[name]!r:.90}"
