@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.gates import worst
 from harness.host import is_there
-from harness.records import Check, Measurement, Outcome, Summary, Verdict
+from harness.records import Check, Figure, Measurement, Outcome, Summary, Verdict
 from runtime.config import RuntimeConfig
 from runtime.data import BuildConfig, EngineCacheEntry
 from runtime.errors import EngineBuildError, EngineDeserializeError
@@ -61,10 +61,18 @@ def builder_for(host: HostTuple) -> Builder | None:
     return Builder(label, library, host, build)
 
 
-def judge_build(measurement: Measurement, model: Path, config: BuildConfig, builder: Builder) -> Verdict:
+def judge_build(
+    measurement: Measurement,
+    model: Path,
+    config: BuildConfig,
+    builder: Builder,
+    *,
+    keep: Callable[[Verdict, EngineCacheEntry], Verdict] = lambda verdict, entry: verdict,
+) -> Verdict:
     """Build the model, then hold the engine against the engine check: as it is, for another GPU, and damaged.
 
     A model that the library refuses is FAIL where that library flies, and INCONCLUSIVE where it is TensorRT-RTX.
+    ``keep``: makes the verdict whole while the engine is there, which is thrown away afterwards.
     """
     measurement = replace(
         measurement,
@@ -79,20 +87,21 @@ def judge_build(measurement: Measurement, model: Path, config: BuildConfig, buil
             entry = builder.build(model, config, Path(room))
         except EngineBuildError as error:
             return _unbuilt(measurement, error, builder)
-        took_s = (time.perf_counter_ns() - begun) / 1e9
+        took_ns = time.perf_counter_ns() - begun
         size_mb = entry.engine_path.stat().st_size / 1e6
-        built = f"{builder.library} built it for SM {entry.sm} in {took_s:.1f} s, {size_mb:.1f} MB"
+        built = f"{builder.library} built it for SM {entry.sm} in {took_ns / 1e9:.1f} s, {size_mb:.1f} MB"
         checks = (
             Check("build", Outcome.PASS, built),
             _takes(entry, builder.host),
             _refuses("another GPU", entry, replace(builder.host, sm="87" if entry.sm != "87" else "89")),
             _refuses("one bit", _damaged(entry, Path(room, "damaged")), builder.host),
         )
-    deciding = worst(checks)
-    whole = f"{built}; the engine check takes it, and refuses it on another GPU or with one bit flipped"
-    measured = replace(measurement, model_sha256=entry.sha256, precision_ran=entry.precision)
-    reason = whole if deciding.outcome is Outcome.PASS else f"{deciding.name}: {deciding.reason}"
-    return Verdict(Summary(measured), deciding.outcome, reason, checks)
+        deciding = worst(checks)
+        whole = f"{built}; the engine check takes it, and refuses it on another GPU or with one bit flipped"
+        measured = replace(measurement, model_sha256=entry.sha256, precision_ran=entry.precision)
+        figure = Figure("build_ns", float(took_ns), "ns", "the host's clock around the build")
+        reason = whole if deciding.outcome is Outcome.PASS else f"{deciding.name}: {deciding.reason}"
+        return keep(Verdict(Summary(measured, figures=(figure,)), deciding.outcome, reason, checks), entry)
 
 
 def _unbuilt(measurement: Measurement, error: EngineBuildError, builder: Builder) -> Verdict:

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -39,6 +40,7 @@ examples:
   trigate run --model matcher.onnx               any ONNX file, with inputs made up from its signature
   trigate run --model light_squeezenet --tier 1  a model of the onnx package, with its expected outputs
   trigate run my.toml --require tensorrt         fails with exit code 3 where TensorRT shows nothing
+  trigate run my.toml --publish                  what a CI job uploads: the run, and the engines that it is about
   trigate run my.toml --dry-run                  which rows there would be, why some cannot run, hours and disk
   trigate run --simulated throttles_after_400s   an hour on a simulated Orin that gets too hot, in seconds
   trigate run -- -k disk                         what comes after -- goes to pytest: -k, -m, -p, ...
@@ -222,6 +224,14 @@ def _add_run(commands: Any) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in --out; give the call that began it again"
     )
+    parser.add_argument(
+        "--publish", action="store_const", const="engines", default="",
+        help="keep what rows ran from in engines/ of the run folder: engines, sidecars, manifests, layers, calibration caches; "
+        "model files are listed there by digest",
+    )  # fmt: skip
+    parser.add_argument(
+        "--publish-models", dest="publish", action="store_const", const="all", help="the same, and the model files too"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the rows that there would be, and stop")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="append report.md to FILE (a CI job's summary)")
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
@@ -298,6 +308,7 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments = _as_like(arguments)
     house = _house(quiet=arguments.quiet)
     job = assemble(_request(arguments), house, arguments.command_line, dry_run=arguments.dry_run)
+    job = replace(job, publish=arguments.publish)
     if arguments.dry_run:
         return _print_plan(job, arguments)
     out: Path = arguments.out or Path("runs") / stamp()

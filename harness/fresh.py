@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from harness.child_job import ChildJob
 from harness.errors import UsageError
+from harness.lineage import EngineFacts
 from harness.memory import HighWater, Marks, MemoryMeter, footprint, nvml_memory
 from harness.records import Case, Figure, Measurement, RecordError, from_json, to_json
 from runtime.threads import thread_environment
@@ -73,6 +74,7 @@ class EngineSeen:
     first_call_ns: int
     digests: tuple[str, ...]
     marks: tuple[Figure, ...] = ()
+    facts: EngineFacts | None = None
     cycles: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     calls: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 

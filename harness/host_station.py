@@ -12,6 +12,7 @@ from harness.board import read_board
 from harness.errors import UsageError
 from harness.inputs import Feed
 from harness.launch_child import LaunchJob, run_child
+from harness.lineage import EngineFacts
 from harness.measure import Bench, Opened
 from harness.memory import MemoryMeter
 from harness.records import BoardState, Case, Figure, Measurement
@@ -93,6 +94,9 @@ class HostEngine:
     def measurement(self, *, first_call_ns: int | None = None) -> Measurement:
         return self._opened.measurement(first_call_ns=first_call_ns)
 
+    def facts(self) -> EngineFacts:
+        return self._opened.facts()
+
     def close(self) -> None:
         try:
             self._opened.close()
@@ -105,7 +109,8 @@ class HostStation:
 
     ``instruments``: what ``read`` asks, an empty frame without them. ``memory``: gives the marks. ``board_state``: default
     is the bench's. ``job``: how a process of its own makes the same bench (``harness.child_job``); without it ``fresh``
-    is a ``UsageError``. ``say``: progress of such a process. ``on_frame``: gets each frame as
+    is a ``UsageError``. ``job_for``: the same for one launch, with the engines that it shall load. ``say``: progress of such a
+    process. ``on_frame``: gets each frame as
     it is read. ``clock``: monotonic ns; ``sleep``: seconds.
     """
 
@@ -119,6 +124,7 @@ class HostStation:
         memory: Callable[[], Sequence[Figure]] = tuple,
         board_state: Callable[[], BoardState] | None = None,
         job: LaunchJob | None = None,
+        job_for: Callable[[Order], LaunchJob] | None = None,
         say: Callable[[str], None] = lambda words: None,
         on_frame: Callable[[Frame], None] = lambda frame: None,
         clock: Callable[[], int] = time.perf_counter_ns,
@@ -128,6 +134,7 @@ class HostStation:
         self.bench = bench
         self.instruments = instruments
         self.job = job
+        self.job_for = job_for
         self.say = say
         self._on_frame = on_frame
         self._memory = memory
@@ -195,7 +202,8 @@ class HostStation:
         """
         if self.job is None:
             raise UsageError("this station was given no job for a process of its own; give HostStation(job=...).")
-        return run_child(self.job, order, journal, say=self.say)
+        job = self.job if self.job_for is None else self.job_for(order)
+        return run_child(job, order, journal, say=self.say)
 
 
 def state_of(root: Path, instruments: Instruments | None, own_pids: Collection[int] = ()) -> BoardState:

@@ -21,12 +21,13 @@ from typing import BinaryIO
 
 from harness.errors import UsageError
 from harness.heat import Soak, SoakState
+from harness.lineage import EngineFacts
 from harness.load import check_streams, latencies_ns, missed, schedule, select, utilisation
 from harness.measure import BOUNDARY
 from harness.profiles import Profile
 from harness.records import INTERRUPTED, Measurement, to_json
 from harness.samples import Phase, SampleLog, Status
-from harness.station import Engine, Order, Seen, Station
+from harness.station import Engine, HasFacts, Order, Seen, Station
 from harness.stopping import MOST_ROWS, rule_of
 from harness.telemetry import Values
 from harness.trace import Frame, Trace
@@ -117,6 +118,7 @@ class _Launch:
     first_call_ns: dict[str, int] = field(default_factory=dict)
     load_ns: dict[str, int] = field(default_factory=dict)
     placements: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, EngineFacts] = field(default_factory=dict)
     soak: SoakState | None = None
     broken: str = ""
 
@@ -162,6 +164,8 @@ class _Launch:
                 for at in self.distinct():
                     engine, model = self.engines[at].engine, self.order.streams[at].case.model
                     self.placements[model] = (measurement if engine is judged else engine.measurement()).placement
+                    if isinstance(engine, HasFacts):
+                        self.facts[model] = engine.facts()
                 self.warm_up()
                 if not self.station.simulated:
                     around.enter_context(_undisturbed())
@@ -216,6 +220,7 @@ class _Launch:
             incomplete=incomplete,
             notes=tuple(self.notes),
             placements=self.placements,
+            facts=self.facts,
         )
 
     # What runs beside the requests

@@ -27,6 +27,7 @@ import runtime.errors
 from harness.child_job import ChildJob, bench_of
 from harness.errors import UsageError
 from harness.launch import HOPELESS_NS, FrameKeeper, counted, run_launch
+from harness.lineage import EngineFacts
 from harness.records import INTERRUPTED, BoardState, Figure, Measurement, from_json, to_json
 from harness.samples import SampleLog, open_journal, read_journal
 from harness.station import Order, Seen
@@ -86,6 +87,7 @@ class Told:
     incomplete: str = ""
     notes: tuple[str, ...] = ()
     placements: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, EngineFacts] = field(default_factory=dict)
     error: str = ""
     message: str = ""
     remedy: str = ""
@@ -216,6 +218,7 @@ def _seen(asked: Asked, ended: str, rows: Mapping[str, Any]) -> Seen:
         incomplete=incomplete,
         notes=told.notes,
         placements=told.placements,
+        facts=told.facts,
     )
 
 
@@ -330,6 +333,7 @@ def _launch(asked: Asked, say: Callable[[str], None]) -> Told:
         seen.incomplete,
         seen.notes,
         seen.placements,
+        seen.facts,
     )
 
 

@@ -21,6 +21,7 @@ from harness.child_job import ChildJob
 from harness.config import Budget, LoadLimits
 from harness.fresh import ChildResult, ProcessJob, run_child, seconds
 from harness.gates import worst
+from harness.lineage import EngineFacts
 from harness.memory import supported_share
 from harness.records import Case, Check, Figure, Measurement, Outcome, Summary, Verdict
 from harness.rounds import Rounds
@@ -62,6 +63,7 @@ class LoadSeen:
     measurement: Measurement
     rounds: tuple[LoadRound, ...]
     notes: tuple[str, ...] = field(default=())
+    facts: EngineFacts | None = None
 
 
 def measure_load(
@@ -121,7 +123,7 @@ def measure_load(
         duration_ns=sum(result.wall_ns for result in results),
         notes=(*measurement.notes, *notes),
     )
-    return LoadSeen(measurement, tuple(done), tuple(notes))
+    return LoadSeen(measurement, tuple(done), tuple(notes), last.facts if last is not None else None)
 
 
 def _bring_calibration(job: ChildJob, folder: Path) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from harness.inputs import Feed, digest
+from harness.lineage import EngineFacts, another_model, facts_of
 from harness.pack import ModelPack
 from harness.plan import lane_name
 from harness.records import BoardState, Case, Measurement
@@ -17,6 +18,7 @@ from runtime import (
     BuildConfig,
     Describes,
     EngineCacheEntry,
+    EngineDescription,
     EngineHandle,
     InferenceRuntime,
     RuntimeConfig,
@@ -29,15 +31,19 @@ __all__ = ["BOUNDARY", "Bench", "Observed", "Opened"]
 BOUNDARY = "host clock around infer(): inputs and outputs on the host"
 """What a latency sample spans. Rows of unlike boundaries are never compared."""
 
+_TICK_NS = 20_000_000
+"""A file's time is of the kernel's last tick, and may lie so far before the clock."""
+
 Build = Callable[[str, RuntimeConfig], InferenceRuntime]
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A measurement with the raw arrays that do not go into the record."""
+    """A measurement with what does not go into the record: the raw arrays, and what the engine was."""
 
     measurement: Measurement
     outputs: tuple[Mapping[str, Array], ...] = ()
+    facts: EngineFacts | None = None
 
 
 @dataclass
@@ -56,6 +62,7 @@ class Bench:
     seed: int = 0
     _seen: dict[tuple[str, str, str, str], Observed] = field(default_factory=dict)
     _entries: dict[tuple[str, str, str, str], EngineCacheEntry] = field(default_factory=dict)
+    _built_ns: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
 
     def outputs(self, case: Case, runtime: str = "") -> Observed:
         """Every packed sample through the case's runtime (or through ``runtime``), once per run of the harness.
@@ -70,6 +77,11 @@ class Bench:
                 self._seen.clear()  # rows come model by model: what another one gave is not asked for again
             seen = self._seen[key] = self._run(replace(case, runtime=label))
         return replace(seen, measurement=replace(seen.measurement, case=case))
+
+    def facts(self, case: Case, runtime: str = "") -> EngineFacts | None:
+        """What the engine was that ``outputs`` came from; ``None`` where they are not there."""
+        seen = self._seen.get((case.model, runtime or case.runtime, case.precision, case.route))
+        return seen.facts if seen is not None else None
 
     def candidate(self, case: Case, runtime: str = "") -> Callable[[Path, Feed], dict[str, Array]]:
         """(a model file of the runtime's kind, a feed) -> its outputs on the case's runtime: for the divergence search."""
@@ -101,8 +113,16 @@ class Bench:
         """The case's engine, compiled once in a run of the harness: TensorRT's take minutes on a board."""
         key = (case.model, case.runtime, case.precision, case.route)
         if key not in self._entries:
-            self._entries[key] = runtime.compile_engine(artifact, self.build_config(case))
+            begun, since = self.clock(), time.time_ns() - _TICK_NS
+            entry = self._entries[key] = runtime.compile_engine(artifact, self.build_config(case))
+            path = entry.engine_path
+            if path != artifact and path.exists() and path.stat().st_mtime_ns >= since:
+                self._built_ns[key] = self.clock() - begun
         return self._entries[key]
+
+    def build_ns(self, case: Case) -> int | None:
+        """How long the build of the case's engine took; ``None`` where it was found, or there is nothing to build."""
+        return self._built_ns.get((case.model, case.runtime, case.precision, case.route))
 
     def remember(self, case: Case, entry: EngineCacheEntry) -> None:
         """The case's engine, where it was compiled elsewhere."""
@@ -144,7 +164,7 @@ class Bench:
             at_the_door = tuple(
                 digest(feed) for feed in feeds
             )  # after the calls: a runtime that changes its inputs shows
-            return Observed(replace(engine.measurement(), input_sha256=at_the_door), outputs)
+            return Observed(replace(engine.measurement(), input_sha256=at_the_door), outputs, engine.facts())
 
 
 class Opened:
@@ -168,6 +188,10 @@ class Opened:
         """What it is, read back from it; may run the model once more."""
         return self._resident.measurement(first_call_ns=first_call_ns)
 
+    def facts(self) -> EngineFacts:
+        """Its lineage, size, files and layers; may run the model once more."""
+        return self._resident.facts()
+
     def close(self) -> None:
         self._resident.__exit__()
 
@@ -185,10 +209,11 @@ class _Resident:
         self.started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.begun_ns = bench.clock()
         self.board_start = bench.board_state()
-        artifact = bench.artifact(case)
+        self.artifact = bench.artifact(case)
+        self._facts: EngineFacts | None = None
         self.runtime = self.given or bench.make(case.runtime, case.route)
         compiling = bench.clock()
-        self.entry = _with_tensors(bench.entry(case, self.runtime, artifact), bench.packs[case.model])
+        self.entry = _with_tensors(bench.entry(case, self.runtime, self.artifact), bench.packs[case.model])
         loading = bench.clock()
         self.compile_ns = loading - compiling
         self.handle: EngineHandle = self.runtime.deserialize_engine(self.entry)
@@ -201,10 +226,20 @@ class _Resident:
     def infer(self, feed: Feed) -> dict[str, Array]:
         return self.runtime.infer(self.handle, feed)
 
+    def facts(self) -> EngineFacts:
+        if self._facts is None:
+            build_ns = self.bench.build_ns(self.case)
+            pack, described = self.bench.packs[self.case.model], self._description()
+            self._facts = facts_of(self.entry, pack, self.artifact, described, build_ns=build_ns)
+        return self._facts
+
+    def _description(self) -> EngineDescription | None:
+        return self.runtime.describe(self.handle) if isinstance(self.runtime, Describes) else None
+
     def measurement(self, *, first_call_ns: int | None = None) -> Measurement:
         bench, case = self.bench, self.case
         label = self.runtime.current_runtime_label()
-        described = self.runtime.describe(self.handle) if isinstance(self.runtime, Describes) else None
+        described = self._description()
         ran = described.precision if described else "unknown"
         notes = list(described.notes) if described else ["the runtime does not describe its engines"]
         if described and label == "onnx_trt_ep" and described.provider == "tensorrt" and ran == "unknown":
@@ -215,6 +250,10 @@ class _Resident:
         claim = _broken_claim(case, label, ran, described.nodes_by_precision if described else {})
         if claim:
             notes.append(claim)
+        lineage = self.facts().lineage
+        other = another_model(lineage)
+        if other:
+            notes.append(f"{other}: no witness of the packed model")
         return Measurement(
             case=case,
             placement=f"{label}[{described.provider if described else 'unknown'}]",
@@ -224,8 +263,9 @@ class _Resident:
             nodes_by_provider=dict(described.nodes_by_provider) if described else {},
             nodes_by_precision=dict(described.nodes_by_precision) if described else {},
             simulated=bool(getattr(self.runtime, "simulated", False)),
-            witness=not claim,
+            witness=not (claim or other),
             model_sha256=self.entry.sha256,
+            lineage=dict(lineage),
             load_ns=self.load_ns,
             first_call_ns=first_call_ns,
             threads=dict(bench.threads),

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.child_job import ChildJob
 from harness.config import BoardConfig
 from harness.fresh import ChildResult, ProcessJob, run_child
+from harness.lineage import EngineFacts
 from harness.memory import Marks, judge_memory
 from harness.records import Case, Measurement, Verdict
 
@@ -22,7 +23,7 @@ class MemorySeen:
     """``engines``: what each took at most alone, by model. ``resident``: all together, one per launch.
 
     ``cycles``, ``calls``: bytes after each look, by ``MODEL, host``. ``killed``: launches that the kernel ended; ``failed``:
-    processes that ended otherwise without a result, both in words.
+    processes that ended otherwise without a result, both in words. ``facts``: of each engine, by model.
     """
 
     measurement: Measurement
@@ -33,6 +34,7 @@ class MemorySeen:
     calls_per_look: int = 100
     killed: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    facts: Mapping[str, EngineFacts] = field(default_factory=dict)
 
 
 def measure_memory(
@@ -95,6 +97,7 @@ def measure_memory(
         calls_per_look=calls_per_look,
         killed=tuple(result.in_words() for result in results if result.is_killed),
         failed=tuple(result.in_words() for result in results if result.seen is None and not result.is_killed),
+        facts={model: engine.facts for model, engine in up.items() if engine.facts is not None},
     )
 
 

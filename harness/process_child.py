@@ -27,6 +27,7 @@ from harness.child_job import bench_of
 from harness.errors import UsageError
 from harness.fresh import EngineSeen, ProcessJob, ProcessSeen
 from harness.inputs import Feed, digest
+from harness.layers import Layers
 from harness.measure import Bench, Opened
 from harness.memory import GpuMemory, Marks, MemoryMeter, find, nvml_memory
 from harness.records import Case, from_json, to_json
@@ -139,6 +140,7 @@ def _called(engine: Opened, feeds: Sequence[Feed], meter: MemoryMeter, path: Pat
         first_call_ns=first_call_ns,
         digests=tuple(map(digest, outputs)),
         marks=marks,
+        facts=replace(engine.facts(), layers=Layers()),  # rows that infer have them
     )
 
 

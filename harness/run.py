@@ -16,10 +16,12 @@ from harness.build_check import Builder, judge_build
 from harness.config import Configuration, ModelConfig
 from harness.errors import UsageError
 from harness.limits import LIMITS_FILE, limits_of, limits_text
+from harness.lineage import about, facts_of
 from harness.measure import Bench, Build, Observed
 from harness.pack import Pack
 from harness.parity import error_samples, examine
 from harness.plan import Ask
+from harness.publish import keep_engines
 from harness.raw import LIMIT, Numerics, keep, of_authors, raw_arrays
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Divergence, Measurement, Outcome, Run, Verdict
 from harness.run_folder import FolderError, RunFolder
@@ -27,6 +29,7 @@ from harness.session import exit_of, run_rows, timed
 from harness.tier2 import Tier2
 from harness.watchdog import Hangs, call_within
 from runtime.config import RuntimeConfig
+from runtime.data import EngineCacheEntry
 from runtime.errors import RuntimeCoreError, RuntimeNotAvailableError
 from runtime.protocol import Array
 
@@ -66,8 +69,8 @@ class Job:
     ``diagnose``: after a FAIL of a parity row, what T1-02 asks for. ``runtime_suites``: what settles the rows about
     runtimes, by kind. ``foreign_limit_s``: of a row of a third party's class, beside what is measured.
     ``hung``: the classes that were seen to hang; filled while rows run. ``builder``: what builds engines here, if anything.
-    ``tier2``: settles the rows of Tier-2. ``row_s``: what a latency row measures at most. ``notes``: what is to be said of
-    a row, by its id; ``said``: of the whole run.
+    ``tier2``: settles the rows of Tier-2. ``row_s``: what a latency row measures at most. ``publish``: of the files that rows
+    ran from, see ``publish.keep_engines``. ``notes``: what is to be said of a row, by its id; ``said``: of the whole run.
     """
 
     ask: Ask
@@ -93,6 +96,7 @@ class Job:
     builder: Builder | None = None
     tier2: Tier2 | None = None
     row_s: float = 6.0
+    publish: str = ""
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     said: tuple[str, ...] = ()
 
@@ -107,7 +111,7 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
     folder.write(LIMITS_FILE, limits_text(limits))
     folder.write_run(state.record)
     if job.tier2 is not None:
-        job.tier2.say = progress.said
+        job.tier2.say, job.tier2.publish = progress.said, job.publish
         for verdict in state.verdicts.values():
             job.tier2.recall(verdict)
     left = [case for case in job.cases if case.id not in state.verdicts]
@@ -239,6 +243,7 @@ def _settle(case: Case, job: Job, folder: RunFolder) -> Verdict:
         return gates.not_run(case, case.not_run, "" if case.simulated else job.remedies.get(case.runtime, ""))
     try:
         verdict = _within_limits(case, job, lambda: _KINDS[case.kind](case, job, folder))
+        verdict = _with_engines(verdict, job, folder)
     except RuntimeNotAvailableError as error:
         return gates.not_run(case, error.message, error.remedy)
     except FolderError:
@@ -275,6 +280,19 @@ def _within_limits(case: Case, job: Job, settle: Callable[[], Verdict]) -> Verdi
     except Hangs:
         job.hung.update({case.runtime, case.against})
         raise
+
+
+def _with_engines(verdict: Verdict, job: Job, folder: RunFolder) -> Verdict:
+    """A row about numerics with what its engine was; beside it the lineage of the other one, where there are two."""
+    case, measurement = verdict.case, verdict.summary.measurement
+    facts = job.bench.facts(case) if case.kind in ("parity", "semantic", "pair") else None
+    if facts is None:
+        return verdict
+    other = job.bench.facts(case, case.against) if case.against else None
+    if other is not None:
+        lineage = {**measurement.lineage, **about(case.against, other.lineage)}
+        verdict = replace(verdict, summary=replace(verdict.summary, measurement=replace(measurement, lineage=lineage)))
+    return keep_engines(verdict, {"": facts}, folder, publish=job.publish)
 
 
 def _settle_runtime(case: Case, job: Job, folder: RunFolder) -> Verdict:
@@ -343,11 +361,16 @@ def _settle_tier_2(case: Case, job: Job, folder: RunFolder) -> Verdict:
 
 
 def _settle_build(case: Case, job: Job, folder: RunFolder) -> Verdict:
-    del folder
     pack = job.pack.models[case.model]
     if job.builder is None or not pack.onnx:
         return gates.not_run(case, "tensorrt: not installed" if pack.onnx else "the model has no ONNX file")
-    return judge_build(Measurement(case=case), pack.path(pack.onnx), job.bench.build_config(case), job.builder)
+
+    def keep(verdict: Verdict, entry: EngineCacheEntry) -> Verdict:
+        facts = {"": facts_of(entry, pack, pack.path(pack.onnx))}
+        return keep_engines(verdict, facts, folder, publish=job.publish)
+
+    config = job.bench.build_config(case)
+    return judge_build(Measurement(case=case), pack.path(pack.onnx), config, job.builder, keep=keep)
 
 
 _KINDS: Mapping[str, Callable[[Case, Job, RunFolder], Verdict]] = {

@@ -457,8 +457,10 @@ class OnnxTrtEpRuntime:
             return ()
         try:
             names = sorted(name for name, _ in self._fs.entries(folder))
-        except OSError:
-            return ()  # ``_stamp`` has said so
+        except OSError as error:
+            reason = f"the engine cache cannot be read, so its engines are not told: {error.strerror or error}"
+            self._log.warn(Kind.BUILD_REMARK, backbone=engine.name, remark=reason)
+            return ()
         return tuple(folder / name for name in names if name.endswith(SUFFIX))
 
     def _placement(self, engine: _Engine) -> Placement:

@@ -319,7 +319,7 @@ def _build(order: _Order, how: _How) -> EngineCacheEntry:
                 remedy="Build again when nothing writes to it.",
             )
         made = _read_made(order, result, how.fs)
-        manifest, remarks = _manifest(order, result, made, trusted, took_ns=time.monotonic_ns() - started_ns)
+        manifest, remarks = _manifest(order, result, made, trusted)
         path = order.path(manifest.trt)
         beside = [] if made.layers is None else [(layers_path(path), made.layers)]
         publish_engine(path, made.plan, manifest, beside=beside, fs=how.fs)
@@ -404,9 +404,7 @@ def _read_made(order: _Order, result: BuildResult, fs: FileSystem) -> _Made:
         ) from error
 
 
-def _manifest(
-    order: _Order, result: BuildResult, made: _Made, trusted: bytes | None, *, took_ns: int
-) -> tuple[Manifest, list[str]]:
+def _manifest(order: _Order, result: BuildResult, made: _Made, trusted: bytes | None) -> tuple[Manifest, list[str]]:
     """The manifest, and what the operator should see. Raises ``EngineBuildError`` for an engine that is not the asked one."""
     precision = order.build.precision
     refusal, _ = judge(precision, result.precisions, has_ranges=order.dataset is not None)
@@ -428,7 +426,7 @@ def _manifest(
         header = "not used"
         remarks.append(f"the plan's header is not used: to us it is {error.message.rstrip('.')}")
     buffers = io_bytes(result.inputs, result.outputs, order.build.optimization_profiles)
-    options = {**result.options, **order.asked, "build_ns": str(took_ns)}
+    options = {**result.options, **order.asked}
     options["precision_got"] = ", ".join(f"{kind} {count}" for kind, count in result.precisions.items()) or "unknown"
     cache = trusted if made.calibration is None else made.calibration
     if order.dataset is not None and cache is not None:
