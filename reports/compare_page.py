@@ -1,28 +1,25 @@
 """The bump on one page: ``compare.html`` and ``compare.md``, drawn from a written ``compare.json`` and nothing else.
 
-What is read here is declared here; ``harness.records.from_json`` names what a damaged file lacks.
+What it reads of that file, ``reports.comparison`` declares.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
-from harness.records import RecordError, from_json
 from reports import words
+from reports.compare_glance import COLUMNS, GRAVITY, Cell, glance
+from reports.comparison import SCHEMA, Change, Comparison, Difference, Row, read
+from reports.shift_plot import KEY, DrawnShift, draw_shift
 
 __all__ = ["SCHEMA", "Change", "Comparison", "Row", "read", "render_html", "render_markdown", "write"]
-
-SCHEMA = 2
-"""Of ``compare.json``: what this draws."""
 
 _SYMBOLS: Mapping[str, tuple[str, str]] = {
     "stopped working": ("✗", "fail"),
@@ -56,111 +53,15 @@ _MOST_ROWS = 300
 """Rows that are told in full on the page; the rest are counted, and are in ``compare.json``."""
 
 _MOST_FACTS = 40
+_MOST_PLOTS = 60
+"""Percentile shifts that are drawn; the rest are in ``compare.json``."""
+
+_MOST_LINES = 60
 _CHANGED = ("", "Row", "Figure", "Base", "New", "Shift", "Cause")
 _QUIET = ("same", "not known")
 _FIRST = ("stopped working", "no evidence", "started working")
 _HEADERS = {"ADOPT": "pass", "HOLD": "fail"}
 _WIDTH, _HEIGHT = 220, 14
-
-
-@dataclass(frozen=True)
-class Side:
-    """One run of a side."""
-
-    name: str
-    id: str
-    started_at: str
-    complete: bool
-    trigate_version: str
-    sessions: tuple[str, ...]
-    took_s: float
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A fact that is not the same on both sides."""
-
-    name: str
-    base: str
-    new: str
-
-
-@dataclass(frozen=True)
-class Change:
-    """A figure or fact of a row, old against new; ``ratio`` with its interval where there is one."""
-
-    name: str
-    unit: str
-    standing: str
-    words: str
-    cause: str = ""
-    why: str = ""
-    base: float | None = None
-    new: float | None = None
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    margin: float | None = None
-    is_judged: bool = False
-    may_block: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of both sides, or of one."""
-
-    id: str
-    kind: str
-    model: str
-    runtime: str
-    precision: str
-    base_state: str
-    new_state: str
-    base_placement: str
-    new_placement: str
-    standing: str
-    cause: str
-    words: str
-    simulated: bool = False
-    may_block: bool = False
-    changes: tuple[Change, ...] = ()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The whole of it, as ``harness.compare`` wrote it."""
-
-    decision: str
-    words: str
-    exit_code: int
-    base: tuple[Side, ...]
-    new: tuple[Side, ...]
-    rows: tuple[Row, ...]
-    versions: tuple[Difference, ...]
-    environment: tuple[Difference, ...]
-    caveats: tuple[str, ...]
-    to_do: tuple[str, ...]
-    margins: Mapping[str, float]
-    alpha: float
-    family: int
-    trigate_version: str
-    schema: int
-
-
-def read(path: Path) -> Comparison:
-    """``compare.json``, whole or refused with a ``RecordError`` that names the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        schema = value.get("schema") if isinstance(value, dict) else None
-        if not isinstance(schema, int):
-            raise RecordError("it has no schema number; it is not what `trigate compare` wrote.")
-        if schema > SCHEMA:
-            raise RecordError(f"it has schema {schema}; this trigate reads up to {SCHEMA}: upgrade trigate.")
-        return from_json(Comparison, value)
-    except FileNotFoundError:
-        raise RecordError(f"{path.parent} has no compare.json. Give the folder that `trigate compare` wrote.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path} cannot be read: {error}") from error
 
 
 def write(folder: Path) -> list[Path]:
@@ -226,6 +127,8 @@ def render_html(comparison: Comparison) -> str:
     loud = {row.id for row in (*first, *changed)}
     quiet = [row for row in comparison.rows if row.id not in loud]
     told = [*first, *changed][:_MOST_ROWS]
+    lines, (shifts, shifts_left_out) = glance(comparison.rows), _shifts(comparison.rows)
+    detailed = [row for row in [*told, *quiet[: _MOST_ROWS - len(told)]] if row.changes]
     text: str = (
         _templates()
         .get_template("compare.html.j2")
@@ -238,13 +141,46 @@ def render_html(comparison: Comparison) -> str:
             left_out=max(0, len(first) + len(changed) - len(told)),
             quiet=quiet[:_MOST_ROWS],
             quiet_left_out=max(0, len(quiet) - _MOST_ROWS),
-            detailed=[row for row in [*told, *quiet[: _MOST_ROWS - len(told)]] if row.changes],
+            lines=lines[:_MOST_ROWS],
+            lines_left_out=max(0, len(lines) - _MOST_ROWS),
+            columns=[(name, title) for name, title in COLUMNS.items() if any(name in line.cells for line in lines)],
+            shifts=shifts,
+            shifts_left_out=shifts_left_out,
+            shift_key=KEY,
+            layered=[row for row in told if row.layers is not None and _has_layers_to_tell(row)],
+            version=comparison.trigate_version,
+            detailed=detailed,
+            anchors={row.id: f"row-{at}" for at, row in enumerate(detailed, 1)},
             simulated=sum(row.simulated for row in comparison.rows),
             tally=_tally(comparison.rows),
             meanings=_MEANINGS,
         )
     )
     return text
+
+
+def _shifts(rows: Sequence[Row]) -> tuple[list[DrawnShift], int]:
+    """The percentile shifts, the furthest first, and how many are not drawn."""
+    told = [(row, shift) for row in rows for shift in row.shifts]
+    told.sort(key=lambda one: -max((abs(math.log(value)) for value in one[1].ratio if value), default=0.0))
+    drawn = (draw_shift(row.id, shift) for row, shift in told[:_MOST_PLOTS])
+    return [one for one in drawn if one is not None], max(0, len(told) - _MOST_PLOTS)
+
+
+def _has_layers_to_tell(row: Row) -> bool:
+    layers = row.layers
+    return layers is not None and bool(
+        layers.changed_count or layers.moved_count or layers.base != layers.new or layers.unmatched
+    )
+
+
+def cell(of: Cell) -> Markup:
+    """A cell of the table at a glance: symbol and few words, so that nothing is told by colour alone."""
+    symbol, kind = _SYMBOLS.get(of.standing, ("?", "inconclusive"))
+    more = f" (+{of.others})" if of.others else ""
+    return Markup(
+        '<span class="standing {}"><span aria-hidden="true">{}</span><span class="sr">{}: </span> {}{}</span>'
+    ).format(kind, symbol, words.plain(of.standing), words.plain(of.text), more)
 
 
 def _templates() -> jinja2.Environment:
@@ -257,7 +193,7 @@ def _templates() -> jinja2.Environment:
         finalize=lambda value: value if isinstance(value, Markup) else words.plain(str(value)),
     )
     environment.globals.update(
-        badge=badge, bar=bar, because=_because, duration=words.duration, figure=figure, shifted=shifted,
+        badge=badge, bar=bar, cell=cell, because=_because, duration=words.duration, figure=figure, shifted=shifted,
         telling=telling, DASH=words.DASH,
     )  # fmt: skip
     return environment
@@ -310,7 +246,7 @@ def bar(change: Change) -> Markup:
 
 
 def _tally(rows: Sequence[Row]) -> dict[str, int]:
-    counts = dict.fromkeys(_SYMBOLS, 0)
+    counts = dict.fromkeys(GRAVITY, 0)
     for row in rows:
         counts[row.standing] = counts.get(row.standing, 0) + 1
     return {standing: count for standing, count in counts.items() if count}

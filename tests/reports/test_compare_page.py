@@ -130,7 +130,7 @@ def test_the_page_reads_what_the_harness_writes_and_names_what_a_damaged_file_la
     path.write_text(json.dumps(value))
     with pytest.raises(RecordError, match=r"rows\[1\] lacks a field.*cause"):
         read(path)
-    path.write_text(json.dumps({**value, "schema": 2}))
+    path.write_text(json.dumps({**value, "schema": 3}))
     with pytest.raises(RecordError, match="upgrade trigate"):
         read(path)
     path.write_text("[]")

@@ -1,0 +1,105 @@
+"""The bump at a glance: of each model, runtime and precision what became of it, from every row that tells of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reports import words
+from reports.comparison import Change, Row
+
+__all__ = ["COLUMNS", "GRAVITY", "Cell", "Line", "glance"]
+
+COLUMNS: Mapping[str, str] = {
+    "drift": "Error against the reference",
+    "outputs": "Old against new",
+    "p50": "p50",
+    "p95": "p95",
+    "energy": "Energy",
+    "memory": "Memory",
+    "load": "Load",
+    "build": "Build",
+    "engine": "Engine size",
+    "precision": "Precision",
+    "placement": "Placement",
+    "warnings": "New warnings",
+}
+"""What is told of each, by what a change is about."""
+
+_OF_A_MODEL = ("artifact", "build", "latency", "load", "pair", "parity", "semantic")
+
+GRAVITY = (
+    "stopped working", "worse", "no evidence", "open", "started working", "changed", "better", "not worse", "same", "not known",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The gravest change of one kind; ``others``: how many more there are of it."""
+
+    standing: str
+    text: str
+    others: int = 0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model in one runtime and precision. ``row``: the gravest of its rows. ``cells``: by the names of ``COLUMNS``."""
+
+    name: str
+    standing: str
+    row: str
+    cells: Mapping[str, Cell]
+    simulated: bool
+
+
+def glance(rows: Sequence[Row]) -> list[Line]:
+    """Gravest first. What a row about all models says of one of them (``GPU memory of disk``) is told there as well."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.model, row.runtime, row.precision), []).append(row)
+    models = {row.model for row in rows if row.kind in _OF_A_MODEL}
+    of_all = [row for row in rows if row.model not in models]
+    lines = []
+    for (model, runtime, precision), own in groups.items():
+        changes = [change for row in own for change in row.changes]
+        for row in of_all:
+            if row not in own and (row.runtime, row.precision) == (runtime, precision):
+                changes += [change for change in row.changes if change.name.endswith(f" of {model}")]
+        gravest = min(own, key=lambda row: _rank(row.standing))
+        cells = {name: cell for name in COLUMNS if (cell := _cell(name, [one for one in changes if one.about == name]))}
+        name = " · ".join(filter(None, (model, runtime, precision)))
+        lines.append(Line(name, gravest.standing, gravest.id, cells, any(row.simulated for row in own)))
+    return sorted(lines, key=lambda line: _rank(line.standing))
+
+
+def _cell(about: str, changes: Sequence[Change]) -> Cell | None:
+    if not changes:
+        return None
+    gravest = min(changes, key=lambda one: (_rank(one.standing), -_size(one)))
+    same = sum(one.standing == gravest.standing for one in changes) - 1
+    return Cell(
+        gravest.standing,
+        _text(about, gravest),
+        same if gravest.standing not in ("same", "not known", "not worse") else 0,
+    )
+
+
+def _rank(standing: str) -> int:
+    return GRAVITY.index(standing) if standing in GRAVITY else 0
+
+
+def _size(change: Change) -> float:
+    return abs(math.log(change.ratio)) if change.ratio and 0 < change.ratio < math.inf else 0.0
+
+
+def _text(about: str, change: Change) -> str:
+    """Few words: all of them stand row by row."""
+    if about == "drift" and change.base is not None and change.new is not None:
+        return f"{words.figure(change.base)} → {words.figure(change.new)}"
+    if change.ratio is not None:
+        return f"{100 * (change.ratio - 1):+.1f} %"
+    if change.standing in ("same", "not known"):
+        return change.standing if about != "outputs" else change.words.partition(",")[0].removeprefix("not known: ")
+    return change.words if len(change.words) <= 60 else f"{change.words[:59]}…"
