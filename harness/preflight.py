@@ -225,7 +225,7 @@ def preflight(
         how,
         f"{subject}, {_counted(found.files, 'Python file')}",
         (before.version if before else "", after.version if after else ""),
-        tuple(move.items()),
+        tuple(sorted(move.items(), key=lambda item: tuple(State).index(item.state))),  # stable: what breaks comes first
     )
 
 
@@ -292,7 +292,7 @@ class _Move:
     def _api(self) -> list[Item]:
         if self.after is None:
             told = f"There is no manifest of the API of TensorRT {self.target.tensorrt}, so what changes is not known."
-            return [Item("API", "TensorRT's Python names", State.READ, told, "Read the release notes.")]
+            return [Item("API", "names that were read", State.READ, told, "Read the release notes.")]
         before, after = self.before or Manifest("", {}), self.after
         uses = [use for use in self.found.uses if not use.path.startswith("*.") or self._is_possible(use)]
         findings = [*self._names(uses, before, after), *self._numbers(before, after)]
@@ -309,7 +309,7 @@ class _Move:
             told += f"{removed or 'none'} of {len(before.names)} are gone from {before.version} to {after.version}"
             told += f" ({near})." if near else "."
         state, rest = State.OK, [finding for finding in findings if finding.state in (State.OK, State.NOT_KNOWN)]
-        items = [Item("API", "TensorRT's Python names", state, told)]
+        items = [Item("API", "names that were read", state, told)]
         for title, state in (("used, and breaks", State.BREAKS), ("has to be read", State.READ)):
             if these := tuple(finding for finding in findings if finding.state is state):
                 what = _counted(len(these), "name or number", "names or numbers")

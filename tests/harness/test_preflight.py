@@ -122,7 +122,7 @@ def test_the_same_script_moves_within_tensorrt_10(tmp_path: Path) -> None:
     checklist = read(tmp_path, IMPLICIT_INT8, to="jetpack-7.2", come_from="jetpack-6.2")
     assert checklist.verdict is Outcome.PASS
     assert checklist.apis == ("10.3.0", "10.16.1.11")
-    assert "10.16.1.11 stands for 10.16.2.10" in item(checklist, "TensorRT's Python names").told
+    assert "10.16.1.11 stands for 10.16.2.10" in item(checklist, "names that were read").told
 
 
 # ---- how a name is found ---------------------------------------------------------------------------------------------
@@ -252,10 +252,10 @@ def test_a_version_that_has_no_manifest_is_held_against_the_target_alone(tmp_pat
     checklist = read(
         tmp_path, "import tensorrt as trt\nb = trt.Builder(None)\nb.max_batch_size = 1\n", "jetpack-7.2", "jetpack-5.1"
     )
-    assert "no manifest of 8.5.2" in item(checklist, "TensorRT's Python names").told
+    assert "no manifest of 8.5.2" in item(checklist, "names that were read").told
     assert states(checklist) == {"Builder.max_batch_size": State.BREAKS}
     other_way = check(tmp_path, "jetpack-5.1", "jetpack-6.2")
-    assert item(other_way, "TensorRT's Python names").state is State.READ
+    assert item(other_way, "names that were read").state is State.READ
 
 
 # ---- guards ----------------------------------------------------------------------------------------------------------
