@@ -16,6 +16,7 @@ import numpy as np
 from harness.errors import UsageError
 from harness.layers import Layers, read_layers
 from harness.load import latencies_ns, missed
+from harness.raw import RawFile, read_numerics
 from harness.records import Measurement, RecordError, Run, Verdict, run_from_text
 from harness.rejudge import read_samples
 from harness.samples import Phase
@@ -70,7 +71,8 @@ class LaunchSeen:
 class Loaded:
     """One run. ``launches``: by case id, then by model. ``layers``: of the engine, by case id.
     ``drawn``: by case id and output, the drawn elements of the reference and the error there, float64 [n] each.
-    ``notes``: what could not be read, and what the samples say against ``run.json``.
+    ``raw``: by case id, what a row about numerics keeps of its outputs. ``notes``: what could not be read, and what the samples
+    say against ``run.json``.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Loaded:
     drawn: Mapping[str, Mapping[str, tuple[Array, Array]]] = field(default_factory=dict)
     layers: Mapping[str, Layers] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    raw: Mapping[str, RawFile] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,6 +90,7 @@ class _RowSeen:
 
     launches: Mapping[str, tuple[LaunchSeen, ...]] = field(default_factory=dict)
     layers: Layers | None = None
+    raw: RawFile | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -120,6 +124,7 @@ def load_folder(folder: Path, say: Callable[[str], None] = lambda words: None) -
         drawn,
         {case_id: row.layers for case_id, row in seen.items() if row.layers},
         tuple(notes),
+        {case_id: row.raw for case_id, row in seen.items() if row.raw},
     )
 
 
@@ -140,6 +145,12 @@ def _row(folder: Path, verdict: Verdict) -> _RowSeen:
             seen.layers = read_layers(folder, measurement.layers_file)
         except RecordError as error:
             seen.notes.append(f"{case_id}: its layers cannot be read ({_line(error)})")
+    if measurement.raw_file:
+        try:
+            path = _inside(folder, measurement.raw_file, case_id)
+            seen.raw = RawFile(path, read_numerics(path))
+        except RecordError as error:
+            seen.notes.append(f"{case_id}: what it keeps of its outputs cannot be read ({_line(error)})")
     return seen
 
 

@@ -18,12 +18,12 @@ from scipy.special import stdtrit
 from harness.board import describe_difference
 from harness.compare_layers import compare_layers, in_words
 from harness.compare_load import LaunchSeen, Loaded, Sessions, boot_of, by_session
+from harness.compare_outputs import KeptRow, golden_drift, outputs_apart, reference_apart
 from harness.compare_records import Cause, Change, LayersChange, RowChange, Shift, Standing, State
 from harness.compare_shift import shift_of
 from harness.layers import Layers
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Figure, Measurement, Outcome, ParityFigures, Verdict
 from harness.unpaired import Apart, compare_sessions
-from runtime.protocol import Array
 
 __all__ = ["MARGINS", "Entry", "Judged", "judge_row", "state_of"]
 
@@ -344,6 +344,9 @@ class _Row:
         found = _about("drift", (self._drift(name, old.get(name), now.get(name)) for name in {**old, **now}))
         if self.case.kind != "parity":
             return found
+        base, new = self._kept()
+        told = [reference_apart(base, new), *(golden_drift(name, base, new) for name in now)]
+        found += [Judged(one) for one in told if one is not None]
         return [*found, *_about("outputs", (self._old_against_new(name) for name in old if name in now))]
 
     def _drift(self, output: str, old: ParityFigures | None, now: ParityFigures | None) -> Judged:
@@ -385,30 +388,19 @@ class _Row:
         return Judged(shown)
 
     def _old_against_new(self, output: str) -> Judged:
-        """Both sides' errors are of drawn elements. Seeded alike, they are the same elements: the difference of two errors
-        is then the difference of the outputs.
-        """
-        name = f"{output}, old against new"
-        pairs = [
-            (one.loaded.drawn[one.case.id][output], other.loaded.drawn[other.case.id][output])
-            for one in self.base
-            for other in self.new
-            if output in one.loaded.drawn.get(one.case.id, {}) and output in other.loaded.drawn.get(other.case.id, {})
+        limits = [
+            entry.tolerance.rel_l2_max
+            for one in (*self.base, *self.new)
+            for entry in (one.verdict.summary.parity if one.verdict else ())
+            if entry.output == output and entry.tolerance is not None
         ]
-        missing = "not known: the run folders hold no errors of it on both sides"
-        if not pairs:
-            return _fact(name, Standing.UNKNOWN, missing)
-        found = [_difference_of(*pair) for pair in pairs]
-        worst = max((one for one in found if one is not None), default=None)
-        if worst is None:
-            return _fact(
-                name, Standing.UNKNOWN, "not known: the stored elements of the two sides are not the same ones"
-            )
-        difference, count = worst
-        what = "bit for bit the same" if difference == 0.0 else f"relative L2 difference {difference:.3g}"
-        return _fact(
-            name, Standing.SAME if difference == 0.0 else Standing.UNKNOWN, f"{what}, over {count} stored elements"
-        )
+        known = [limit for limit in limits if limit is not None]
+        found = outputs_apart(output, *self._kept(), min(known, default=None))
+        return Judged(replace(found, cause=Cause.PRECISION, why=self.route) if found.cause and self.route else found)
+
+    def _kept(self) -> tuple[list[KeptRow], list[KeptRow]]:
+        base, new = ([KeptRow(one.loaded, one.case.id) for one in side] for side in (self.base, self.new))
+        return base, new
 
     def _task(self) -> Iterable[Judged]:
         for name in {**_task_of(self.base), **_task_of(self.new)}:
@@ -1037,33 +1029,6 @@ def _parity_of(side: Entries) -> dict[str, ParityFigures]:
 
 def _task_of(side: Entries) -> dict[str, float]:
     return {name: value for one in side if one.verdict for name, value in one.verdict.summary.task.items()}
-
-
-def _difference_of(old: tuple[Array, Array], now: tuple[Array, Array]) -> tuple[float, int] | None:
-    """(relative L2 difference of the outputs, of how many elements) where the stored elements are the same ones."""
-    (r_old, e_old), (r_new, e_new) = old, now
-    if r_old.shape != r_new.shape or not np.array_equal(r_old, r_new):
-        values = np.intersect1d(_once(r_old), _once(r_new), assume_unique=True)
-        if 2 * values.size < max(r_old.size, 1):
-            return None
-        at_old, at_new = _places(r_old, values), _places(r_new, values)
-        r_old, e_old, e_new = r_old[at_old], e_old[at_old], e_new[at_new]
-    norm = float(np.linalg.norm(r_old))
-    if not r_old.size or norm == 0.0:
-        return None
-    return float(np.linalg.norm(e_new - e_old)) / norm, int(r_old.size)
-
-
-def _places(values: Array, wanted: Array) -> Array:
-    """Where each of ``wanted``, which stand in ``values`` once, stands."""
-    order = np.argsort(values, kind="stable")
-    return np.asarray(order[np.searchsorted(values, wanted, sorter=order)])
-
-
-def _once(values: Array) -> Array:
-    """The values that stand there once: one that stands twice does not tell which element it is."""
-    unique, counts = np.unique(values, return_counts=True)
-    return np.asarray(unique[counts == 1])
 
 
 def _shape(text: str) -> str:

@@ -74,7 +74,8 @@ def test_old_against_new_finds_the_elements_that_both_drew_where_the_largest_err
     moved[3] = 7.0
     new = with_drawn(new_runs(), moved, np.full(100, 2e-4))
     found = changes(compare_runs(with_drawn(base_runs(), reference, np.full(100, 2e-4)), new), "parity")
-    assert found["scores, old against new"].words == "bit for bit the same, over 99 stored elements"
+    words = "the same values, over 99 stored elements drawn for the plots: not both sides kept their outputs"
+    assert found["scores, old against new"].words == words
 
 
 @pytest.mark.parametrize("other", [np.linspace(5.0, 6.0, 100), np.zeros(100), np.empty(0)])
@@ -83,7 +84,7 @@ def test_old_against_new_is_not_known_where_the_folders_do_not_hold_it(other: An
     new = with_drawn(new_runs(), other, np.zeros(other.size))
     assert changes(compare_runs(old, new), "parity")["scores, old against new"].standing is Standing.UNKNOWN
     without = changes(compare_runs(old, new_runs()), "parity")["scores, old against new"]
-    assert without.words == "not known: the run folders hold no errors of it on both sides"
+    assert without.words == "not known: the run folders hold no outputs of it on both sides"
 
 
 def test_an_error_that_doubled_within_its_tolerance_is_shown_and_holds_nothing() -> None:

@@ -1,12 +1,25 @@
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from harness.parity import check_parity, compare, digest, digest_set, error_samples, sample_errors
+from harness.parity import (
+    OutputStatistics,
+    aggregate,
+    check_parity,
+    compare,
+    digest,
+    digest_set,
+    error_samples,
+    examine,
+    sample_errors,
+)
 from harness.records import Outcome, ParityFigures, Tolerance, from_json, to_json
 
 GENERATOR = np.random.default_rng(1)
@@ -264,3 +277,36 @@ def test_the_errors_for_plots_come_from_every_sample() -> None:
     assert set(drawn["y/error"]) == {0.5}
     few = error_samples(expected, got, limit=6)
     assert len(few["y/reference"]) == 6
+
+
+_NUMBERS = st.sampled_from([0.0, 1.0, -2.5, 1e-200, 1e200, math.nan, math.inf, -math.inf, 3.0])
+_PAIRS = st.lists(st.lists(st.tuples(_NUMBERS, _NUMBERS), max_size=4), min_size=1, max_size=3)
+
+
+@pytest.mark.covers("RE-03")
+@given(_PAIRS, st.sampled_from([np.float64, np.float32, np.int64, np.bool_]))
+@settings(max_examples=120, deadline=None)
+def test_figures_made_again_from_stored_statistics_are_those_of_the_outputs(pairs: Any, dtype: Any) -> None:
+    with np.errstate(all="ignore"):
+        numbers = [np.array(sample, np.float64).reshape(-1, 2) for sample in pairs]
+        if dtype is not np.float64:
+            numbers = [np.nan_to_num(sample, nan=3.0, posinf=9.0, neginf=-9.0).clip(-9, 9) for sample in numbers]
+        expected, got = ([{"y": sample[:, side].astype(dtype)} for sample in numbers] for side in (0, 1))
+    statistics = examine(expected, got)
+    text = json.dumps(to_json(statistics[0]), allow_nan=False)
+    again = from_json(OutputStatistics, json.loads(text))
+    assert again == statistics[0]
+    assert aggregate([again], TOLERANCES) == compare(expected, got, TOLERANCES)
+    errors = sample_errors([one["y"] for one in expected], [one["y"] for one in got])
+    defined = [error for error in errors if error is not None]
+    assert aggregate([again], {})[0].rel_l2_max == max(defined, default=None)
+    drawn, known = error_samples(expected, got, limit=3), error_samples(expected, got, limit=3, statistics=statistics)
+    assert all(np.array_equal(drawn[name], known[name]) for name in {**drawn, **known})
+
+
+@pytest.mark.covers("RE-03")
+def test_what_cannot_be_compared_keeps_its_reason_among_the_statistics() -> None:
+    (missing, stray) = examine([{"y": np.ones(2)}], [{"z": np.ones(3, np.float32)}])
+    assert (missing.obstacle, missing.samples) == ("sample 0 has no such output; it has z", ())
+    assert (stray.output, stray.shape, stray.dtype, stray.count) == ("z", (3,), "float32", 1)
+    assert aggregate([missing, stray], {}) == compare([{"y": np.ones(2)}], [{"z": np.ones(3, np.float32)}], {})
