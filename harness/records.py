@@ -504,7 +504,11 @@ def run_from_text(text: str) -> Run:
     if not isinstance(schema, int):
         raise RecordError("run.json has no schema number; it is not a trigate run.")
     if schema > SCHEMA_VERSION:
-        raise RecordError(f"run.json has schema {schema}; this trigate reads up to {SCHEMA_VERSION}: upgrade trigate.")
+        wrote = value.get("trigate_version")
+        to = f" to {wrote}, which wrote it, or newer" if isinstance(wrote, str) and wrote else ""
+        raise RecordError(
+            f"run.json has schema {schema}; this trigate reads up to {SCHEMA_VERSION}: upgrade trigate{to}."
+        )
     run = from_json(Run, value)
     for what, ids in (
         ("plans", [case.id for case in run.planned]),

@@ -114,7 +114,8 @@ def doubts(run: Run) -> tuple[str, ...]:
     """What a record says against itself, or does not say, in sentences: a hand or a clock was at it, or it is older."""
     found = []
     if run.schema < SCHEMA_VERSION:
-        found.append(f"The run has schema {run.schema}, of an older trigate: what that did not record is not here.")
+        of = f"The run has schema {run.schema}, of an older trigate (this one writes {SCHEMA_VERSION})"
+        found.append(f"{of}: what that did not record is not here.")
     begun, ended = _time(run.started_at), _time(run.finished_at)
     if begun and ended and ended < begun:
         found.append(
