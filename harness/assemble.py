@@ -13,6 +13,7 @@ from harness import plan as planning
 from harness.baselines import Baselines, load_baselines, machine_of
 from harness.board import read_board
 from harness.build_check import builder_for
+from harness.builds import EngineBuilds, check_builds, launches_for
 from harness.child_job import import_plugin, job_of
 from harness.config import BoardConfig, Configuration, ModelConfig, load_configuration, parse_requirement
 from harness.errors import UsageError, did_you_mean
@@ -108,6 +109,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     """A job. With ``dry_run`` no pack is made, and the job can be printed but not run. Raises ``UsageError``."""
     host = detect_host()
     _refuse_what_does_not_go_together(request)
+    check_builds(request.builds, profile=request.profile, tiers=request.tiers)
     given = load_pack(request.pack) if request.pack is not None else None
     kept = given.configuration if given is not None and request.config is None else None
     configuration, models = _models(request, house, kept)
@@ -208,7 +210,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         models={model.name: model for model in models},
         bench=bench,
         suites=house.suites,
-        environment={**environment(host), **({"simulated": scenario.name} if scenario else {})},
+        environment={**environment(host), **(_simulated_facts(scenario) if scenario else {})},
         settings=_settings(request, pack.size, configuration, board.name if board else ""),
         command=command,
         version=house.version,
@@ -220,7 +222,8 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         runtime_suites=house.runtime_suites,
         builder=builder,
         tier2=tier2,
-        row_s=profile.launches * profile.most_s + (profile.soak.most_s if profile.soak else 0.0),
+        row_s=launches_for(profile.launches, request.builds) * profile.most_s
+        + (profile.soak.most_s if profile.soak else 0.0),
         notes=notes,
         said=said,
     )
@@ -295,6 +298,7 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
         "models": {model.name: model for model in models},
         "board": board,
         "environ": house.environ,
+        "builds": request.builds,
     }
     if scenario is not None:
         from harness.fakes.orin import SimulatedKill, SimulatedOrin
@@ -302,7 +306,7 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
         def begin() -> SimulatedOrin:
             return SimulatedOrin(scenario, seed=request.seed)
 
-        versions = {"jetpack": scenario.board.jetpack}
+        versions = {"jetpack": scenario.board.jetpack, "tensorrt_host": scenario.board.tensorrt}
         floors = _floors(history / "floors-simulated", request, profile)
         unified = scenario.board.unified
         return Tier2(
@@ -318,8 +322,10 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
         folders=(configuration.folder, Path.cwd()) if request.config else (Path.cwd(),),
     )
     bench.board_state = lambda: read_board(frame=instruments.read(0))
+    builds = EngineBuilds(bench, LaunchJob(job), request.builds)
     station = HostStation(
         bench,
+        job_for=builds.job_for,
         instruments=instruments,
         memory=meter.marks,
         board_state=lambda: state_of(Path("/"), instruments),
@@ -329,7 +335,7 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
     found = environment(host)
     versions = {name: found[name] for name in ("jetpack", "tensorrt_host", "onnxruntime-gpu", "torch") if name in found}
     assumptions = load_assumptions(request.assumptions, of=host) if request.assumptions else None
-    return Tier2(
+    tier2 = Tier2(
         station,
         floors=_floors(history / "floors", request, profile),
         versions=versions,
@@ -342,6 +348,21 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
         state_checks=(lambda case: checks_for(case, assumptions)) if assumptions else (lambda case: ()),
         **common,
     )
+
+    def tell(words: str) -> None:
+        tier2.say(words)  # whoever listens by the time that rows run
+
+    station.say = builds.say = tell
+    return tier2
+
+
+def _simulated_facts(scenario: Scenario) -> dict[str, str]:
+    """What a board's host would say of it."""
+    return {
+        "simulated": scenario.name,
+        "jetpack": scenario.board.jetpack,
+        "tensorrt_host": scenario.board.tensorrt,
+    }
 
 
 def _floors(folder: Path, request: Request, profile: Profile) -> Floors:

@@ -17,12 +17,22 @@ from harness.errors import UsageError
 from harness.inputs import resolve_hook
 from harness.measure import Bench
 from harness.pack import read_model
+from harness.records import Case
 from runtime.architectures import ArchitectureRegistry
 from runtime.config import RuntimeConfig
+from runtime.data import EngineCacheEntry
 from runtime.errors import RuntimeCoreError
 from runtime.protocol import InferenceRuntime
 
-__all__ = ["ChildJob", "bench_of", "build_runtime", "job_of"]
+__all__ = ["ChildJob", "Compiled", "bench_of", "build_runtime", "job_of"]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An engine that the parent has compiled, as ``EngineCacheEntry.to_json``, and for which case."""
+
+    case: Case
+    entry: str
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,8 @@ class ChildJob:
 
     ``hooks``: ``module:function``, called with the registry of architectures (``fixtures.flight:register``).
     ``plugins``: Python files that register by being imported. ``architectures``: ``NAME=module:factory``.
-    ``folders``: where hooks and runtime classes are looked for first. ``threads``: as ``Bench.threads``.
+    ``folders``: where hooks and runtime classes are looked for first. ``threads``: as ``Bench.threads``. ``compiled``: engines
+    that are there already; any other is compiled by the child.
     """
 
     packs: Mapping[str, str]
@@ -42,6 +53,7 @@ class ChildJob:
     folders: tuple[str, ...] = ()
     threads: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
+    compiled: tuple[Compiled, ...] = ()
 
     def runtime_config(self) -> RuntimeConfig:
         """Raises ``ConfigError`` for values that it does not take, and ``UsageError`` for a field that it has not."""
@@ -89,13 +101,16 @@ def bench_of(job: ChildJob, environ: Mapping[str, str], registry: ArchitectureRe
     for word in job.architectures:
         name, _, factory = word.partition("=")
         registry.register(name, resolve_hook(factory, folders))
-    return Bench(
+    bench = Bench(
         packs={name: read_model(Path(folder)) for name, folder in job.packs.items()},
         config=job.runtime_config(),
         build=lambda runtime, config: build_runtime(runtime, config, folders, registry, environ),
         threads=job.threads,
         seed=job.seed,
     )
+    for each in job.compiled:
+        bench.remember(each.case, EngineCacheEntry.from_json(each.entry))
+    return bench
 
 
 def build_runtime(

@@ -14,12 +14,14 @@ from harness import heat, latency_gate
 from harness.align import align, energy
 from harness.baselines import Baselines, with_baseline
 from harness.board import check_state
+from harness.builds import build_spread, built, launches_for, why_not
 from harness.child_job import ChildJob
 from harness.config import BoardConfig, Budget, LoadLimits, ModelConfig
 from harness.floors import Floor, FloorKey, Floors, learn, ran_on
 from harness.gates import refusal_of
 from harness.heat_figures import NOT_APPLICABLE
 from harness.launch import run_launch
+from harness.lineage import EngineFacts
 from harness.load import select
 from harness.load_row import judge_load, measure_load
 from harness.memory import bytes_in_words, find, footprint, judge_memory
@@ -29,6 +31,7 @@ from harness.observer import observer_effect
 from harness.paired import LOOKS
 from harness.plan import flight_models, lane_of
 from harness.profiles import Profile
+from harness.publish import keep_engines
 from harness.recording import trace_table
 from harness.records import (
     ABOUT_A_FLIGHT,
@@ -89,7 +92,8 @@ class Tier2:
     model and lane. ``gpu_index``: of the card that NVML is asked about a process. ``kills``: what a simulated kernel raises
     to end a process. ``observed``: on whose calls the cost of telemetry is measured. ``baselines``,
     ``machine``: what rows are shown against, and whose. ``missing``: models that cannot run at all, and why. ``learned``:
-    what the profile ``floor`` taught, in words.
+    what the profile ``floor`` taught, in words. ``publish``: see ``publish.keep_engines``. ``builds``: how many engines of each
+    kind launches are spread over; 0: one.
     """
 
     station: Station
@@ -113,6 +117,11 @@ class Tier2:
     machine: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
     learned: list[str] = field(default_factory=list)
+    publish: str = ""
+    builds: int = 0
+    _row_builds: int = 0
+    _no_builds: str = ""
+    _facts: dict[str, EngineFacts] = field(default_factory=dict)
     _p95_ns: dict[tuple[str, str], int] = field(default_factory=dict)
     _placed: dict[tuple[str, str, str], str] = field(default_factory=dict)
     _is_warm: bool = False
@@ -131,7 +140,11 @@ class Tier2:
             return refusal_of(case, self._lacking(case))
         settle: Callable[[Case, RunFolder], Verdict] = getattr(self, f"_{case.kind}")
         start = self.station.board_state() if case.kind in _WITHOUT_LAUNCHES else BoardState()
+        self._facts = {}
         verdict = settle(case, folder)
+        is_alone = case.kind in ("load", "latency")
+        facts = {"" if is_alone else name: each for name, each in self._facts.items()}
+        verdict = keep_engines(verdict, facts, folder, publish=self.publish)
         if case.kind in _WITHOUT_LAUNCHES:
             verdict = self._on_its_board(verdict, start)
         return self._of_whole_flight(over_memory(verdict, self.board))
@@ -206,6 +219,8 @@ class Tier2:
             cold_rounds=self._cold_rounds(case),
         )
         self._place(case, seen.measurement.placement)
+        if seen.facts is not None:
+            self._facts[case.model] = seen.facts
         measurement = replace(seen.measurement, profile=self.profile.name)
         limits = self.board.load if self.board is not None else LoadLimits()
         return judge_load(measurement, seen.rounds, budget=self._budget(case.model), limits=limits)
@@ -241,7 +256,7 @@ class Tier2:
             state_checks=self._state(case, launches),
             target_p95_ns=self._target_ns(case),
             streams=order.streams,
-            launches=launches_of(launches, stream, case.model),
+            launches=self._alike(launches_of(launches, stream, case.model)),
             lost_ns=sum(seen.lost_ns for seen in launches),
             idle_w=self._idle_w,
             on_board=self.board is not None,
@@ -250,6 +265,8 @@ class Tier2:
         verdict = self._missing_floor(verdict, stream)
         self._learn(verdict, _pooled(launches), 0, folder)
         extra = _soak_figures(launches) + _memory_figures(launches)
+        if verdict.summary.judgement is not None:
+            extra += build_spread(verdict.summary.judgement.launches, measurement.builds, case.model)
         verdict = with_baseline(verdict, self.baselines, self.machine)
         return replace(verdict, summary=replace(verdict.summary, figures=(*verdict.summary.figures, *extra)))
 
@@ -280,7 +297,7 @@ class Tier2:
             floors=[self._floor(stream.case, stream.rate_hz) for stream in streams],
             profile=self.profile,
             state_checks=self._state(case, launches),
-            launches=[launches_of(launches, stream, streams[slowest].case.model) for stream in streams],
+            launches=[self._alike(launches_of(launches, stream, streams[slowest].case.model)) for stream in streams],
             lost_ns=sum(seen.lost_ns for seen in launches),
             idle_w=self._idle_w,
             on_board=self.board is not None,
@@ -333,6 +350,9 @@ class Tier2:
         assert self.job is not None
         cases = self._resident_cases(case)
         seen = takeoff(case, cases, self.job, environ=self.environ, gpu_index=self.gpu_index)
+        if seen.filling.seen is not None:
+            engines = zip(cases, seen.filling.seen.engines, strict=True)
+            self._facts |= {one.model: engine.facts for one, engine in engines if engine.facts is not None}
         budgets = {one.model: budget for one in cases if (budget := self._budget(one.model)) is not None}
         verdict = judge_takeoff(
             seen,
@@ -363,6 +383,7 @@ class Tier2:
             gpu_index=self.gpu_index,
             card_is_ours=self.gpu_index is not None,
         )
+        self._facts |= seen.facts
         return self._with_profile(judge_memory_row(seen, board=self.board))
 
     def _simulated_memory(self, case: Case, cases: Sequence[Case]) -> Verdict:
@@ -528,27 +549,41 @@ class Tier2:
     def _launches(self, case: Case, order: Order, folder: RunFolder, profile: Profile | None = None) -> list[Seen]:
         """Each launch of a row; more than one are processes of their own. The soak is whole once in a run."""
         count = (profile or self.profile).launches
+        self._row_builds, self._no_builds = (self.builds if profile is None else 0), ""
+        if self._row_builds and (why := why_not(case, ())):
+            self._row_builds, self._no_builds = 0, why
+        of_builds = launches_for(count, self._row_builds)
         path = folder.path / "samples" / f"{case.id}.journal"
         seen: list[Seen] = []
         with folder.explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
-        for launch in range(count):
+        for launch in range(of_builds):
+            if launch >= count and not self._row_builds:
+                break
             one = replace(order, launch=launch, is_first=not self._is_warm, cycle_s=self._cycle_s)
-            if count > 1 or self.begin is not None:
+            one = replace(one, build=launch % self._row_builds if self._row_builds else 0)
+            if of_builds > 1 or self.begin is not None:
                 seen.append(self.station.fresh(one, path))
             else:
                 with folder.explained():
                     journal = open_journal(path)
                 with contextlib.closing(journal):
                     seen.append(run_launch(self.station, one, journal=journal, say=self.say))
+            self._facts = {**seen[-1].facts, **self._facts}
             for stream in order.streams:
                 self._place(stream.case, seen[-1].placements.get(stream.case.model, ""))
             self._is_warm = self._is_warm or bool(self.profile.soak and seen[-1].soak.get("is_over"))
             self._cycle_s = seen[-1].soak.get("period_s") or self._cycle_s
+            if self._row_builds and (why := why_not(case, list(seen[-1].placements.values()))):
+                self._row_builds, self._no_builds = 0, why
             if seen[-1].incomplete:
                 break
         return seen
+
+    def _alike(self, launches: Sequence[Measurement]) -> list[Measurement]:
+        """Engines that are meant to be several are no reason not to pool their launches."""
+        return [replace(one, model_sha256="") if self._row_builds else one for one in launches]
 
     def _written(self, case: Case, launches: Sequence[Seen], folder: RunFolder) -> Measurement:
         """Write samples and traces of all launches; the row's measurement, which names them. The journal goes last."""
@@ -579,7 +614,8 @@ class Tier2:
             launches=len(launches),
             board_end=launches[-1].measurement.board_end,
             duration_ns=sum(seen.measurement.duration_ns for seen in launches),
-            notes=_notes(launches),
+            builds=built(launches, self._row_builds),
+            notes=(*_notes(launches), *([self._no_builds] if self._no_builds else [])),
             incomplete=next((seen.incomplete for seen in launches if seen.incomplete), ""),
         )
 
@@ -611,7 +647,7 @@ class Tier2:
 
     def _set_target(self, verdict: Verdict) -> None:
         case, latency = verdict.case, verdict.summary.latency
-        if case.kind == "latency" and case.runtime == "tensorrt" and latency is not None:
+        if case.kind == "latency" and case.runtime == "tensorrt" and latency is not None and "@" not in case.id:
             self._p95_ns[case.model, case.precision] = latency.p95.value_ns
 
     def _learn(self, verdict: Verdict, columns: Mapping[str, Array], stream: int, folder: RunFolder) -> None:
