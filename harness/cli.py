@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.records import Case, Run, Verdict
     from harness.run import Job, Progress
     from runtime.config import RuntimeConfig
+    from runtime.logs import Record
 
 __all__ = ["main", "make_parser"]
 
@@ -403,12 +404,14 @@ def _compile(arguments: argparse.Namespace) -> int:
 
     names = ("model", "runtime", "precision", "route", "sm", "calibration", "shapes", "out", "workspace_mb", "trtexec")
     order = Order(**{name: getattr(arguments, name) for name in (*names, "force")}, timeout_s=arguments.timeout)
+    # events are for machines; people get the result, and errors in words
+    log = EventLog() if arguments.json else EventLog(stream=io.StringIO(), on_record=_say_warning)
     try:
         with contextlib.ExitStack() as around:
             bar = None
             if not arguments.quiet and order.runtime == "tensorrt":
                 bar = around.enter_context(BuildProgress(Console(file=sys.stderr)))
-            done = compile_model(order, os.environ, on_progress=bar, log=EventLog())
+            done = compile_model(order, os.environ, on_progress=bar, log=log)
     except EngineBuildError as error:
         if arguments.json:
             print(json.dumps({"error": str(error), "exit_code": 1}))
@@ -635,6 +638,12 @@ def _cost(job: Job) -> Cost:
     from harness.profiles import PROFILES
 
     return cost_of(job.cases, PROFILES[job.settings["profile"]], job.models)
+
+
+def _say_warning(record: Record) -> None:
+    if record.level.value == "WARN":
+        told = ", ".join(f"{name} {value}" for name, value in record.fields.items())
+        print(f"trigate: {record.kind.value.replace('_', ' ')}: {told}", file=sys.stderr)
 
 
 def _append(target: Path, source: Path) -> None:

@@ -37,6 +37,8 @@ def unavailable(label: str, error: BaseException, *, machine: str | None = None)
     """
     library = LIBRARIES[label]
     remedy = f"Install it with: pip install 'trigate[{library.extra}]'."
+    if label == "tensorrt":
+        remedy += " To build engines on a machine without a GPU: pip install 'trigate[rtx]'."
     if (machine or platform.machine()) == "aarch64":
         remedy = (
             f"On aarch64 pip must not replace the system's build: {library.on_jetson}. Use a virtual environment that "
