@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports import words
-from reports.comparison import Change, Row
+from reports.comparison import Change, Row, as_percent
 
 __all__ = ["COLUMNS", "GRAVITY", "Cell", "Line", "glance"]
 
@@ -99,7 +99,7 @@ def _text(about: str, change: Change) -> str:
     if about == "drift" and change.base is not None and change.new is not None:
         return f"{words.figure(change.base)} → {words.figure(change.new)}"
     if change.ratio is not None:
-        return f"{100 * (change.ratio - 1):+.1f} %"
+        return f"{as_percent(change.ratio)} %"
     if change.standing in ("same", "not known"):
         return change.standing if about != "outputs" else change.words.partition(",")[0].removeprefix("not known: ")
     return change.words if len(change.words) <= 60 else f"{change.words[:59]}…"

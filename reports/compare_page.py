@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from reports import words
 from reports.compare_glance import COLUMNS, GRAVITY, Cell, glance
-from reports.comparison import SCHEMA, Change, Comparison, Difference, Row, read
+from reports.comparison import SCHEMA, Change, Comparison, Difference, Row, as_percent, read
 from reports.shift_plot import KEY, DrawnShift, draw_shift
 
 __all__ = ["SCHEMA", "Change", "Comparison", "Row", "read", "render_html", "render_markdown", "write"]
@@ -90,8 +90,8 @@ def shifted(change: Change) -> str:
     """``+19.7 % [+18.8, +20.6]``; a bound that nothing gives is a dash."""
     if change.ratio is None:
         return words.DASH
-    low, high = (words.DASH if bound is None else f"{100 * (bound - 1):+.1f}" for bound in (change.low, change.high))
-    shift = f"{100 * (change.ratio - 1):+.1f} %"
+    low, high = (words.DASH if bound is None else as_percent(bound) for bound in (change.low, change.high))
+    shift = f"{as_percent(change.ratio)} %"
     return shift if change.margin is None else f"{shift} [{low}, {high}]"
 
 

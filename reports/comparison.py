@@ -23,6 +23,7 @@ __all__ = [
     "Row",
     "Shift",
     "Side",
+    "as_percent",
     "read",
 ]
 
@@ -190,3 +191,9 @@ def read(path: Path) -> Comparison:
         raise RecordError(f"{path.parent} has no compare.json. Give the folder that `trigate compare` wrote.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
+
+
+def as_percent(ratio: float) -> str:
+    """New over old, less one: ``+19.7``; nothing is ``0.0``, and never ``-0.0``."""
+    told = f"{100 * (ratio - 1):+.1f}"
+    return "0.0" if told in ("+0.0", "-0.0") else told

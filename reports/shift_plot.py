@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from reports import words
-from reports.comparison import Shift
+from reports.comparison import Shift, as_percent
 
 __all__ = ["KEY", "DrawnShift", "draw_shift"]
 
@@ -23,7 +23,7 @@ KEY = (
     "its measured requests; launches of a session are averaged."
 )
 _HEIGHT = 120
-_LABELLED = (1, 25, 50, 75, 95, 99)
+_LABELLED = (1, 25, 50, 75, 95)
 _TOLD = (5, 25, 50, 75, 95, 99)
 _MARKS = {50: "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z", 95: "M-3.5-3.5h7v7h-7z"}
 
@@ -134,7 +134,7 @@ def _marks(shift: Shift, reach: float) -> Iterable[Markup]:
 def _axis(shift: Shift) -> Markup:
     texts = Markup()
     for percent in (one for one in _LABELLED if one in shift.percents):
-        anchor = "start" if percent == 1 else "end" if percent == 99 else "middle"
+        anchor = "start" if percent == 1 else "middle"
         texts += Markup('<text x="{:.2f}%" y="13" text-anchor="{}">{}</text>').format(
             _x(percent) / 9.8, anchor, f"p{percent}"
         )
@@ -165,8 +165,8 @@ def _figures(shift: Shift) -> str:
         shift.percents, shift.base_ns, shift.ratio, shift.low, shift.high, strict=True
     ):
         if percent in _TOLD and ratio:
-            ends = "" if low is None or high is None else f" [{100 * (low - 1):+.1f}, {100 * (high - 1):+.1f}]"
-            told.append(f"p{percent} {words.quantity(base, 'ns')} {100 * (ratio - 1):+.1f} %{ends}")
+            ends = "" if low is None or high is None else f" [{as_percent(low)}, {as_percent(high)}]"
+            told.append(f"p{percent} {words.quantity(base, 'ns')} {as_percent(ratio)} %{ends}")
     return "; ".join(told)
 
 
