@@ -166,14 +166,14 @@ class _Stir:
     """
 
     def __init__(self, trace: Trace) -> None:
-        alerts = np.array([bool(frame.alerts) for frame in trace], bool)
+        alerts = trace.alerted()
         clock, cap, load, events = (trace.column(name) for name in _DECISIVE)
         tells = alerts | ~np.isnan(events) | (trace.column("alert_sensors") > 0) | ~np.isnan(clock + cap + load)
         for name in trace.names():
             if name.startswith("limit."):
                 tells |= ~np.isnan(trace.column(name))
         self.at = np.flatnonzero(tells)
-        self.frames = trace.frames
+        self.trace = trace
         self.times = trace.times()[self.at]
         clock, cap, load, events = (values[self.at] for values in (clock, cap, load, events))
         whole = np.trunc(events)
@@ -224,7 +224,7 @@ def _walked(stir: _Stir, stale_s: float | None, governor: str) -> Throttling:
                 detector.update(stir.rest(next_at - 1))
                 at = next_at
                 continue
-        change = detector.update(to_reading(stir.frames[stir.at[at]], governor=governor))
+        change = detector.update(to_reading(stir.trace.frame(int(stir.at[at])), governor=governor))
         begun = at
         if change is not None and change.throttled:
             if not _SUDDEN & set(change.causes):
@@ -374,7 +374,7 @@ def _uncovered(times: Array, start_ns: int, end_ns: int, stale_s: float | None, 
 
 
 def _why_not(trace: Trace, name: str) -> str:
-    return next((frame.missing[name] for frame in trace if name in frame.missing), "no instrument gives it")
+    return trace.why_missing(name) or "no instrument gives it"
 
 
 def _from_to(trace: Trace, name: str, unit: str, kinds: Sequence[str], *, span: tuple[int, int]) -> tuple[Figure, ...]:

@@ -561,7 +561,7 @@ def _found(  # noqa: PLR0917 # the row, taken apart
     """Figures beside the quantiles, each of all launches."""
     if not seen:
         return ()
-    rows = {name: np.concatenate([one.rows[name] for one in seen]) for name in seen[0].rows}
+    rows = _joined([one.rows for one in seen])
     broken = next((check.reason for check in _event_checks(seen) if check.outcome is not Outcome.PASS), "")
     figures = [*_split(rows, broken), *_lateness(columns)]
     if is_open:
@@ -585,6 +585,13 @@ def _found(  # noqa: PLR0917 # the row, taken apart
         ]
     )
     return tuple(figures)
+
+
+def _joined(parts: Sequence[Columns]) -> Columns:
+    """Rows of several launches, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _split(rows: Columns, broken: str) -> list[Figure]:

@@ -97,12 +97,18 @@ def _of_one(at: int, stream: Stream) -> Iterator[tuple[int, int]]:
 def select(
     columns: Columns, *, phase: int | None = Phase.MEASURE, stream: int | None = None, launch: int | None = None
 ) -> dict[str, Array]:
-    """The rows of one phase (``None``: all), stream and launch. What is judged is ``select(columns, stream=...)``."""
+    """The rows of one phase (``None``: all), stream and launch. What is judged is ``select(columns, stream=...)``.
+
+    Rows that lie together are views, not to be written to: a launch of a million samples is looked at several times.
+    """
     wanted = np.ones(columns["status"].size, bool)
     for name, value in (("phase", phase), ("stream", stream), ("launch", launch)):
         if value is not None:
             wanted &= columns[name] == value
-    return {name: values[wanted] for name, values in columns.items()}
+    first, count = int(np.argmax(wanted)) if wanted.size else 0, int(np.count_nonzero(wanted))
+    together = bool(wanted[first : first + count].all())
+    rows: slice | Array = slice(first, first + count) if together else np.flatnonzero(wanted)
+    return {name: values[rows] for name, values in columns.items()}
 
 
 def latencies_ns(columns: Columns, is_open: bool) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -10,9 +11,12 @@ from harness.limits import LIMITS_FILE, read_limits
 from harness.recomputed import Recomputed
 from harness.records import Figure, LatencyFigures, Run, Verdict
 from harness.rejudge import Again
+from runtime.threads import usable_cores
 
 __all__ = ["recompute_tier2"]
 
+_MOST_AT_ONCE = 4
+"""Rows in memory together: one of a million samples takes some hundred megabytes while it is judged."""
 _SAME = 1e-6
 """Relative: another machine's floating point may end elsewhere in the last places, and no figure that matters does."""
 
@@ -31,7 +35,11 @@ def recompute_tier2(folder: Path, run: Run) -> dict[str, Recomputed]:
         again = Again(folder, run, limits.configuration(folder), limits.board, profile=None, floors=None)
     except UsageError as error:
         return {one.case.id: _unsaid(one, str(error)) for one in run.verdicts if _is_sampled(one)}
-    return {one.case.id: _again(again, one) for one in run.verdicts if one.case.id in again.rows}
+    rows = [one for one in run.verdicts if one.case.id in again.rows]
+    with ThreadPoolExecutor(
+        min(_MOST_AT_ONCE, usable_cores()), thread_name_prefix="judge"
+    ) as pool:  # arrays let go of the GIL
+        return {row.case_id: row for row in pool.map(lambda one: _again(again, one), rows)}
 
 
 def _is_sampled(verdict: Verdict) -> bool:

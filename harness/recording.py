@@ -28,6 +28,7 @@ from harness.align import STALE_PERIODS, energy, throttling
 from harness.errors import UsageError, did_you_mean
 from harness.telemetry import Instruments, next_tick
 from harness.trace import Frame, Trace
+from runtime.protocol import Array
 from runtime.thermal import SourceReading
 from runtime.thermal_sources.nvml import LIMIT_BITS
 from runtime.thermal_sources.trace import TRACE_VERSION as FLIGHT_VERSION
@@ -491,18 +492,31 @@ def trace_table(traces: Trace | Mapping[int, Trace]) -> dict[str, Any]:
 def traces_from_table(table: Mapping[str, Any]) -> dict[int, Trace]:
     """The inverse of ``trace_table``, by launch. Raises ``ValueError`` for time that goes back, ``KeyError`` for a column."""
     kept = {"launch", "at_ns", "alerts", "missing"}
-    values = {name: np.asarray(table[name], np.float64).tolist() for name in table if name not in kept}
-    traces: dict[int, Trace] = {}
-    for at, (launch, at_ns) in enumerate(zip(table["launch"], table["at_ns"], strict=True)):
-        alerts, missing = str(table["alerts"][at]), str(table["missing"][at])
-        frame = Frame(
-            int(at_ns),
-            {name: column[at] for name, column in values.items() if not math.isnan(column[at])},
-            tuple(json.loads(alerts)) if alerts else (),
-            json.loads(missing) if missing else {},
+    values = {name: np.asarray(table[name], np.float64) for name in table if name not in kept}
+    launches, times = (np.asarray(table[name], np.int64) for name in ("launch", "at_ns"))
+    alerts, missing = (np.asarray(table[name], object) for name in ("alerts", "missing"))
+    if len({len(times), len(launches), len(alerts), len(missing), *map(len, values.values())}) > 1:
+        raise ValueError("its columns are of unlike lengths")
+    traces = {}
+    for launch in dict.fromkeys(launches.tolist()):
+        rows = np.flatnonzero(launches == launch)
+        traces[launch] = Trace.of_columns(
+            times[rows],
+            {name: column[rows] for name, column in values.items()},
+            {at: tuple(found) for at, found in _told(alerts[rows])},
+            dict(_told(missing[rows])),
         )
-        traces.setdefault(int(launch), Trace()).add(frame)
     return traces
+
+
+def _told(texts: Array) -> Iterator[tuple[int, Any]]:
+    """(place, what its JSON text says) of those that say something."""
+    said: dict[str, Any] = {"": None}
+    for at in np.flatnonzero(texts != "").tolist():
+        text = str(texts[at])
+        if text not in said:
+            said[text] = json.loads(text)
+        yield at, said[text]
 
 
 # --- summing up --------------------------------------------------------------------------------------------------

@@ -60,6 +60,7 @@ __all__ = ["Again", "floors_for", "read_run", "read_samples", "read_traces", "re
 
 _DECLARED = ("board: module", "board: power mode")
 _OURS = (KERNEL, MODELS)
+_SAMPLE_COLUMNS = frozenset((*COLUMNS, "throttled", "ok"))
 _WARNING = ("target", "calls")
 _FILES = ("samples_file", "trace_file", "errors_file", "raw_file", "layers_file")
 _SAMPLED = ("latency", "flight", "heat")
@@ -391,15 +392,14 @@ def read_samples(path: Path) -> dict[str, Array]:
             return samples.read_journal(path)
         except (OSError, ValueError) as error:
             raise UsageError(f"the journal {path} cannot be read: {error}.") from error
-    table = _read_table(path, "samples")
+    table = _read_table(path, "samples", _SAMPLE_COLUMNS)
     try:
         count = len(table["scheduled_ns"])
         if "ok" in table:
             table = _from_first_form(table, count)
         columns = {name: np.asarray(table[name], np.int64) for name in COLUMNS}
         if "throttled" in table:
-            marks = [UNKNOWN if mark is None else int(mark) for mark in table["throttled"]]
-            columns["throttled"] = np.asarray(marks, np.int64)
+            columns["throttled"] = np.asarray(table["throttled"], np.int64)
     except KeyError as error:
         raise UsageError(
             f"the samples {path} have no column {error}; expected {', '.join(COLUMNS)}. Is it a file of a run folder?"
@@ -432,24 +432,35 @@ def read_traces(path: Path) -> dict[int, Trace]:
         raise UsageError(f"the trace {path} is damaged: {error}.") from error
 
 
-def _read_table(path: Path, what: str) -> dict[str, Any]:
+def _read_table(path: Path, what: str, names: Collection[str] = ()) -> dict[str, Any]:
+    """Its columns, of ``names`` those that it has (empty: all)."""
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            own = file.schema_arrow.names
+            table = file.read(columns=[name for name in own if name in names] if names else own)
     except (OSError, pyarrow.ArrowException) as error:
         words = " ".join(str(error).split()).rstrip(".")
         raise UsageError(f"the {what} {path} cannot be read: {words}. Copy the whole run folder again.") from error
-    # a column of text or with nulls is a list; a million numbers stay an array
-    return {
-        name: (
-            column.to_pylist()
-            if column.null_count or pyarrow.types.is_string(column.type)
-            else column.to_numpy(zero_copy_only=False)
-        )
-        for name, column in zip(table.column_names, (table.column(at) for at in range(table.num_columns)), strict=True)
-    }
+    return {name: _values(table.column(at)) for at, name in enumerate(table.column_names)}
+
+
+def _values(column: Any) -> Any:
+    """A column of a table as an array; text as objects, each distinct one once; what may be null, and is no truth, a list."""
+    import pyarrow
+
+    kind = column.type
+    if pyarrow.types.is_boolean(kind):
+        return column.cast(pyarrow.int8()).fill_null(UNKNOWN).to_numpy()
+    if column.null_count:
+        return column.to_pylist()
+    if pyarrow.types.is_string(kind):
+        coded = column.combine_chunks().dictionary_encode()
+        coded = coded.chunk(0) if isinstance(coded, pyarrow.ChunkedArray) else coded
+        return np.asarray(coded.dictionary.to_pylist(), object)[coded.indices.to_numpy()]
+    return column.to_numpy()
 
 
 def read_run(folder: Path) -> Run:

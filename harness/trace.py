@@ -84,13 +84,14 @@ class Trace:
     """
 
     def __init__(self, frames: Sequence[Frame] = ()) -> None:
-        self.frames: list[Frame] = []
-        self._kept = _Kept([])
+        self._frames: list[Frame] = []
+        self._stored: _Stored | None = None
+        self._kept: _Kept | _Stored = _Kept([])
         for frame in frames:
             self.add(frame)
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self._stored.times) if self._stored is not None else len(self._frames)
 
     def __iter__(self) -> Iterator[Frame]:
         return iter(self.frames)
@@ -99,6 +100,50 @@ class Trace:
         if self.frames and frame.at_ns < self.frames[-1].at_ns:
             raise ValueError(f"a frame at {frame.at_ns} ns comes after one at {self.frames[-1].at_ns} ns")
         self.frames.append(frame)
+
+    @classmethod
+    def of_columns(
+        cls,
+        times_ns: Array,
+        values: Mapping[str, Array],
+        alerts: Mapping[int, tuple[str, ...]],
+        missing: Mapping[int, Mapping[str, str]],
+    ) -> Trace:
+        """A trace out of a file: int64 [n], float64 [n] by name (NaN: absent), and by place where there are any. Its frames are
+        made when one is asked for. Raises ``ValueError`` for time that goes back.
+        """
+        back = np.flatnonzero(np.diff(times_ns) < 0)
+        if back.size:
+            at = int(back[0])
+            raise ValueError(f"a frame at {times_ns[at + 1]} ns comes after one at {times_ns[at]} ns")
+        trace = cls()
+        trace._stored = _Stored(times_ns, values, alerts, missing)
+        trace._kept = trace._stored
+        return trace
+
+    @property
+    def frames(self) -> list[Frame]:
+        if self._stored is not None:
+            self._frames, self._stored = list(self._stored.rows()), None
+        return self._frames
+
+    def alerted(self) -> Array:
+        """Whether an alert is raised in each frame: bool [n]."""
+        if self._stored is not None:
+            return self._stored.alerted()
+        return np.array([bool(frame.alerts) for frame in self.frames], bool)
+
+    def frame(self, at: int) -> Frame:
+        """One of them, by its place."""
+        return self._stored.frame(at) if self._stored is not None else self.frames[at]
+
+    def why_missing(self, name: str) -> str | None:
+        """The first reason that a frame gives for the absence of a value."""
+        if self._stored is not None:
+            absences: Iterator[Mapping[str, str]] = iter(self._stored.missing.values())
+        else:
+            absences = (frame.missing for frame in self.frames)
+        return next((absent[name] for absent in absences if name in absent), None)
 
     def names(self) -> list[str]:
         """Of the values that any frame has, sorted."""
@@ -124,8 +169,10 @@ class Trace:
         place = bisect_right(self.frames, ns, key=lambda frame: frame.at_ns)
         return self.frames[place - 1] if place else None
 
-    def _now(self) -> _Kept:
-        if len(self._kept.frames) != len(self.frames):
+    def _now(self) -> _Kept | _Stored:
+        if self._stored is not None:
+            return self._stored
+        if len(self._kept) != len(self.frames):
             self._kept = _Kept(self.frames[:])  # another thread may add meanwhile
         return self._kept
 
@@ -136,6 +183,9 @@ class _Kept:
     def __init__(self, frames: list[Frame]) -> None:
         self.frames = frames
         self._columns: dict[str, Array] = {}
+
+    def __len__(self) -> int:
+        return len(self.frames)
 
     @cached_property
     def times(self) -> Array:
@@ -158,3 +208,39 @@ class _Kept:
                 values = np.array([frame.values.get(name, math.nan) for frame in self.frames], np.float64)
             self._columns[name] = values
         return values
+
+
+class _Stored:
+    """Frames that lie in columns, as ``Trace.of_columns`` takes them."""
+
+    def __init__(
+        self,
+        times: Array,
+        values: Mapping[str, Array],
+        alerts: Mapping[int, tuple[str, ...]],
+        missing: Mapping[int, Mapping[str, str]],
+    ) -> None:
+        self.times, self.alerts, self.missing = times, alerts, missing
+        self._columns = {name: column for name, column in values.items() if not np.isnan(column).all()}
+        self.names = set(self._columns)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def column(self, name: str) -> Array:
+        return self._columns[name] if name in self._columns else np.full(len(self.times), np.nan)
+
+    def alerted(self) -> Array:
+        raised = np.zeros(len(self.times), bool)
+        raised[[at for at, alerts in self.alerts.items() if alerts]] = True
+        return raised
+
+    def frame(self, at: int) -> Frame:
+        values = {name: float(column[at]) for name, column in self._columns.items() if not np.isnan(column[at])}
+        return Frame(int(self.times[at]), values, self.alerts.get(at, ()), self.missing.get(at, {}))
+
+    def rows(self) -> Iterator[Frame]:
+        columns = {name: column.tolist() for name, column in self._columns.items()}
+        for at, at_ns in enumerate(self.times.tolist()):
+            values = {name: column[at] for name, column in columns.items() if not math.isnan(column[at])}
+            yield Frame(at_ns, values, self.alerts.get(at, ()), self.missing.get(at, {}))
