@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness.commands import compare, judge, key, preflight, report, sign, telemetry, verify
+from harness.commands import compare, history, judge, key, preflight, report, sign, telemetry, verify
 from harness.commands.common import check_root, command, default_cache, draw, print_end, stamp, version
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_init(commands)
     _add_inspect(commands)
-    for each in (report, judge, compare, preflight, telemetry, key, sign, verify):
+    for each in (report, judge, compare, history, preflight, telemetry, key, sign, verify):
         each.add(commands)
     return parser
 
@@ -316,6 +316,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with RunFolder(out, resume=arguments.resume) as folder:
         finished = run(job, folder, _progress(arguments), arguments.pytest)
         written = draw(folder.path)
+    if arguments.history is not None:
+        history.remember(arguments.history, folder.path)
     if arguments.summary is not None:
         _append(arguments.summary, folder.path / "report.md")
     try:

@@ -24,7 +24,18 @@ from harness.sequential import session_effect
 from runtime.files import write_atomic
 from runtime.protocol import Array
 
-__all__ = ["LEAST_MINUTES", "LEAST_SESSIONS", "Floor", "FloorKey", "Floors", "effects_of", "key_of", "learn", "ran_on"]
+__all__ = [
+    "LEAST_MINUTES",
+    "LEAST_SESSIONS",
+    "Floor",
+    "FloorKey",
+    "Floors",
+    "Kept",
+    "effects_of",
+    "key_of",
+    "learn",
+    "ran_on",
+]
 
 LEAST_SESSIONS = 3
 LEAST_MINUTES = 60.0
@@ -70,6 +81,16 @@ class Floor:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.effect) and self.effect >= 1.0):
             raise ValueError(f"design effect {self.effect}; expected a finite number of at least 1.")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a key. ``effect``: the floor; ``None`` while there are fewer than ``LEAST_SESSIONS``."""
+
+    key: FloorKey
+    effect: float | None
+    sessions: int
+    minutes: float
 
 
 @dataclass(frozen=True)
@@ -131,6 +152,19 @@ class Floors:
         """Read every file. Raises ``UsageError`` for one that is damaged."""
         for path in sorted(self.folder.glob("*.json")):
             self._read(path)
+
+    def all(self) -> tuple[Kept, ...]:
+        """All keys of which a session is kept, with the effect where there are enough. Raises ``UsageError``."""
+        found = [one for path in sorted(self.folder.glob("*.json")) if (one := self._read(path)) is not None]
+        return tuple(
+            Kept(
+                one.key,
+                _floor(one).effect if len(one.sessions) >= LEAST_SESSIONS else None,
+                len(one.sessions),
+                sum(session.minutes for session in one.sessions),
+            )
+            for one in found
+        )
 
     def is_empty(self) -> bool:
         """Whether nothing was ever learned."""

@@ -1,0 +1,114 @@
+"""Where a figure that many runs measured stepped: one change of level after another, each with its factor.
+
+PELT (Killick, Fearnhead and Eckley, JASA 107, 2012) on the logarithm of the figure, as ``ruptures`` does it in C. What is a
+step is decided by three numbers, chosen by simulation (docs/adr/0017-history.md):
+
+* the noise is the largest of the robust spreads of differences between runs one, two and three apart, so that runs of one
+  week that resemble each other do not make their week a step;
+* a run may stand out alone: it is pulled to two spreads of the median of its five neighbours before anything is sought;
+* a step costs ``PENALTY`` times log(n) spreads squared. Schwarz's criterion is 2 of these; the rest pays for a spread that is
+  itself estimated, and for tails. Then it must change the median by ``LEAST`` at least: what is less is no news.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from runtime.protocol import Array
+
+__all__ = ["FEWEST", "LEAST", "MOST", "PENALTY", "SHORTEST", "Step", "find_steps"]
+
+FEWEST = 8
+"""Runs, under which nothing is sought."""
+
+SHORTEST = 3
+"""Runs on either side of a step: of two at the end, one may be a slow day. `trigate compare` judges these."""
+
+MOST = 4000
+"""The latest runs, which are searched; PELT takes time by the square of them."""
+
+PENALTY = 5.0
+LEAST = 0.02
+_QUIETEST = LEAST / 10
+
+
+@dataclass(frozen=True)
+class Step:
+    """From ``at`` on (an index into the series) the figure has another level. ``factor``: new median over old; ``None`` where a
+    median is not above 0.
+    """
+
+    at: int
+    before: float
+    after: float
+    factor: float | None
+
+
+def find_steps(values: Sequence[float] | Array) -> tuple[Step, ...]:
+    """The steps of a series in the order of its runs; none where there are fewer than ``FEWEST``. Raises ``ValueError`` for a
+    value that is not finite.
+    """
+    series = np.asarray(values, np.float64)
+    if not np.isfinite(series).all():
+        raise ValueError("a series with a value that is not finite; leave out what was not measured.")
+    if series.size < FEWEST:
+        return ()
+    skipped = max(0, series.size - MOST)
+    recent = series[skipped:]
+    levels, least = _levels(recent)
+    ends = _segment(levels)
+    while ends:  # the smallest goes first, and its neighbours are looked at again
+        sizes = [abs(after - before) for before, after in _medians(levels, ends)]
+        smallest = int(np.argmin(sizes))
+        if sizes[smallest] >= least:
+            break
+        ends.pop(smallest)
+    return tuple(
+        Step(at + skipped, before, after, after / before if before > 0 and after > 0 else None)
+        for at, (before, after) in zip(ends, _medians(recent, ends), strict=True)
+    )
+
+
+def _levels(series: Array) -> tuple[Array, float]:
+    """The series on the scale on which it is searched, and how large a step must be there."""
+    if (series > 0).all():
+        return np.log(series), math.log1p(LEAST)
+    scale = float(np.median(np.abs(series))) or float(np.abs(series).max()) or 1.0
+    return series / scale, LEAST
+
+
+def _segment(levels: Array) -> list[int]:
+    """Where segments after the first begin."""
+    from ruptures import KernelCPD
+
+    spread = max(_spread(levels), _QUIETEST)
+    calm = _calmed(levels, spread) / spread
+    search = KernelCPD(kernel="linear", min_size=SHORTEST).fit(calm.reshape(-1, 1))
+    return [int(end) for end in search.predict(pen=PENALTY * math.log(levels.size))[:-1]]
+
+
+def _spread(levels: Array) -> float:
+    """The standard deviation of what lies between runs, by the medians of their differences."""
+    count = levels.size
+    lags = 1 if count < 10 else 2 if count < 20 else 3  # of a few runs, most that are far apart straddle a step
+    spreads = [
+        1.4826 * float(np.median(np.abs(levels[lag:] - levels[:-lag]))) / math.sqrt(2) for lag in range(1, lags + 1)
+    ]
+    return max(spreads) * (1.0 + 2.0 / count)
+
+
+def _calmed(levels: Array, spread: float) -> Array:
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(levels, 2, mode="reflect"), 5)
+    middle = np.median(around, axis=1)
+    return np.asarray(middle + np.clip(levels - middle, -2.0 * spread, 2.0 * spread), np.float64)
+
+
+def _medians(series: Array, ends: Sequence[int]) -> list[tuple[float, float]]:
+    """Of the segments before and after each step."""
+    medians = [float(np.median(part)) for part in np.split(series, list(ends))]
+    return list(pairwise(medians))
