@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.commands.common import command
+from harness.commands.common import command, default_cache
 
 COMPARE_EXAMPLES = """\
 examples:
   trigate compare --base runs/jp62a runs/jp62b runs/jp62c --new runs/jp72
+  trigate compare --base golden:jetpack-6.2 --new runs/jp72     a baseline by name: trigate history golden set
   trigate compare --base runs/old --new runs/new --margin p95=0.03 --out bump
 
 A session is a boot: measure the base in three or more, since one alone cannot decide.
@@ -25,13 +27,27 @@ def add(commands: Any) -> None:
         commands, "compare", _compare, "two versions by their run folders: what changed, why, and whether it holds the release",
         epilog=COMPARE_EXAMPLES,
     )  # fmt: skip
-    parser.add_argument("--base", type=Path, nargs="+", required=True, metavar="RUN", help="runs of the old version")
+    parser.add_argument(
+        "--base", type=Path, nargs="+", required=True, metavar="RUN", help="runs of the old version, or golden:NAME"
+    )
     parser.add_argument("--new", type=Path, nargs="+", required=True, metavar="RUN", help="runs of the new one")
+    parser.add_argument(
+        "--history", type=Path, metavar="DIR", help="the history folder that names baselines; default: the cache"
+    )
     parser.add_argument(
         "--margin", action="append", default=[], metavar="NAME=SHARE",
         help="what counts as no change, as p95=0.03; also p50, energy, power, memory, load, build; may be given again",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("compare"), metavar="DIR", help="where to (compare)")
+
+
+def _folders(words: Sequence[Path], history: Path | None) -> list[Path]:
+    """Run folders; those of a baseline for its name."""
+    if not any(str(word).startswith("golden:") for word in words):
+        return list(words)
+    from harness.history import resolve
+
+    return [folder for word in words for folder in resolve(str(word), history or default_cache())]
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -54,7 +70,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "compare.json").exists())):
         raise UsageError(f"--out: {out} holds something that is no comparison. Give another.")
-    found = compare(arguments.base, arguments.new, margins=margins)
+    base, new = (_folders(words, arguments.history) for words in (arguments.base, arguments.new))
+    found = compare(base, new, margins=margins)
     write_comparison(found, out)
     written = compare_page.write(out)
     if arguments.json:
