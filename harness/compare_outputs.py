@@ -27,12 +27,14 @@ _DRAWN = "drawn for the plots: not both sides kept their outputs"
 @dataclass(frozen=True)
 class _Apart:
     """One run of the base against one of the new side. ``difference``: relative L2, the largest of all samples; ``None`` where
-    the outputs are all zero or cannot be compared. ``is_same``: bit for bit, by the digests.
+    the outputs are all zero or cannot be compared. ``is_same``: bit for bit, by the digests. ``is_broken``: NaN, or Inf on one
+    side, which no difference shows.
     """
 
     difference: float | None
     words: str
     is_same: bool = False
+    is_broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,13 @@ def outputs_apart(output: str, base: Sequence[KeptRow], new: Sequence[KeptRow], 
     if not found:
         why = silent[0] if silent else "there is no run on one side"
         return Change(name, "", Standing.UNKNOWN, f"not known: {why}", about="outputs")
-    worst = max(found, key=lambda one: (not one.is_same, -1.0 if one.difference is None else one.difference))
+    worst = max(
+        found, key=lambda one: (one.is_broken, not one.is_same, -1.0 if one.difference is None else one.difference)
+    )
     words = worst.words + (f"; not known of other runs: {silent[0]}" if silent else "")
+    why = "the same inputs, and other outputs"
+    if worst.is_broken:
+        return Change(name, "", Standing.CHANGED, words, Cause.NUMERICS, why, about="outputs")
     if worst.is_same or worst.difference == 0.0:
         return Change(name, "", Standing.SAME, words, about="outputs")
     if worst.difference is None or limit is None:
@@ -70,7 +77,6 @@ def outputs_apart(output: str, base: Sequence[KeptRow], new: Sequence[KeptRow], 
         words += f"; within the row's tolerance {limit:.3g}"
         return Change(name, "ratio", Standing.SAME, words, new=worst.difference, about="outputs")
     words += f"; more than the row's tolerance {limit:.3g}"
-    why = "the same inputs, and other outputs"
     return Change(name, "ratio", Standing.CHANGED, words, Cause.NUMERICS, why, new=worst.difference, about="outputs")
 
 
@@ -105,7 +111,7 @@ def _over_elements(output: str, old: RawFile, now: RawFile) -> _Apart:
     if not count:
         raise RecordError(f"the run folders keep no elements of {output} in common")
     (figures,) = compare([{output: each} for each in sides[0]], [{output: each} for each in sides[1]], {})
-    return _Apart(figures.rel_l2_max, _in_words(figures, count, size))
+    return _Apart(figures.rel_l2_max, _in_words(figures, count, size), is_broken=bool(figures.nan or figures.inf))
 
 
 def _in_common(output: str, first: KeptOutput, left: Array, second: KeptOutput, right: Array) -> tuple[Array, Array]:
