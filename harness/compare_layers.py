@@ -67,12 +67,16 @@ def _first(runs: Sequence[Layers]) -> Layers:
 
 
 def _changed(base: Sequence[Layers], new: Sequence[Layers], get: Callable[[EngineLayer], str]) -> list[LayerChange]:
+    """Of the first run of the base: the layers of which all operators that the new side has are otherwise there."""
     old, now = _told(base, get), _told(new, get)
-    return [
-        LayerChange(name, " or ".join(sorted(old[name])), " or ".join(sorted(now[name])))
-        for name in old
-        if name in now and old[name] and now[name] and not old[name] & now[name]
-    ]
+    found = []
+    for layer in _first(base).layers:
+        operators = _operators(layer)
+        was = set().union(*(old[one] for one in operators))
+        is_ = set().union(*(now.get(one, set()) for one in operators))
+        if was and is_ and not was & is_:
+            found.append(LayerChange(layer.name, " or ".join(sorted(was)), " or ".join(sorted(is_))))
+    return found
 
 
 def _told(runs: Iterable[Layers], get: Callable[[EngineLayer], str] = lambda layer: "") -> dict[str, set[str]]:

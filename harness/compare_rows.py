@@ -294,19 +294,25 @@ class _Row:
             yield _fact("own verdict", Standing.CHANGED, words)
 
     def _precision(self) -> Iterable[Judged]:
-        if self.route:
+        layers = self.layers
+        of_layers = in_words(layers.changed, layers.changed_count, "precision") if layers is not None else ""
+        if self.route and self.route != of_layers:
             yield _fact(
                 "precision that ran", Standing.CHANGED, self.route, Cause.PRECISION, "read back from the engine"
             )
-        if self.layers is not None and self.tells_engine:
-            words = f"by precision {_said([self.layers.base])}, now {_said([self.layers.new])}"
-            rest = self.layers.base_only, self.layers.new_only
-            if any(rest):
-                words += (
-                    f"; {self.layers.matched} operators match by name, {rest[0]} layers before and {rest[1]} now do not"
-                )
-            changed = Standing.CHANGED if self.layers.changed_count else _EMPTY
-            yield _fact("layers", changed, words, Cause.PRECISION if self.layers.changed_count else Cause.NONE)
+        if layers is None or not self.tells_engine:
+            return
+        counts = f"by precision {_said([layers.base])}" + (
+            f", now {_said([layers.new])}" if layers.new != layers.base else ""
+        )
+        if layers.base_only or layers.new_only:
+            counts += f"; {layers.matched} operators match by name, {layers.base_only} layers before and {layers.new_only} now do not"
+        if of_layers:
+            yield _fact(
+                "layers", Standing.CHANGED, f"{of_layers}; {counts}", Cause.PRECISION, "read back from the engine"
+            )
+        else:
+            yield _fact("layers", _EMPTY, counts)
 
     def _placing(self) -> Iterable[Judged]:
         providers = [_values(side, lambda one: one.measurement.provider) for side in (self.base, self.new)]

@@ -7,11 +7,15 @@ independent; here, as everywhere, the boot session is what is replicated (``harn
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import stdtrit
 
 from harness.compare_load import PERCENTS, LaunchSeen, Sessions
 from harness.compare_records import Shift
 from harness.unpaired import compare_sessions
+from runtime.protocol import Array
 
 __all__ = ["shift_of"]
 
@@ -22,15 +26,20 @@ def shift_of(
     model: str, base: Sessions[LaunchSeen], new: Sessions[LaunchSeen], *, margin: float, alpha: float
 ) -> Shift:
     """Every measured request counts, in the percentiles of its launch; launches of a session are averaged (logarithms)."""
-    points = [_point(at, base, new, margin, alpha) for at in range(len(PERCENTS))]
-    base_ns, ratio, low, high = zip(*points, strict=True)
+    old, now = (_logarithms(side) for side in (base, new))
+    of_base = np.array([launch for session in old for launch in session]).mean(axis=0)
+    has_builds = any(len(set(session)) > 1 for side in (base, new) for session in side.builds)
+    if has_builds or _reuses(base) or _reuses(new):
+        change, reach = _with_builds(base, new, alpha)
+    else:
+        change, reach = _by_session(old, now, alpha)
     return Shift(
         model=model,
         percents=PERCENTS,
-        base_ns=base_ns,
-        ratio=ratio,
-        low=low,
-        high=high,
+        base_ns=_rounded(of_base),
+        ratio=_rounded(change),
+        low=_rounded(change - reach),
+        high=_rounded(change + reach),
         margin=margin,
         base_requests=sum(seen.count for session in base.values for seen in session),
         new_requests=sum(seen.count for session in new.values for seen in session),
@@ -39,24 +48,56 @@ def shift_of(
     )
 
 
-def _point(
-    at: int, base: Sessions[LaunchSeen], new: Sessions[LaunchSeen], margin: float, alpha: float
-) -> tuple[float | None, float | None, float | None, float | None]:
-    """(the base's percentile, new over old, its bounds); the bounds of a single base session would say too much."""
-    old, now = ([[seen.percentiles_ns[at] for seen in session] for session in side.values] for side in (base, new))
-    of_base = [value for session in old for value in session]
-    known = [0 < value < math.inf for session in (*old, *now) for value in session]
-    mean = math.exp(math.fsum(map(math.log, of_base)) / len(of_base)) if all(known[: len(of_base)]) else None
-    if not all(known):
-        return _rounded(mean), None, None, None
-    apart = compare_sessions(
-        old, now, margin=margin, alpha=alpha, base_builds=base.builds, new_builds=new.builds, figure=f"p{PERCENTS[at]}"
+def _logarithms(side: Sessions[LaunchSeen]) -> list[Array]:
+    """By session float64 [launches, percentiles]; what failed is not finite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = [np.log(np.array([seen.percentiles_ns for seen in session])) for session in side.values]
+    return [np.where(np.isfinite(one), one, np.nan) for one in logs]
+
+
+def _reuses(side: Sessions[LaunchSeen]) -> bool:
+    known = [build for session in side.builds for build in set(session) if build]
+    return len(known) > len(set(known))
+
+
+def _by_session(old: Sequence[Array], now: Sequence[Array], alpha: float) -> tuple[Array, Array]:
+    """(logarithm of new over base, half its interval) at each percentile: as ``harness.unpaired`` at p50 and p95, all at once.
+
+    The interval of a single base session would say too much: it is not known.
+    """
+    base, new = (np.array([session.mean(axis=0) for session in side]) for side in (old, now))
+    change = new.mean(axis=0) - base.mean(axis=0)
+    if len(base) < 2:
+        return change, np.full_like(change, np.nan)
+    share = base.var(axis=0, ddof=1) / len(base)
+    if len(new) < 2:
+        return change, stdtrit(len(base) - 1, 1 - alpha) * np.sqrt(share * (1 + len(base)))
+    other = new.var(axis=0, ddof=1) / len(new)
+    total = share + other
+    with np.errstate(invalid="ignore"):
+        freedom = total**2 / (share**2 / (len(base) - 1) + other**2 / (len(new) - 1))
+    freedom = np.where(total == 0.0, len(base) + len(new) - 2, freedom)
+    return change, stdtrit(freedom, 1 - alpha) * np.sqrt(total)
+
+
+def _with_builds(base: Sessions[LaunchSeen], new: Sessions[LaunchSeen], alpha: float) -> tuple[Array, Array]:
+    """As ``_by_session`` where engines were built several times, or ran in several sessions."""
+    points = []
+    for at in range(len(PERCENTS)):
+        old, now = ([[seen.percentiles_ns[at] for seen in session] for session in side.values] for side in (base, new))
+        if not all(0 < value < np.inf for session in (*old, *now) for value in session):
+            points.append((np.nan, np.nan))
+            continue
+        apart = compare_sessions(old, now, alpha=alpha, base_builds=base.builds, new_builds=new.builds)
+        is_known = apart.base_sessions > 1 and 0 < apart.high < np.inf
+        points.append((np.log(apart.ratio), np.log(apart.high / apart.ratio) if is_known else np.nan))
+    change, reach = np.array(points).T
+    return change, reach
+
+
+def _rounded(logarithms: Array) -> tuple[float | None, ...]:
+    """For a plot; ``None`` where it is not known, or too large to be a figure."""
+    return tuple(
+        float(f"{np.exp(value):.{_DIGITS}g}") if np.isfinite(value) and abs(value) < 700 else None
+        for value in logarithms.tolist()
     )
-    if apart.base_sessions < 2:
-        return _rounded(mean), _rounded(apart.ratio), None, None
-    return _rounded(mean), _rounded(apart.ratio), _rounded(apart.low), _rounded(apart.high)
-
-
-def _rounded(value: float | None) -> float | None:
-    """For a plot; a bound that is zero or infinite is none."""
-    return float(f"{value:.{_DIGITS}g}") if value is not None and 0 < value < math.inf else None

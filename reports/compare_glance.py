@@ -101,5 +101,6 @@ def _text(about: str, change: Change) -> str:
     if change.ratio is not None:
         return f"{as_percent(change.ratio)} %"
     if change.standing in ("same", "not known"):
-        return change.standing if about != "outputs" else change.words.partition(",")[0].removeprefix("not known: ")
+        is_told = about == "outputs" and not change.words.startswith("not known")
+        return change.words.partition(",")[0] if is_told else change.standing
     return change.words if len(change.words) <= 60 else f"{change.words[:59]}…"
