@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,24 @@ from harness.pack import Pack
 from harness.raw import LIMIT
 from tests.harness.numeric_runs import MODEL, WIDE, Outputs, a_pack, a_run, as_computed, references, rows
 
-ROW = f"{MODEL}-onnx_trt_ep-fp32-b1"
+Rows = dict[str, KeptRow]
+
+
+def kept(folder: Path, pack: Pack, outputs: dict[str, Outputs]) -> Rows:
+    """A run with a parity row of each of these outputs, by its id."""
+    (first, *_) = rows()
+    a_run(folder, pack, lambda case, runtime: outputs[case.id], cases=[replace(first, id=name) for name in outputs])
+    loaded = load_folder(folder)
+    return {name: KeptRow(loaded, name) for name in outputs}
+
+
+def turned(change: Callable[[dict[str, Any]], None]) -> Outputs:
+    """Outputs without the large one, which takes its time, each sample of them changed."""
+    outputs = as_computed()
+    for one in outputs:
+        del one["wide"]
+        change(one)
+    return outputs
 
 
 @pytest.fixture(scope="module")
@@ -26,28 +44,38 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 
 @pytest.fixture(scope="module")
-def old(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> KeptRow:
-    return kept(tmp_path_factory.mktemp("compared") / "old", pack, as_computed())
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compared") / "run"
 
 
-def kept(folder: Path, pack: Pack, outputs: Outputs) -> KeptRow:
-    """One parity row of a run with these outputs."""
-    a_run(folder, pack, lambda case, runtime: outputs, cases=rows()[:1])
-    return KeptRow(load_folder(folder), ROW)
-
-
-def turned(change: Callable[[dict[str, Any]], None]) -> Outputs:
-    outputs = as_computed()
-    for one in outputs:
-        change(one)
-        if "more" not in one:
-            del one["wide"]  # the large one takes its time
-    return outputs
+@pytest.fixture(scope="module")
+def run(pack: Pack, folder: Path) -> Rows:
+    """The base's row ``old``, and rows as new sides have them."""
+    return kept(
+        folder,
+        pack,
+        {
+            "old": as_computed(),
+            "same": as_computed(),
+            "other": as_computed(1e-3, seed=9),
+            "more": [{**one, "more": np.ones(9)} for one in as_computed()],
+            "small": turned(lambda one: None),
+            "near": turned(lambda one: one.update(scores=one["scores"] * np.float16(1.001))),
+            "far": turned(lambda one: one.update(scores=one["scores"] * np.float16(1.5))),
+            "float32": turned(lambda one: one.update(scores=one["scores"].astype(np.float32))),
+            "places": turned(lambda one: one.update(places=one["places"] + 1)),
+            "nan": turned(lambda one: one["scores"].__setitem__((0, 2), np.nan)),
+            "half": turned(lambda one: one.update(scores=one["scores"][:, :4])),
+            "none": turned(lambda one: one.pop("scores")),
+            "integers": turned(lambda one: one.update(scores=one["scores"].astype(np.int64))),
+            "zero": turned(lambda one: one.update(scores=one["scores"] * np.float16(0))),
+        },
+    )
 
 
 @pytest.mark.covers("RE-02")
-def test_outputs_of_equal_digests_are_the_same_bit_for_bit(tmp_path: Path, pack: Pack, old: KeptRow) -> None:
-    same = kept(tmp_path / "new", pack, as_computed())
+def test_outputs_of_equal_digests_are_the_same_bit_for_bit(run: Rows) -> None:
+    old, same = run["old"], run["same"]
     for output in ("scores", "wide", "places"):
         found = outputs_apart(output, [old], [same], 1e-9)
         assert (found.standing, found.words) == (Standing.SAME, "bit for bit the same, by the digests of 2 samples")
@@ -55,15 +83,14 @@ def test_outputs_of_equal_digests_are_the_same_bit_for_bit(tmp_path: Path, pack:
     told = golden_drift("scores", [old], [same])
     assert told is not None
     assert told.standing is Standing.SAME
+    # though fewer elements of it are kept beside one more output
+    assert "bit for bit" in outputs_apart("wide", [old], [run["more"]], 1e-9).words
 
 
 @pytest.mark.covers("RE-02")
-def test_what_was_kept_of_a_large_output_tells_its_difference_as_all_of_it_would(
-    tmp_path: Path, pack: Pack, old: KeptRow
-) -> None:
-    other = as_computed(1e-3, seed=9)
-    new = kept(tmp_path / "new", pack, other)
-    before = as_computed()
+def test_what_was_kept_of_a_large_output_tells_its_difference_as_all_of_it_would(run: Rows) -> None:
+    old, new = run["old"], run["other"]
+    before, other = as_computed(), as_computed(1e-3, seed=9)
     for output in ("scores", "wide"):
         exact = [
             float(np.linalg.norm(b[output].astype(float) - a[output].astype(float)) / np.linalg.norm(a[output].astype(float)))
@@ -85,82 +112,77 @@ def test_what_was_kept_of_a_large_output_tells_its_difference_as_all_of_it_would
 
 
 @pytest.mark.parametrize(
-    ("change", "output", "words", "standing"),
+    ("name", "output", "words", "standing"),
     [
-        (lambda one: one.update(scores=one["scores"].astype(np.float32)), "scores", "the same values, over 16", Standing.SAME),
-        (lambda one: one.update(places=one["places"] + 1), "places", "share of differing elements 1,", Standing.CHANGED),
-        (lambda one: one["scores"].__setitem__((0, 2), np.nan), "scores", "2 NaN, 0 unmatched Inf", Standing.CHANGED),
-        (lambda one: one.update(scores=one["scores"][:, :4]), "scores", "has shape (1, 8) in the base, (1, 4)", Standing.UNKNOWN),
-        (lambda one: one.pop("scores"), "scores", "the new run keeps nothing of scores", Standing.UNKNOWN),
-        (lambda one: one.update(scores=one["scores"].astype(np.int64)), "scores", "(integer), the reference", Standing.UNKNOWN),
-        (lambda one: one.update(more=np.ones(9)), "wide", "the same values", Standing.SAME),
+        ("float32", "scores", "the same values, over 16 stored elements, all there are; their digests", Standing.SAME),
+        ("places", "places", "share of differing elements 1,", Standing.CHANGED),
+        ("nan", "scores", "2 NaN, 0 unmatched Inf", Standing.CHANGED),
+        ("half", "scores", "has shape (1, 8) in the base, (1, 4)", Standing.UNKNOWN),
+        ("none", "scores", "the new run keeps nothing of scores", Standing.UNKNOWN),
+        ("integers", "scores", "(integer), the reference", Standing.UNKNOWN),
+        ("zero", "scores", "relative L2 difference 1,", Standing.CHANGED),
     ],
-)  # fmt: skip
+)
 def test_outputs_of_another_kind_shape_or_value_are_told(
-    tmp_path: Path, pack: Pack, old: KeptRow, change: Any, output: str, words: str, standing: Standing
+    run: Rows, name: str, output: str, words: str, standing: Standing
 ) -> None:
-    new = kept(tmp_path / "new", pack, turned(change))
-    found = outputs_apart(output, [old], [new], 1e-3)
-    if output == "wide":  # its digests are the same, though fewer of its elements are kept beside the new output
-        assert "bit for bit" in found.words
-        return
+    found = outputs_apart(output, [run["old"]], [run[name]], 1e-3)
     assert words in found.words
     assert found.standing is standing
 
 
-def test_the_pair_of_runs_that_is_furthest_apart_speaks(tmp_path: Path, pack: Pack, old: KeptRow) -> None:
-    near, far = (
-        kept(tmp_path / name, pack, [{"scores": one["scores"] * np.float16(factor)} for one in as_computed()])
-        for name, factor in (("near", 1.001), ("far", 1.5))
-    )
-    found = outputs_apart("scores", [old, old], [near, far], 2e-2)
+def test_a_base_of_zeros_has_no_relative_difference(run: Rows) -> None:
+    found = outputs_apart("scores", [run["zero"]], [run["old"]], 1e-3)
+    assert found.words.startswith("the base is all zero, the new side up to")
+    assert found.standing is Standing.UNKNOWN
+
+
+def test_the_pair_of_runs_that_is_furthest_apart_speaks(run: Rows) -> None:
+    old, far = run["old"], run["far"]
+    found = outputs_apart("scores", [old, old], [run["near"], far], 2e-2)
     assert found.standing is Standing.CHANGED
     assert found.new == pytest.approx(0.5, rel=0.01)
-    lost = KeptRow(Loaded("lost", old.loaded.run), ROW)
+    assert "NaN" in outputs_apart("scores", [old], [far, run["nan"]], 2e-2).words
+    lost = KeptRow(Loaded("lost", old.loaded.run), "old")
     found = outputs_apart("scores", [old], [far, lost], 2e-2)
     assert "not known of other runs: the run folders hold no outputs of it on both sides" in found.words
     assert outputs_apart("scores", [old], [], 1.0).standing is Standing.UNKNOWN
 
 
 @pytest.mark.covers("RE-02")
-def test_a_run_that_kept_no_outputs_is_compared_by_what_was_drawn_for_its_plots_and_it_is_said(
-    tmp_path: Path, pack: Pack, old: KeptRow
-) -> None:
-    new = kept(tmp_path / "new", pack, as_computed(1e-3, seed=9))
-    before = KeptRow(replace(old.loaded, raw={}), ROW)
-    found = outputs_apart("scores", [before], [new], 2e-3)
+def test_a_run_that_kept_no_outputs_is_compared_by_what_was_drawn_for_its_plots_and_it_is_said(run: Rows) -> None:
+    before = KeptRow(replace(run["old"].loaded, raw={}), "old")
+    found = outputs_apart("scores", [before], [run["near"]], 2e-2)
     assert found.words.startswith("relative L2 difference")
     assert "16 stored elements drawn for the plots: not both sides kept their outputs" in found.words
 
 
-def test_a_damaged_file_is_noted_and_the_rest_is_compared(tmp_path: Path, pack: Pack) -> None:
-    folder = tmp_path / "new"
-    kept(folder, pack, turned(lambda one: None))
-    path = folder / "raw" / f"{ROW}.npz"
+def test_a_damaged_file_is_noted_and_the_rest_is_loaded(run: Rows, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    path = tmp_path / "run/raw/small.npz"
     path.write_bytes(path.read_bytes()[:999])
-    loaded = load_folder(folder)
-    assert loaded.raw == {}
-    assert any("what it keeps of its outputs cannot be read" in note for note in loaded.notes)
+    loaded = load_folder(tmp_path / "run")
+    assert loaded.raw.keys() == run.keys() - {"small"}
+    assert [note.partition(" (")[0] for note in loaded.notes] == ["small: what it keeps of its outputs cannot be read"]
 
 
 @pytest.mark.covers("RE-02")
-def test_another_reference_and_a_drift_from_the_authors_outputs_are_named(
-    tmp_path: Path, pack: Pack, old: KeptRow
-) -> None:
+def test_another_reference_and_a_drift_from_the_authors_outputs_are_named(run: Rows, tmp_path: Path) -> None:
     other = a_pack(tmp_path / "pack", golden=references())
     reference = Path(other.models[MODEL].folder) / "reference.npz"
     arrays: Any = {name: array * 1.0000001 for name, array in np.load(reference).items()}
     np.savez(reference, **arrays)
-    new = kept(tmp_path / "new", other, as_computed(1e-2, seed=4))
-    apart = reference_apart([old], [new])
+    new = kept(tmp_path / "new", other, {"old": turned(lambda one: one.update(scores=one["scores"] * np.float16(1.1)))})
+    old, found = run["old"], new["old"]
+    apart = reference_apart([old], [found])
     assert apart is not None
     assert (apart.standing, apart.cause) == (Standing.CHANGED, Cause.ENVIRONMENT)
     assert "Measure both sides with one pack" in apart.words
-    lineage = new.loaded.run.verdicts[0].summary.measurement.lineage
+    lineage = found.loaded.run.verdicts[0].summary.measurement.lineage
     assert lineage["reference"][:12] in apart.words
     assert len(lineage["golden"]) == 64
-    drift = golden_drift("wide", [old], [new])
+    drift = golden_drift("scores", [old], [found])
     assert drift is not None
     assert (drift.standing, drift.cause) == (Standing.CHANGED, Cause.NUMERICS)
-    assert drift.new == pytest.approx(1e-2, rel=0.1)
-    assert golden_drift("none", [old], [new]) is None
+    assert drift.new == pytest.approx(0.1, rel=0.02)
+    assert golden_drift("none", [old], [found]) is None
