@@ -98,8 +98,8 @@ class SimulatedModel:
     The times are log-normal, of coefficient of variation ``jitter_cv``, each one's logarithm correlated with the last one's
     by ``correlation``. ``spike_share`` of the calls take ``spike_ratio`` times as long. ``launch_cv``: from one process to
     the next. ``first_call_ms``: what the first call takes besides. ``host_bytes``: what it adds to the process.
-    ``build_cv``: from one build of its engine to the next. ``layers``: of the engine, by precision; ``placed``: by where they
-    run (``gpu``, ``dla``). Empty: it does not tell.
+    ``build_s``: what building its engine takes; ``build_cv``: how that and the engine vary from build to build. ``layers``:
+    of the engine, by precision; ``placed``: by where they run (``gpu``, ``dla``). Empty: it does not tell.
     """
 
     name: str
@@ -117,6 +117,7 @@ class SimulatedModel:
     spike_ratio: float = 1.0
     launch_cv: float = 0.0
     first_call_ms: float = 0.0
+    build_s: float = 0.0
     build_cv: float = 0.0
     layers: Mapping[str, int] = field(default_factory=dict)
     placed: Mapping[str, int] = field(default_factory=dict)
@@ -329,6 +330,7 @@ def _model(name: str, table: Table) -> SimulatedModel:
         spike_ratio=table.number("spike_ratio") or 1.0,
         launch_cv=_share(table, "launch_cv"),
         first_call_ms=table.number("first_call_ms", above=-1e-300) or 0.0,
+        build_s=table.number("build_s") or 0.0,
         build_cv=_share(table, "build_cv"),
         layers=_counts(table, "layers"),
         placed=_counts(table, "placed"),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from harness.fakes.faults import Fault
 from harness.fakes.meters import Meters
 from harness.fakes.thermal_model import Board, ThermalModel
 from harness.launch import run_launch
+from harness.layers import Layers
+from harness.lineage import EngineFacts
 from harness.plan import lane_name
 from harness.records import BoardState, Case, Figure, Measurement
 from harness.samples import SampleLog, open_journal, read_journal
@@ -34,6 +37,7 @@ from harness.scenario import Event, Scenario, SimulatedModel
 from harness.station import Order, Seen
 from harness.trace import Frame, Trace
 from runtime.cuda import STICKY
+from runtime.data import EngineLayer
 from runtime.errors import DeviceLostError, InferenceError, OutOfMemoryError
 from runtime.protocol import Array
 
@@ -433,7 +437,8 @@ class SimulatedEngine:
         self.model = model
         self._machine, self._process, self._device = machine, process, machine.device
         self._api = _api(model.name)
-        self.engine = f"{model.name} {case.precision} by {machine.scenario.board.tensorrt}: build {station.build} of run {machine.seed}"
+        version = machine.scenario.board.tensorrt
+        self.engine = f"{model.name} {case.precision} by {version}: build {station.build} of run {machine.seed}"
         self._calls = 0
         self._split = (0, 0, 0, 0)
         self._leaks = [
@@ -540,7 +545,7 @@ class SimulatedEngine:
             precision_ran=_ran_in(self.model.layers) or case.precision,
             nodes_by_precision=dict(self.model.layers),
             nodes_by_provider=dict(self.model.placed),
-            model_sha256=hashlib.sha256(f"{self.engine}: {self.model}".encode()).hexdigest(),
+            model_sha256=self._sha256(),
             simulated=True,
             witness=False,
             load_ns=self.load_ns,
@@ -550,6 +555,27 @@ class SimulatedEngine:
             seed=self._machine.seed,
             notes=(f"virtual time on the simulated board {self.station.simulated}: nothing was computed",),
         )
+
+    def facts(self) -> EngineFacts:
+        """Of the engine as a file, as a real station's tells it; one that its scenario says nothing of has no layers."""
+        version, model = self._machine.scenario.board.tensorrt, self.model
+        precisions = [each for each, count in model.layers.items() for _ in range(count)]
+        places = [each for each, count in model.placed.items() for _ in range(count)][: len(precisions)]
+        layers = tuple(
+            EngineLayer(f"{model.name} {at}", "Layer", precision, place)
+            for at, (precision, place) in enumerate(zip_longest(precisions, places, fillvalue=""))
+        )
+        return EngineFacts(
+            lineage={"engine": self._sha256(), "builder": f"tensorrt {version} (simulated)"},
+            size_bytes=model.engine_bytes,
+            size_source="the plan file",
+            build_ns=round(model.build_s * 1e9 * _factor(model.build_cv, f"{self.engine}: its build")) or None,
+            build_source="virtual time",
+            layers=Layers("inspector", self._sha256(), layers),
+        )
+
+    def _sha256(self) -> str:
+        return hashlib.sha256(f"{self.engine}: {self.model}".encode()).hexdigest()
 
     def close(self) -> None:
         """Its memory is given back; what leaked is not. A second time does nothing."""
