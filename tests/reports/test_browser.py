@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.reports.browsers import installed, starts
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright: not installed")
 
@@ -58,16 +59,6 @@ FOCUS = """() => { const e = document.activeElement, style = getComputedStyle(e)
 """Which of the stops has the focus, and whether that is seen."""
 
 
-def found_chromium() -> str:
-    """A browser that is installed, playwright's own last; empty where there is none."""
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        if path := shutil.which(name):
-            return path
-    with playwright.sync_playwright() as driver:
-        own = str(driver.chromium.executable_path)
-    return own if Path(own).exists() else ""
-
-
 @dataclass
 class Opened:
     """A page, what it asked for, and what the console said."""
@@ -85,9 +76,11 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    path = found_chromium()
+    path = installed()
     if not path:
         pytest.skip("chromium: not installed")
+    if why := starts(path):
+        pytest.skip(f"chromium: does not start here: {why}")
     with playwright.sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         yield started
