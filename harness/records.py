@@ -13,7 +13,7 @@ Run-folder layout (RE-01), written by ``harness.run_folder``, read by ``reports`
     traces/<case id>.parquet    what the instruments said meanwhile: launch, at_ns, a column per value, alerts
     outputs/<case id>.npz       sampled errors per output, for the plots (harness.parity.error_samples)
     raw/<case id>.npz           of a row about numerics: what every sample's outputs differed by, from which its verdict is
-                                computed again, and outputs as they came, as far as there is room (harness.parity)
+                                computed again, and outputs as they came, as far as there is room (harness.raw)
     layers/<case id>.json       the layers of the engine that ran, with the precision each really got
     engines/                    with --publish: engines, sidecars and manifests that rows ran
     failures/<case id>/         what T1-02 found: failure.json, inputs.npz
@@ -199,8 +199,9 @@ class Measurement:
     ``incomplete``: why it ended before it was done; what was measured by then is kept. ``streams``: of a row about the mix,
     in the order that the samples count them in. ``raw_file``, ``layers_file``: relative as well. ``lineage``: what the row
     descends from, sha256 by name: ``model`` (as packed), ``inputs``, ``calibration``, ``engine`` (the file that ran),
-    ``sidecar``; and in words ``route``, ``builder``. What is not known is not there. ``builds``: the engines that launches ran on
-    in turn, where each was built several times.
+    ``sidecar``, ``reference`` and ``golden`` (files of the pack that outputs were judged against); and in words ``route``,
+    ``builder``. What is not known is not there. ``builds``: the engines that launches ran on in turn, where each was built
+    several times.
     """
 
     case: Case

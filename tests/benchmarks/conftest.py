@@ -21,6 +21,8 @@ RATIOS = (
     ("a row of 1e6 samples / scipy's quantile_test", "row_million", "quantile_test_million", None),
     ("the same with 256,000 frames of telemetry / without", "row_million_with_trace", "row_million", 3.0),
     ("figures of 1e6 samples / sorting them", "figures_million", "sort_million", None),
+    ("reading a run's numerics verdicts again / hashing its files", "recompute_numerics", "hash_numerics", 1.0),
+    ("keeping a row's outputs / its statistics", "keep_outputs", "examine_outputs", 1.0),
     ("trigate run (warm) / polygraphy run", "run_trigate", "run_polygraphy", None),
     ("storing a sample / appending a tuple", "sample_add", "sample_append_tuple", None),
 )
