@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.bundle_files import copy_hashed, explained, walk, write_archive
+from harness.combine import labels_for, requirements_of
 from harness.errors import UsageError
 from harness.limits import read_limits
 from harness.recompute import recompute, recompute_run
@@ -90,7 +91,7 @@ def make_bundle(
     with _workshop(out) as work:
         files, runs = _gathered(folders, work, say)
         contradictions = list(_contradictions(runs, work, say))
-        requires = [requires_of(run, work / inside) for inside, run in runs.items()]
+        requires = {run.id: requires_of(run, work / inside) for inside, run in runs.items()}
         signoff = decide(
             list(runs.values()),
             requires,
@@ -125,7 +126,7 @@ def signoff_from(data: bytes) -> SignOff:
 def requires_of(run: Run, folder: Path) -> tuple[str, ...]:
     """What a run had to show: as it kept it, or (a run of an older trigate) as its command line said."""
     limits = read_limits(folder)
-    return limits.require if limits is not None else tuple(run.settings.get("require", "").split())
+    return limits.require if limits is not None else requirements_of(run)
 
 
 def contradictions_of(run: Run, rows: Sequence[Recomputed], told: Sequence[str]) -> Iterator[Problem]:
@@ -165,7 +166,7 @@ def _workshop(out: Path) -> Iterator[Path]:
 
 def _gathered(folders: Sequence[Path], work: Path, say: Callable[[str], None]) -> tuple[dict[str, str], dict[str, Run]]:
     """(sha256 by name in the bundle, run by folder in it), with every file copied. Raises ``UsageError``."""
-    fit_together([read_run(folder) for folder in folders], [str(folder) for folder in folders])
+    fit_together(dict(zip(labels_for(folders), map(read_run, folders), strict=True)))
     files: dict[str, str] = {}
     runs: dict[str, Run] = {}
     for folder in folders:

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness import gates
+from harness.combine import combine
 from harness.errors import UsageError
-from harness.records import Case, Outcome, Run, Verdict
+from harness.records import Outcome, Run, Verdict
 from harness.waivers import Waiver
 from runtime.files import sha256_hex
 
@@ -62,7 +63,7 @@ class BundledRun:
 
 @dataclass(frozen=True)
 class BundledRow:
-    """One row. ``run``: whose verdict counts; ``also``: runs that say the same. ``lineage``: sha256 by name, words beside.
+    """One row. ``run``: whose it is. ``lineage``: sha256 by name, and words.
 
     ``standing``: ``passed``, ``waived``, ``failed``, ``open`` (required and not shown), ``simulated``, ``measured``,
     ``undecided`` (asked of nobody) or ``not run``. ``waiver``: its number in the file.
@@ -81,7 +82,6 @@ class BundledRow:
     required: bool
     simulated: bool
     standing: str
-    also: tuple[str, ...] = ()
     waiver: int | None = None
     lineage: Mapping[str, str] = field(default_factory=dict)
 
@@ -133,176 +133,119 @@ class SignOff:
         return gates.EXIT_OPEN if self.problems else gates.EXIT_PASS
 
 
-def fit_together(runs: Sequence[Run], names: Sequence[str]) -> None:
-    """Refuse runs that make no bundle. ``names``: what each is called here. Raises ``UsageError`` that names both."""
-    seen: dict[str, str] = {}
-    for run, name in zip(runs, names, strict=True):
+def fit_together(runs: Mapping[str, Run]) -> None:
+    """Refuse runs that make no bundle. ``runs``: by what each is called here. Raises ``UsageError`` that names both."""
+    for name, run in runs.items():
         if not _RUN_ID.fullmatch(run.id):
             raise UsageError(f"{name} has the run id {run.id!r:.60}, which names no folder. Was its run.json edited?")
-        if run.id in seen:
-            raise UsageError(
-                f"{seen[run.id]} and {name} have one run id, {run.id}: one is a copy of the other. Name one."
-            )
-        seen[run.id] = name
         settled = [verdict.case.id for verdict in run.verdicts]
         if twice := next((case for at, case in enumerate(settled) if case in settled[:at]), ""):
             raise UsageError(f"{name} has two verdicts of the row {twice}. Was its run.json edited?")
-        if run.pack_sha256 != runs[0].pack_sha256:
-            first, other = (each.pack_sha256[:16] or "none" for each in (runs[0], run))
-            raise UsageError(
-                f"{names[0]} was made with the pack {first}, {name} with {other}: they measured other models or inputs. "
-                "One bundle has runs of one pack: make the other run with `trigate run --pack`."
-            )
-    for case_id, verdicts in _real(runs).items():
-        (first_run, first_verdict), *others = verdicts
-        for run_id, verdict in others:
-            if verdict.outcome is not first_verdict.outcome:
-                raise UsageError(
-                    f"the row {case_id} is {first_verdict.outcome.value} in {seen[first_run]} and {verdict.outcome.value} in "
-                    f"{seen[run_id]}, and one row has one verdict. Leave one of the two runs out, and say why."
-                )
-
-
-def _real(runs: Sequence[Run]) -> dict[str, list[tuple[str, Verdict]]]:
-    """The verdicts of each row that ran on a real device, with their run's id."""
-    found: dict[str, list[tuple[str, Verdict]]] = {}
-    for run in runs:
-        for verdict in run.verdicts:
-            if verdict.outcome is not Outcome.NOT_RUN and not _is_simulated(verdict):
-                found.setdefault(verdict.case.id, []).append((run.id, verdict))
-    return found
-
-
-def _is_simulated(verdict: Verdict) -> bool:
-    return verdict.summary.measurement.simulated or bool(verdict.case.simulated)
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row of all runs together: the verdict that counts, and whose it is."""
-
-    verdict: Verdict
-    run: str
-    also: tuple[str, ...]
-    required: bool
+    combine(list(runs.items()))
 
 
 def decide(
     runs: Sequence[Run],
-    requires: Sequence[Sequence[str]],
+    requires: Mapping[str, Sequence[str]],
     waivers: Sequence[Waiver],
     *,
     made_at: str,
     trigate_version: str,
     contradictions: Sequence[Problem] = (),
 ) -> SignOff:
-    """Runs that ``fit_together`` to a decision. ``requires``: what each run had to show. ``contradictions``: of the runs with
-    their own samples (``harness.recompute``); no waiver covers them.
+    """Runs that ``fit_together`` to a decision. ``requires``: by run id, what it had to show. ``contradictions``: of the runs
+    with their own samples (``harness.recompute``); no waiver covers them. Raises ``UsageError`` where they do not fit.
     """
+    together = combine([(run.id, run) for run in runs], requires)
     today = datetime.datetime.fromisoformat(made_at).date()
-    rows = _together(runs)
-    covers = [_waiver_of(row, waivers, today) for row in rows]
-    bundled = tuple(_bundled(row, cover, runs) for row, cover in zip(rows, covers, strict=True))
-    require = list(dict.fromkeys(word for words in requires for word in words))
+    verdicts = [_marked(verdict) for verdict in together.run.verdicts]
+    covers = [_waiver_of(verdict, waivers, today) for verdict in verdicts]
+    rows = tuple(
+        _row(verdict, cover, together.parts[together.rows[verdict.case.id]])
+        for verdict, cover in zip(verdicts, covers, strict=True)
+    )
+    require = list(dict.fromkeys(word for run in runs for word in requires.get(run.id, ())))
     problems = [
         *contradictions,
-        *(
-            Problem(f"run {run.id} is not finished: {run.last_line or 'it was cut off'}", True)
-            for run in runs
-            if not run.complete
-        ),
+        *_unfinished(runs),
         *_expired(waivers, today),
-        *_of_rows(bundled),
-        *_of_requirements(rows, bundled, require),
+        *_of_rows(rows),
+        *_of_requirements(verdicts, rows, require),
     ]
-    if not any(row.standing == "passed" for row in bundled):
+    if not any(row.standing == "passed" for row in rows):
         problems.append(Problem("no row passes on a real device: there is nothing to sign off", False))
-    told = tuple(_told(waiver, at, bundled) for at, waiver in enumerate(waivers, 1))
-    result = "FAILED" if problems else "WARNED" if any(row.standing == "waived" for row in bundled) else "PASSED"
+    told = tuple(_told(waiver, at, rows) for at, waiver in enumerate(waivers, 1))
+    result = "FAILED" if problems else "WARNED" if any(row.standing == "waived" for row in rows) else "PASSED"
     return SignOff(
         made_at=made_at,
         trigate_version=trigate_version,
         result=result,
-        decision=_decision(result, bundled, problems),
-        pack_sha256=runs[0].pack_sha256,
-        runs=tuple(_run(run, words) for run, words in zip(runs, requires, strict=True)),
-        rows=bundled,
+        decision=_decision(result, rows, problems),
+        pack_sha256=together.run.pack_sha256,
+        runs=tuple(_run(run, requires.get(run.id, ())) for run in runs),
+        rows=rows,
         waivers=told,
         problems=tuple(problems),
-        notes=tuple(_notes(runs, require, told, today)),
+        notes=(*_notes(rows, require, told, today), *together.notes),
     )
 
 
-def _together(runs: Sequence[Run]) -> list[_Row]:
-    """Every row that any run planned, in the order of the runs. What ran on a real device counts before what did not."""
-    found: dict[str, list[tuple[str, Verdict]]] = {}
-    for run in runs:
-        settled = {verdict.case.id: verdict for verdict in run.verdicts}
-        cases = {case.id: case for case in (*run.planned, *(verdict.case for verdict in run.verdicts))}
-        for case in cases.values():
-            verdict = settled.get(case.id) or gates.not_run(case, "it was planned, and the run has no verdict of it")
-            found.setdefault(case.id, []).append((run.id, verdict))
-    rows = []
-    for verdicts in found.values():
-        ranked = sorted(verdicts, key=lambda each: (_is_simulated(each[1]), each[1].outcome is Outcome.NOT_RUN))
-        (run_id, verdict), *others = ranked
-        also = tuple(other for other, same in others if same.outcome is verdict.outcome is not Outcome.NOT_RUN)
-        rows.append(_Row(verdict, run_id, also, any(each.case.required for _, each in verdicts)))
-    return rows
+def _marked(verdict: Verdict) -> Verdict:
+    """What is simulated says so at both places."""
+    measurement = verdict.summary.measurement
+    simulated = measurement.simulated or bool(verdict.case.simulated)
+    return replace(verdict, summary=replace(verdict.summary, measurement=replace(measurement, simulated=simulated)))
 
 
-def _waiver_of(row: _Row, waivers: Sequence[Waiver], today: datetime.date) -> int | None:
+def _waiver_of(verdict: Verdict, waivers: Sequence[Waiver], today: datetime.date) -> int | None:
     """The number of the first that holds and covers it; only what would keep the release back needs one."""
-    is_missed = row.required and not _is_shown(row.verdict)
-    if row.verdict.outcome is not Outcome.FAIL and not is_missed:
+    if _standing(verdict) not in ("failed", "open"):
         return None
     covering = (
         at
         for at, waiver in enumerate(waivers, 1)
-        if waiver.covers(row.verdict.case, row.verdict.outcome) and not waiver.has_expired(today)
+        if waiver.covers(verdict.case, verdict.outcome) and not waiver.has_expired(today)
     )
     return next(covering, None)
 
 
 def _is_shown(verdict: Verdict) -> bool:
     measurement = verdict.summary.measurement
-    return verdict.outcome is Outcome.PASS and not _is_simulated(verdict) and measurement.witness
+    return verdict.outcome is Outcome.PASS and not measurement.simulated and measurement.witness
 
 
-def _bundled(row: _Row, cover: int | None, runs: Sequence[Run]) -> BundledRow:
-    case, verdict = row.verdict.case, row.verdict
-    run = next(each for each in runs if each.id == row.run)
+def _row(verdict: Verdict, cover: int | None, run: Run) -> BundledRow:
+    case, measurement = verdict.case, verdict.summary.measurement
     return BundledRow(
         id=case.id,
-        run=row.run,
+        run=run.id,
         tier=case.tier,
         kind=case.kind,
         model=case.model,
         runtime=case.runtime,
         precision=case.precision,
-        placement=verdict.summary.measurement.placement,
+        placement=measurement.placement,
         outcome=verdict.outcome,
         reason=verdict.reason,
-        required=row.required,
-        simulated=_is_simulated(verdict),
-        standing="waived" if cover is not None else _standing(row),
-        also=row.also,
+        required=case.required,
+        simulated=measurement.simulated,
+        standing="waived" if cover is not None else _standing(verdict),
         waiver=cover,
         lineage=_lineage(verdict, run),
     )
 
 
-def _standing(row: _Row) -> str:
-    if row.verdict.outcome is Outcome.FAIL:
+def _standing(verdict: Verdict) -> str:
+    if verdict.outcome is Outcome.FAIL:
         return "failed"
-    if row.required and not _is_shown(row.verdict):
+    if verdict.case.required and not _is_shown(verdict):
         return "open"
-    if row.verdict.outcome is Outcome.NOT_RUN:
+    if verdict.outcome is Outcome.NOT_RUN:
         return "not run"
-    if _is_simulated(row.verdict):
+    if verdict.summary.measurement.simulated:
         return "simulated"
     words = {Outcome.PASS: "passed", Outcome.MEASURED: "measured", Outcome.INCONCLUSIVE: "undecided"}
-    return words[row.verdict.outcome]
+    return words[verdict.outcome]
 
 
 def _lineage(verdict: Verdict, run: Run) -> dict[str, str]:
@@ -331,6 +274,12 @@ def _run(run: Run, require: Sequence[str]) -> BundledRun:
     )
 
 
+def _unfinished(runs: Sequence[Run]) -> Iterator[Problem]:
+    for run in runs:
+        if not run.complete:
+            yield Problem(f"run {run.id} is not finished: {run.last_line or 'it was cut off'}", True)
+
+
 def _expired(waivers: Sequence[Waiver], today: datetime.date) -> Iterator[Problem]:
     for waiver in waivers:
         if waiver.has_expired(today):
@@ -348,24 +297,26 @@ def _of_rows(rows: Sequence[BundledRow]) -> Iterator[Problem]:
             yield Problem(f"{row.id} is required, and is {what}", False, row.id)
 
 
-def _of_requirements(rows: Sequence[_Row], bundled: Sequence[BundledRow], require: Sequence[str]) -> Iterator[Problem]:
-    """What was required and has no row at all; a row that does not show it is told by itself."""
-    lacking = {row.runtime for row in bundled if row.standing in ("failed", "open")}
-    verdicts = [_as_required(row) for row, shown in zip(rows, bundled, strict=True) if shown.standing != "waived"]
-    waived = {row.runtime for row in bundled if row.standing == "waived"}
+def _of_requirements(
+    verdicts: Sequence[Verdict], rows: Sequence[BundledRow], require: Sequence[str]
+) -> Iterator[Problem]:
+    """What was required and no row is about; a row that does not show it is told by itself, and a waived one is accepted."""
+    lacking = {row.runtime for row in rows if row.standing in ("failed", "open")}
     for requirement in require:
-        if requirement.partition("[")[0] in lacking:
-            continue
-        for words in gates.unmet(verdicts, [requirement]):
-            if not (words.endswith(("it has no row", "only measured")) and requirement.partition("[")[0] in waived):
-                yield Problem(words, False)
+        label, _, placement = requirement.rstrip("]").partition("[")
+        seen = [
+            _accepted(verdict, placement) if row.standing == "waived" else verdict
+            for verdict, row in zip(verdicts, rows, strict=True)
+        ]
+        if label not in lacking:
+            yield from (Problem(words, False) for words in gates.unmet(seen, [requirement]))
 
 
-def _as_required(row: _Row) -> Verdict:
-    """The verdict with what any run required of it, since one that could not run it did not ask either."""
-    case: Case = replace(row.verdict.case, required=row.required)
-    measurement = replace(row.verdict.summary.measurement, case=case, simulated=_is_simulated(row.verdict))
-    return replace(row.verdict, summary=replace(row.verdict.summary, measurement=measurement))
+def _accepted(verdict: Verdict, placement: str) -> Verdict:
+    """As if it had passed where it was asked to."""
+    measurement = verdict.summary.measurement
+    shown = replace(measurement, simulated=False, witness=True, provider=placement or measurement.provider)
+    return replace(verdict, outcome=Outcome.PASS, summary=replace(verdict.summary, measurement=shown))
 
 
 def _told(waiver: Waiver, at: int, rows: Sequence[BundledRow]) -> BundledWaiver:
@@ -377,29 +328,23 @@ def _decision(result: str, rows: Sequence[BundledRow], problems: Sequence[Proble
     passed = sum(row.standing == "passed" for row in rows)
     waived = sum(row.standing == "waived" for row in rows)
     if result == "PASSED":
-        return f"SIGNED OFF: {_count(passed, 'row')} pass on a real device."
+        return f"SIGNED OFF: {_count(passed, 'row passes', 'rows pass')} on a real device."
     if result == "WARNED":
         return (
-            f"SIGNED OFF WITH WAIVERS: {_count(passed, 'row')} pass on a real device, {_count(waived, 'row')} waived."
+            f"SIGNED OFF WITH WAIVERS: {_count(passed, 'row passes', 'rows pass')} on a real device, {waived} waived."
         )
-    return f"NOT SIGNED OFF: {_count(len(problems), 'reason')}. {problems[0].words.rstrip('.')}."
+    return f"NOT SIGNED OFF: {_count(len(problems), 'reason', 'reasons')}. {problems[0].words.rstrip('.')}."
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def _notes(
-    runs: Sequence[Run], require: Sequence[str], waivers: Sequence[BundledWaiver], today: datetime.date
+    rows: Sequence[BundledRow], require: Sequence[str], waivers: Sequence[BundledWaiver], today: datetime.date
 ) -> Iterator[str]:
-    if not require and not any(case.required for run in runs for case in run.planned):
+    if not require and not any(row.required for row in rows):
         yield "Nothing was required: whatever did not run was not missed."
-    for what, values in (
-        ("trigate", {run.trigate_version for run in runs}),
-        ("configuration", {run.configuration_sha256[:16] for run in runs}),
-    ):
-        if len(values) > 1:
-            yield f"The runs are of more than one {what}: {', '.join(sorted(values))}."
     for waiver in waivers:
         if not waiver.rows:
             yield f"The waiver of {waiver.owner} for {waiver.about} covered no row: leave it out."

@@ -98,7 +98,7 @@ class Verification:
         trust = "the key you gave" if self.is_trusted else "nobody you named"
         lines.append(f"signed by {self.signer[:16] or 'nobody'}, {trust}. {self.decision}".rstrip())
         words = {0: "VERIFIED", 1: "NOT VERIFIED", 3: "VERIFIED IN PART"}[self.exit_code]
-        if self.exit_code == 1 and not any(finding.kind in _GRAVE for finding in self.findings):
+        if self.result == "FAILED" and not any(finding.kind in _GRAVE for finding in self.findings):
             words = "INTACT, AND NO SIGN-OFF"
         return "\n".join([*lines, f"{words}: {self.bundle}"])
 
@@ -240,8 +240,8 @@ class _Verifier:
             return None
         ordered = sorted(runs, key=lambda inside: _place(told, runs[inside].id))
         try:
-            fit_together([runs[inside] for inside in ordered], ordered)
-            requires = [requires_of(runs[inside], self.folder / inside) for inside in ordered]
+            fit_together({inside: runs[inside] for inside in ordered})
+            requires = {runs[inside].id: requires_of(runs[inside], self.folder / inside) for inside in ordered}
             self.waivers = self._accepted()
             again = decide(
                 [runs[inside] for inside in ordered],
