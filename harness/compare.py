@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.board import describe_difference
+from harness.combine import labels_for
 from harness.compare_decide import decide, foremost
 from harness.compare_likeness import CAPS, LOOSE, VERSIONS, UnlikeError, differences
 from harness.compare_load import Loaded, boot_of, load_folder
@@ -46,7 +47,11 @@ def compare(
     runs of unlike things.
     """
     limits = _margins(margins or {})
-    loaded = {path.resolve(): load_folder(path, say) for path in (*base, *new)}
+    every = (*base, *new)
+    loaded = {
+        path.resolve(): replace(load_folder(path, say), name=name)
+        for path, name in zip(every, labels_for(every), strict=True)
+    }
     if len(loaded) < len(base) + len(new):
         raise UsageError("the same run folder is given twice. Each run speaks once, on one side.")
     return compare_runs(
@@ -79,10 +84,18 @@ def compare_runs(
     every = list(dict.fromkeys([*sides[0], *sides[1]]))
     say(f"comparing {len(every)} row{'' if len(every) == 1 else 's'}")
     engines = _of_engines(sides, shared)
+    twins = _twins(sides)
     judged = [
-        judge_row(sides[0].get(each, ()), sides[1].get(each, ()), limits, alpha, tells_engine=each in engines)
+        judge_row(
+            sides[0].get(twins.get(each, each), ()),
+            sides[1].get(each, ()),
+            limits,
+            alpha,
+            tells_engine=twins.get(each, each) in engines,
+        )
         for each in every
     ]
+    judged = [_by_the_way(*one) if one[0].id in twins else one for one in judged]
     judged, family = _held_against_number(judged, alpha)
     rows = sorted((_settled(row, changes) for row, changes in judged), key=_order)
     versions, environment = _differences(base, new)
@@ -178,6 +191,19 @@ def _entries(side: Sequence[Loaded]) -> dict[str, list[Entry]]:
         for case_id, case in cases.items():
             found.setdefault(case_id, []).append(Entry(loaded, case, settled.get(case_id)))
     return found
+
+
+def _twins(sides: Sequence[Mapping[str, Sequence[Entry]]]) -> dict[str, str]:
+    """Rows that the new side has beside those of the base by another precision route (``--like``: ``ID@ROUTE``), with these."""
+    stems = {each: each.partition("@")[0] for each in sides[1] if "@" in each and each not in sides[0]}
+    return {each: stem for each, stem in stems.items() if stem in sides[0] and stem in sides[1]}
+
+
+def _by_the_way(row: RowChange, changes: Sequence[Judged]) -> tuple[RowChange, list[Judged]]:
+    """A row that shows what another route would bring: it holds no release, which is judged by the route that the base took."""
+    words = f"by another precision route than the base's: {row.words}"
+    quiet = [replace(one, change=replace(one.change, may_block=False)) for one in changes]
+    return replace(row, words=words, may_block=False), quiet
 
 
 def _of_engines(sides: Sequence[Mapping[str, Sequence[Entry]]], shared: Sequence[str]) -> set[str]:

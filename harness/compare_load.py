@@ -107,7 +107,7 @@ def load_folder(folder: Path, say: Callable[[str], None] = lambda words: None) -
     with ThreadPoolExecutor(
         thread_name_prefix="compare"
     ) as pool:  # arrays are read and sorted without the interpreter's lock
-        rows = pool.map(lambda verdict: _row(folder, verdict), run.verdicts)
+        rows = pool.map(lambda verdict: _row(folder, run, verdict), run.verdicts)
         seen = {verdict.case.id: row for verdict, row in zip(run.verdicts, rows, strict=True)}
     notes = [*_twice(run), *(note for row in seen.values() for note in row.notes)]
     for verdict in run.verdicts:
@@ -128,7 +128,7 @@ def load_folder(folder: Path, say: Callable[[str], None] = lambda words: None) -
     )
 
 
-def _row(folder: Path, verdict: Verdict) -> _RowSeen:
+def _row(folder: Path, run: Run, verdict: Verdict) -> _RowSeen:
     measurement, case_id, seen = verdict.summary.measurement, verdict.case.id, _RowSeen()
     if measurement.samples_file:
         try:
@@ -138,7 +138,7 @@ def _row(folder: Path, verdict: Verdict) -> _RowSeen:
             seen.notes += _contradictions(verdict, seen.launches)
         except (OSError, ValueError, OverflowError) as error:
             seen.notes.append(f"{case_id}: {measurement.samples_file} cannot be read ({_line(error)})")
-    seen.launches = _with_builds(measurement, seen.launches or _of_record(verdict))
+    seen.launches = _with_builds(run, measurement, seen.launches or _of_record(verdict))
     if measurement.layers_file:
         try:
             _inside(folder, measurement.layers_file, case_id)
@@ -155,21 +155,20 @@ def _row(folder: Path, verdict: Verdict) -> _RowSeen:
 
 
 def _with_builds(
-    measurement: Measurement, launches: Mapping[str, tuple[LaunchSeen, ...]]
+    run: Run, measurement: Measurement, launches: Mapping[str, tuple[LaunchSeen, ...]]
 ) -> Mapping[str, tuple[LaunchSeen, ...]]:
-    """The launches with the engine that each ran, where the row was built several times (``--builds``) or its engine is known."""
+    """The launches with the engine that each ran, as far as that is known. One engine in two boots is one engine."""
     lineage = measurement.lineage
-    if "build_of_launch" not in lineage and "engine" not in lineage:
-        return launches
-    builds = lineage.get("build_of_launch", "").split()
-
-    def build_of(launch: int) -> str:
-        own = builds[launch] if 0 <= launch < len(builds) else ""
-        return lineage.get(f"engine[build {own}]", f"{boot_of(measurement)} {measurement.started_at} {own}") if own else (
-            "" if builds else lineage.get("engine", "")
-        )  # fmt: skip
-
-    return {model: tuple(replace(one, build=build_of(one.launch)) for one in seen) for model, seen in launches.items()}
+    built = {
+        (one.model, launch): one.sha256 or f"{run.id}/{one.number}"
+        for one in measurement.builds
+        for launch in one.launches
+    }
+    found = {}
+    for model, seen in launches.items():
+        only = "" if measurement.builds else lineage.get(f"engine[{model}]", lineage.get("engine", ""))
+        found[model] = tuple(replace(one, build=built.get((model, one.launch), only)) for one in seen)
+    return found
 
 
 def _twice(run: Run) -> list[str]:

@@ -302,11 +302,10 @@ class _Row:
             )
         if layers is None or not self.tells_engine:
             return
-        counts = f"by precision {_said([layers.base])}" + (
-            f", now {_said([layers.new])}" if layers.new != layers.base else ""
-        )
+        counts = f"by precision {_said([layers.base])}"
+        counts += f", now {_said([layers.new])}" if layers.new != layers.base else ""
         if layers.base_only or layers.new_only:
-            counts += f"; {layers.matched} operators match by name, {layers.base_only} layers before and {layers.new_only} now do not"
+            counts += f"; {layers.matched} operators match by name; {layers.base_only} layers before, {layers.new_only} now do not"
         if of_layers:
             yield _fact(
                 "layers", Standing.CHANGED, f"{of_layers}; {counts}", Cause.PRECISION, "read back from the engine"
@@ -592,8 +591,12 @@ class _Row:
         yield from _about("load", self._rounds("first load", "load_ns[cold", "load", False, cause))
         if not self.tells_engine:
             return
-        models = {about.partition("[")[2] for about in _names(self.base, self.new, ("build_ns", "engine_bytes"))}
-        for of in sorted({"" if about.startswith("build ") else about.removesuffix("]") for about in models}):
+        named = _names(self.base, self.new, ("build_ns", "engine_bytes"))
+        models = {name.partition("[")[2].removesuffix("]") for name in named}
+        models |= {
+            "" for one in (*self.base, *self.new) if one.measurement.builds and self.case.kind not in ABOUT_A_FLIGHT
+        }
+        for of in sorted(models):
             yield from _about("build", self._of_builds(of, "build_ns", "ns", "build", cause))
             yield from _about("engine", self._of_builds(of, "engine_bytes", "bytes", "memory", cause))
         if self.case.kind == "build" and not models:
@@ -859,21 +862,23 @@ def _built(side: Entries, stem: str, of: str) -> dict[str, float]:
     """By engine the figure of its build. ``of``: the model, in a row about all of them."""
     found: dict[str, float] = {}
     for one in side:
-        lineage = one.measurement.lineage
-        for figure in one.figures:
-            name, _, about = figure.name.partition("[")
-            about = about.removesuffix("]")
-            is_build = about.startswith("build ")
-            if (
-                name != stem
-                or ("" if is_build else about) != of
-                or figure.value is None
-                or not 0 < figure.value < math.inf
-            ):
-                continue
-            engine = lineage.get(f"engine[{about}]" if about else "engine", f"{one.loaded.run.id} {about}")
-            found.setdefault(engine, figure.value)
+        for engine, value in _of_its_builds(one, stem, of):
+            if value is not None and 0 < value < math.inf:
+                found.setdefault(engine, float(value))
     return found
+
+
+def _of_its_builds(one: Entry, stem: str, of: str) -> Iterable[tuple[str, float | None]]:
+    """Where ``--builds`` built several, each; else what the row itself tells, of the only one."""
+    measurement = one.measurement
+    built = [each for each in measurement.builds if each.model == of or not of]
+    told = [(each, each.build_ns if stem == "build_ns" else each.size_bytes) for each in built]
+    if any(value is not None for _, value in told):
+        yield from ((each.sha256 or f"{one.loaded.run.id}/{each.number}", value) for each, value in told)
+        return
+    ends = f"[{of}]" if of else ""
+    engine = measurement.lineage.get(f"engine{ends}", one.loaded.run.id)
+    yield from ((engine, figure.value) for figure in one.figures if figure.name == f"{stem}{ends}")
 
 
 def _each_alone(figures: Mapping[str, float]) -> Sessions[float]:

@@ -15,8 +15,8 @@ import jinja2
 from markupsafe import Markup
 
 from reports import words
-from reports.compare_glance import COLUMNS, GRAVITY, Cell, glance
-from reports.comparison import SCHEMA, Change, Comparison, Difference, Row, as_percent, read
+from reports.compare_glance import COLUMNS, GRAVITY, Cell, Line, glance
+from reports.comparison import SCHEMA, Change, Comparison, Difference, Foremost, Row, as_percent, read
 from reports.shift_plot import KEY, DrawnShift, draw_shift
 
 __all__ = ["SCHEMA", "Change", "Comparison", "Row", "read", "render_html", "render_markdown", "write"]
@@ -262,7 +262,10 @@ def render_markdown(comparison: Comparison) -> str:
     while len(text) > _LIMIT and most > 1:
         most //= 2
         text = _draw(comparison, most)
-    return text if len(text) <= _LIMIT else text[:_LIMIT]
+    if len(text) <= _LIMIT:
+        return text
+    whole = text[:_LIMIT].rpartition("\n")[0]
+    return f"{whole}\n\n**Cut here, at what a pull request takes; all of it is in `compare.html`.**\n"
 
 
 def _draw(comparison: Comparison, most: int) -> str:
@@ -271,16 +274,28 @@ def _draw(comparison: Comparison, most: int) -> str:
     pairs = [(row, one) for row in changed for one in telling(row)]
     alike = len(comparison.rows) - len(first) - len(changed)
     simulated = sum(row.simulated for row in comparison.rows)
+    lines = glance(comparison.rows)
+    columns = {name: title for name, title in COLUMNS.items() if any(name in line.cells for line in lines)}
     parts = [
         f"## trigate compare: {_text(comparison.decision)}",
         f"**{_text(comparison.words, 2000)}** (exit code {comparison.exit_code})",
         f"**{simulated} of {len(comparison.rows)} rows are SIMULATED and are no evidence.**" if simulated else "",
+        "### What matters most" if comparison.foremost else "",
+        "\n".join(_foremost(at, one) for at, one in enumerate(comparison.foremost, 1)),
+        "### What would decide" if comparison.to_do else "",
+        "\n".join(f"- {_text(words_, 600)}" for words_ in comparison.to_do[:most]),
         _table("What was bumped", ("", "Base", "New"), [_difference(one) for one in comparison.versions]),
         _table(
             "Stopped or started working",
             ("", "Row", "What", "Cause"),
             [(_mark(row.standing), _text(row.id), _text(row.words), _text(_because(row))) for row in first[:most]],
             len(first) - most,
+        ),
+        _table(
+            "Model by model",
+            ("", "Model, runtime, precision", *columns.values()),
+            [_line(line, columns) for line in lines[: min(most, _MOST_LINES)]],
+            len(lines) - min(most, _MOST_LINES),
         ),
         _table("Changed", _CHANGED, [_change(row, one) for row, one in pairs[:most]], len(pairs) - most),
         f"The same, or told by one side alone: {alike} of {len(comparison.rows)} rows; all are in `compare.html`."
@@ -296,6 +311,20 @@ def _draw(comparison: Comparison, most: int) -> str:
         "\n".join(f"- {_text(words_, 600)}" for words_ in comparison.caveats[:most]),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _foremost(at: int, one: Foremost) -> str:
+    more = f" and {one.others} more {'rows' if one.others > 1 else 'row'}" if one.others else ""
+    cause = f" Cause: {_text(f'{one.cause}: {one.why}' if one.why else one.cause)}." if one.cause else ""
+    return f"{at}. **{_mark(one.standing)}** {_text(one.row)}{more}: {_text(one.words, 400)}.{cause}"
+
+
+def _line(line: Line, columns: Mapping[str, str]) -> Sequence[str]:
+    cells = (line.cells.get(name) for name in columns)
+    told = [
+        words.DASH if one is None else f"{_SYMBOLS.get(one.standing, ('?', ''))[0]} {_text(one.text)}" for one in cells
+    ]
+    return _mark(line.standing), _text(line.name), *told
 
 
 def _change(row: Row, one: Change) -> Sequence[str]:

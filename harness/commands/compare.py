@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ examples:
   trigate compare --base golden:jetpack-6.2 --new runs/jp72     a baseline by name: trigate history golden set
   trigate compare --base runs/old --new runs/new --margin p95=0.03 --out bump
 
-A session is a boot: measure the base in three or more, since one alone cannot decide.
+A session is a boot: measure the base in three or more, since one alone cannot decide. Into DIR go compare.html (the page),
+compare.md (a comment on a pull request) and compare.json (all of it).
 
 exit codes: 0 nothing holds the release; 1 something does; 2 the runs are unlike, or the call is wrong; 3 measure more
 """
@@ -36,9 +38,11 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--margin", action="append", default=[], metavar="NAME=SHARE",
-        help="what counts as no change, as p95=0.03; also p50, energy, power, memory, load, build; may be given again",
+        help="what counts as no change, as a share under 1: p95=0.03 for 3 %%; also p50, energy, power, memory, load, build; "
+        "may be given again",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("compare"), metavar="DIR", help="where to (compare)")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
 
 
 def _folders(words: Sequence[Path], history: Path | None) -> list[Path]:
@@ -50,14 +54,13 @@ def _folders(words: Sequence[Path], history: Path | None) -> list[Path]:
     return [folder for word in words for folder in resolve(str(word), history or default_cache())]
 
 
-def _compare(arguments: argparse.Namespace) -> int:
-    from harness.compare import MARGINS, compare, write_comparison
+def _margins(words: Sequence[str]) -> dict[str, float]:
+    """``--margin NAME=SHARE``, as often as it is given."""
+    from harness.compare import MARGINS
     from harness.errors import UsageError, did_you_mean
-    from harness.records import to_json
-    from reports import compare_page
 
     margins = {}
-    for word in arguments.margin:
+    for word in words:
         name, _, share = word.partition("=")
         if name not in MARGINS:
             raise UsageError(f"--margin: there is none for {name!r}. {did_you_mean(name, MARGINS)}")
@@ -66,14 +69,32 @@ def _compare(arguments: argparse.Namespace) -> int:
         except ValueError:
             raise UsageError(f"--margin: {word!r}; expected NAME=SHARE, as p95=0.03.") from None
         if not 0 < margins[name] < 1:
-            raise UsageError(f"--margin: {word!r}; expected a share above 0 and under 1.")
-    out: Path = arguments.out
+            raise UsageError(f"--margin: {word!r}; expected a share above 0 and under 1, as 0.03 for 3 %.")
+    return margins
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from harness.compare import compare, write_comparison
+    from harness.errors import UsageError
+    from harness.records import to_json
+    from reports import compare_page
+
+    margins, out = _margins(arguments.margin), arguments.out
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "compare.json").exists())):
         raise UsageError(f"--out: {out} holds something that is no comparison. Give another.")
+
+    def say(words: str) -> None:
+        if not arguments.quiet:
+            print(words, file=sys.stderr)
+
     base, new = (_folders(words, arguments.history) for words in (arguments.base, arguments.new))
-    found = compare(base, new, margins=margins)
+    found = compare(base, new, margins=margins, say=say)
     write_comparison(found, out)
-    written = compare_page.write(out)
+    say("drawing the page")
+    try:
+        written = compare_page.write(out)
+    except OSError as error:
+        raise UsageError(f"--out: {out} cannot be written: {error.strerror or error}. Give another.") from error
     if arguments.json:
         print(json.dumps(to_json(found), indent=1))
     else:

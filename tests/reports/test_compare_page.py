@@ -56,14 +56,17 @@ def a_bump(turn: Callable[[Verdict], Verdict] = broken, **given: Any) -> Written
     return compare_runs(base_runs(), new_runs(change=on("parity", turn), **given))
 
 
-def test_the_decision_comes_first_then_what_stopped_working_then_what_changed(tmp_path: Path) -> None:
+def test_the_decision_comes_first_then_what_matters_most_then_what_stopped_working_then_what_changed(
+    tmp_path: Path,
+) -> None:
     html, markdown = drawn(a_bump(ms=12.0), tmp_path)
-    for text in (html, markdown):
-        places = [
-            text.index(words)
-            for words in ("HOLD", "Stopped or started working", "stopped working: it ran", "more work")
-        ]
+    titles = ("What matters most", "Stopped or started working", "Model by model", "Changed")
+    for text, title in ((html, "{}</h2>"), (markdown, "### {}\n")):
+        places = [text.index("HOLD"), *(text.index(title.format(each)) for each in titles)]
         assert places == sorted(places)
+        assert (
+            text.index("stopped working: it ran") < text.index("more work") < text.index(title.format("Model by model"))
+        )
         assert "10.16.0" in text
         assert "the version and the reflash" in text
     assert "+20." in markdown or "+19." in markdown
