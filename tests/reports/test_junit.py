@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -111,3 +112,78 @@ def test_any_text_gives_a_file_that_parses(text: str) -> None:
     verdict = Verdict(Summary(Measurement(case=replace(CASE, id=text, model=text))), Outcome.FAIL, text, remedy=text)
     root = ET.fromstring(junit.render(run_of(verdict, text=text)))
     assert len(root.findall(".//failure")) == 1
+
+
+ATTRIBUTES = {
+    "testsuites": {"name", "time", "tests", "failures", "errors", "skipped", "disabled"},
+    "testsuite": {
+        "name",
+        "tests",
+        "failures",
+        "errors",
+        "skipped",
+        "disabled",
+        "time",
+        "timestamp",
+        "hostname",
+        "id",
+        "package",
+    },
+    "properties": set(),
+    "property": {"name", "value"},
+    "testcase": {"name", "classname", "time", "status", "assertions"},
+    "failure": {"type", "message"},
+    "error": {"type", "message"},
+    "skipped": {"type", "message"},
+    "system-out": set(),
+}
+NEEDED = {
+    "testsuite": {"name", "tests", "timestamp"},
+    "testcase": {"name", "classname", "time"},
+    "property": {"name", "value"},
+}
+INSIDE = {
+    "testsuites": "(testsuite )*",
+    "testsuite": "(properties )?(testcase )*(system-out )?",
+    "properties": "(property )*",
+    "testcase": "(skipped |error |failure )*(system-out )?",
+}
+
+
+def against_the_schema(root: ET.Element) -> list[str]:
+    """What Jenkins' junit-10.xsd says against a file: elements, their order, attributes, and figures that are none."""
+    found = [] if root.tag == "testsuites" else [f"the root is {root.tag}"]
+    for element in root.iter():
+        tag, given = element.tag, set(element.attrib)
+        found += [f"{tag} has {name}" for name in given - ATTRIBUTES.get(tag, set())]
+        found += [f"{tag} lacks {name}" for name in NEEDED.get(tag, set()) - given]
+        inside = "".join(f"{child.tag} " for child in element)
+        if not re.fullmatch(INSIDE.get(tag, ""), inside):
+            found.append(f"{tag} holds {inside}")
+        for name in given & {"tests", "failures", "errors", "skipped"}:
+            found += [] if element.attrib[name].isdecimal() else [f"{tag} {name}"]
+        if not re.fullmatch(r"\d+(\.\d+)?", element.get("time", "0")):
+            found.append(f"{tag} time {element.get('time')}")
+    return found
+
+
+@pytest.mark.parametrize("of", ["full", "flown"])
+def test_the_file_is_what_the_readers_of_junit_take(of: str, request: pytest.FixtureRequest) -> None:
+    assert against_the_schema(ET.parse(request.getfixturevalue(of) / "junit.xml").getroot()) == []
+
+
+@pytest.mark.parametrize("code", [0, 3, None])
+def test_a_run_without_rows_and_one_with_a_clock_that_ran_backward_are_taken_too(code: int | None) -> None:
+    backward = Measurement(case=CASE, duration_ns=-5_000_000_000)
+    for run in (run_of(code=code), run_of(Verdict(Summary(backward), Outcome.FAIL, "because"), code=code)):
+        assert against_the_schema(ET.fromstring(junit.render(run))) == []
+
+
+def test_ten_thousand_rows_are_ten_thousand_cases() -> None:
+    rows = [
+        Verdict(Summary(Measurement(case=replace(CASE, id=f"r{at}", model=f"m{at}"))), Outcome.FAIL, "because")
+        for at in range(10_000)
+    ]
+    root = ET.fromstring(junit.render(run_of(*rows, code=1)))
+    assert (root.get("tests"), root.get("failures")) == ("10000", "10000")
+    assert against_the_schema(root) == []

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from harness.records import Case, Check, Measurement, Outcome, Run, Summary, Verdict
 from reports import markdown
 from reports.run_folder import read_run
 
@@ -86,3 +87,73 @@ def test_a_run_that_is_not_finished_says_so(full: Path) -> None:
     text = markdown.render(replace(run, exit_code=None, complete=False, last_line="", verdicts=run.verdicts[:4]))
     assert text.startswith("## trigate: NOT FINISHED\n\n4 of 68 rows have a verdict")
     assert "not reached: the run is not finished | 64, 11 required |" in text
+
+
+def many(outcome: Outcome, name: str = "row", count: int = 2_000) -> Run:
+    """Rows of every kind, each with a reason of its own."""
+    kinds = ("parity", "latency", "load", "conformance", "artifact")
+    rows = []
+    for at in range(count):
+        case = Case(f"{name}-{at}", 1, kinds[at % 5], f"{name} {at}", f"runtime {at}", "fp16", "fp16", "small")
+        checks = (Check(f"clause {at}", outcome, name, name),)
+        rows.append(
+            Verdict(
+                Summary(Measurement(case=case, lane_name=f"lane {at}")), outcome, f"{name} {at}", checks, remedy=name
+            )
+        )
+    cases = tuple(row.case for row in rows)
+    return Run("i", "", "", True, 1, name * 999, name * 999, 0, {}, {name: name}, "", "", cases, tuple(rows), name)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "name", "count"),
+    [
+        (Outcome.FAIL, "row", 10_000),
+        (Outcome.NOT_RUN, "&<|@#*" * 60, 2_500),
+        (Outcome.INCONCLUSIVE, "&<|@#*" * 60, 2_500),
+        (Outcome.PASS, "名前 عربي 🛩", 2_500),
+        (Outcome.MEASURED, "名前 عربي 🛩", 2_500),
+    ],
+)
+def test_ten_thousand_rows_fit_a_comment_with_what_was_cut_counted(outcome: Outcome, name: str, count: int) -> None:
+    text = markdown.render(many(outcome, name, count), doubts=[name * 100] * 50)
+    assert len(text) < 65_536
+    assert text.startswith("## trigate: FAIL\n")
+    cut = [int(count) for count in re.findall(r"^(\d+) more of \d+ rows are in `report.html`", text, re.MULTILINE)]
+    assert sum(cut) > count // 3
+    assert text.count("<details>") == text.count("</details>")
+    assert "What matters most" in text
+    assert "### Again" in text, "the end is not what is cut"
+
+
+def test_short_sections_are_whole_beside_long_ones_and_long_ones_share_the_rest() -> None:
+    run = many(Outcome.FAIL)
+    few = tuple(replace(row, outcome=Outcome.NOT_RUN, reason="no GPU") for row in run.verdicts[:7])
+    text = markdown.render(replace(run, verdicts=(*few, *run.verdicts[7:])))
+    assert "| no GPU | 7 |" in text
+    sections = {part.partition("\n")[0]: len(part) for part in re.split(r"\n(?=### |<details>)", text)}
+    long = [size for title, size in sections.items() if title.startswith(("### Fails", "<details><summary>Numerics"))]
+    assert len(long) == 2
+    assert max(long) < 1.2 * min(long)
+
+
+@pytest.mark.covers("RE-04")
+def test_what_fails_is_open_to_see_and_all_other_rows_are_folded(text: str) -> None:
+    shown = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+    assert "### Fails" in shown
+    assert shown.count("✗ FAIL |") == 1
+    assert "### Not decided" in shown
+    assert "✓ PASS |" not in shown
+    assert "<summary>Numerics: FAIL 1, INCONCLUSIVE 1, PASS 23</summary>" in text
+
+
+def test_an_interrupted_run_says_so_at_the_top(full: Path) -> None:
+    run = replace(read_run(full), interrupted=True, complete=False, exit_code=130, verdicts=read_run(full).verdicts[:9])
+    top = markdown.render(run).partition("### What matters most")[0]
+    assert top.startswith("## trigate: INTERRUPTED\n")
+    assert "**Not complete:** interrupted; what has no verdict is NOT RUN." in top
+
+
+def test_a_doubt_stands_above_the_rows(full: Path) -> None:
+    text = markdown.render(read_run(full), doubts=["the clock ran <backward>"])
+    assert "**Doubt:** the clock ran &lt;backward&gt;" in text.partition("### What matters most")[0]

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from harness.records import RecordError
+from harness.records import Outcome, RecordError
 from reports import run_folder
 
 pytestmark = pytest.mark.covers("RE-01")
@@ -55,6 +57,64 @@ def test_a_run_without_a_field_is_refused_by_the_name_of_the_field(small: Path) 
     (small / "run.json").write_text(json.dumps(value))
     with pytest.raises(RecordError, match="seed"):
         run_folder.read_run(small)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (["verdicts", 0, "outcome"], "PASSED", r"verdicts\[0\]\.outcome is 'PASSED'; expected one of PASS, FAIL"),
+        (["verdicts", 2, "summary", "measurement", "load_ns"], "soon", r"measurement\.load_ns is 'soon'; expected int"),
+        (["verdicts", 0, "summary", "parity", 0, "rel_l2_max"], "small", r"rel_l2_max is 'small'; expected a number"),
+        (["planned"], {}, r"Run\.planned is dict; expected a list"),
+        (["environment", "cpu"], 7, r"environment\.cpu is 7; expected str"),
+        (["exit_code"], False, r"exit_code is False; expected int"),
+        (["verdicts", 1], None, r"verdicts\[1\] is NoneType; expected an object"),
+    ],
+)
+def test_a_run_edited_by_hand_is_refused_by_the_place_of_what_does_not_fit(
+    full: Path, tmp_path: Path, path: list[Any], value: object, says: str
+) -> None:
+    run = json.loads((full / "run.json").read_text())
+    at = run
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = value
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    with pytest.raises(RecordError, match=says):
+        run_folder.read_run(tmp_path)
+
+
+@pytest.mark.parametrize(("what", "says"), [("verdicts", "has verdicts of two rows"), ("planned", "plans two rows")])
+def test_a_run_with_a_row_twice_is_refused_by_the_rows_name(full: Path, tmp_path: Path, what: str, says: str) -> None:
+    run = json.loads((full / "run.json").read_text())
+    run[what].append(run[what][3])
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    with pytest.raises(
+        RecordError, match=f"{says} called 'disk-pytorch_fp16-fp16-b1': it was edited, or is of two runs"
+    ):
+        run_folder.read_run(tmp_path)
+
+
+def test_what_a_record_says_against_itself_is_told(full: Path) -> None:
+    run = run_folder.read_run(full)
+    assert run_folder.doubts(run) == ()
+    passing = next(row for row in run.verdicts if row.outcome is Outcome.PASS and row.checks)
+    failing = next(row for row in run.verdicts if row.outcome is Outcome.FAIL)
+    swapped = tuple(replace(row, outcome=Outcome.PASS) if row is failing else row for row in run.verdicts)
+    for given, says in (
+        ({"exit_code": 0}, "run.json has exit code 0, and 1 of its rows FAIL: it was perhaps edited."),
+        ({"exit_code": 1, "verdicts": (passing,)}, "run.json has exit code 1, and none of its rows FAIL"),
+        ({"exit_code": 0, "verdicts": swapped}, f"{failing.case.id}: the verdict is not that of its checks"),
+        (
+            {"finished_at": "2026-03-04T09:59:00+00:00"},
+            "The clock ran backward: the run began at 2026-03-04T10:00:00+00:00",
+        ),
+        ({"finished_at": "2026-03-04T09:59:00"}, "The clock ran backward"),
+        ({"schema": 1}, "The run has schema 1, of an older trigate (this one writes 2)"),
+    ):
+        (doubt,) = run_folder.doubts(replace(run, **given))
+        assert says in doubt
+    assert run_folder.doubts(replace(run, finished_at="later", started_at="")) == ()
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00binary", b"[" * 200_000])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -131,3 +132,46 @@ def test_the_environment_holds_the_settings_the_seed_and_the_command(report: Any
     assert frame["run", "seed"] == "7"
     assert frame["settings", "size"] == "small"
     assert frame["host", "torch"] == "2.13.0"
+
+
+def test_json_tables_hold_what_the_frames_hold_with_missing_figures_as_null(report: Any) -> None:
+    told = json.loads(tables.to_json(report.run, report.tables))
+    assert told["schema"] == tables.SCHEMA
+    assert told["run"]["id"] == report.run.id
+    assert set(told["tables"]) == NAMES
+    for name, lines in told["tables"].items():
+        frame = report.tables[name]
+        assert len(lines) == len(frame)
+        assert all(list(line) == list(frame.columns) for line in lines)
+    latency = {line["case"]: line for line in told["tables"]["latency"]}
+    row = next(row for row in report.run.verdicts if row.summary.latency)
+    assert latency[row.case.id]["p95_ms"] == row.summary.latency.p95.value_ns / 1e6
+    assert latency[row.case.id]["p99_high_ms"] is None
+    assert latency[row.case.id]["calls"] == row.summary.latency.count
+
+
+def test_json_tables_tell_an_endless_figure_in_words_and_a_whole_one_as_whole() -> None:
+    frame = pd.DataFrame({"a": [math.inf, -math.inf, math.nan], "b": [1, 2, 3], "c": [True, None, "名前"]})
+    run = Run("i", "", "", True, 0, "", "", 0, {}, {}, "", "", (), (), "0")
+    lines = json.loads(tables.to_json(run, {"t": frame}))["tables"]["t"]
+    assert lines == [
+        {"a": "inf", "b": 1, "c": True},
+        {"a": "-inf", "b": 2, "c": None},
+        {"a": None, "b": 3, "c": "名前"},
+    ]
+
+
+def test_tables_of_several_runs_say_which_run_a_row_is_from(report: Any) -> None:
+    sources = {case.id: "desk" if case.runtime == "pytorch_fp16" else "board" for case in report.run.planned}
+    made = tables.make(
+        report.run, {"desk": report.run, "board": replace(report.run, environment={"os": "L4T"})}, sources
+    )
+    for name, frame in made.items():
+        if "case" in frame:
+            assert list(frame.columns[:2]) == ["case", "run"], name
+    frame = made["verdicts"]
+    assert set(frame[frame["runtime"] == "pytorch_fp16"]["run"]) == {"desk"}
+    environment = made["environment"].set_index(["section", "name"])
+    assert environment["board"]["host", "os"] == "L4T"
+    assert environment["desk"]["host", "torch"] == "2.13.0"
+    assert environment["board"]["host", "torch"] == ""
