@@ -100,11 +100,12 @@ class TaskScores:
 class Numerics:
     """All that ``gates.judge_numerics`` needs of a row beside its measurement.
 
-    ``kind``, ``lane``: of the row. ``against``: ``reference``, or the other runtime. ``inputs``: digests of the packed feeds.
-    ``reference_sha256``: of the pack's file. ``golden``: against the authors' outputs, where they ship some. ``kept``: what
-    lies in the file, by ``rule``.
+    ``row``: its id; ``kind``, ``lane``: of it. ``against``: ``reference``, or the other runtime. ``inputs``: digests of the
+    packed feeds. ``reference_sha256``: of the pack's file. ``golden``: against the authors' outputs, where they ship some.
+    ``kept``: what lies in the file, by ``rule``.
     """
 
+    row: str
     kind: str
     lane: str
     against: str

@@ -136,7 +136,10 @@ class _Held:
         case, measurement = verdict.case, verdict.summary.measurement
         if not measurement.raw_file:
             yield f"raw/{case.id}.npz is there, and run.json does not name it"
+        elif measurement.raw_file != f"raw/{case.id}.npz":
+            yield f"run.json names {measurement.raw_file!r}, and the row's own file is raw/{case.id}.npz"
         for what, said, kept in (
+            ("id", case.id, numerics.row),
             ("kind", case.kind, numerics.kind),
             ("lane", case.lane, numerics.lane),
             ("reference", case.against or "reference", numerics.against),

@@ -320,6 +320,7 @@ def _settle_parity(case: Case, job: Job, folder: RunFolder) -> Verdict:
     numerics = Numerics(
         case.kind,
         case.lane,
+        case.id,
         "reference",
         examine(references, seen.outputs),
         pack.tolerances.get(case.lane, {}),
@@ -341,6 +342,7 @@ def _settle_semantic(case: Case, job: Job, folder: RunFolder) -> Verdict:
     numerics = Numerics(
         case.kind,
         case.lane,
+        case.id,
         case.against,
         examine(other.outputs, seen.outputs),
         gates.doubled(pack.tolerances["fp32"]),
@@ -351,7 +353,7 @@ def _settle_semantic(case: Case, job: Job, folder: RunFolder) -> Verdict:
 
 def _settle_pair(case: Case, job: Job, folder: RunFolder) -> Verdict:
     seen, other = job.bench.outputs(case), job.bench.outputs(case, case.against)
-    numerics = Numerics(case.kind, case.lane, case.against, examine(other.outputs, seen.outputs))
+    numerics = Numerics(case.id, case.kind, case.lane, case.against, examine(other.outputs, seen.outputs))
     return _kept(seen, other.outputs, numerics, folder)
 
 

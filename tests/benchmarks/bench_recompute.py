@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,12 @@ def run(sides: tuple[Outputs, Outputs], tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("bench") / "run"
     kept, elements = keep(sides[1])
     tolerances = {f"y{at}": Tolerance(f"y{at}", "derived", 1e-3, 5e-4) for at in range(OUTPUTS)}
-    numerics = Numerics("parity", "fp32", "reference", examine(*sides), tolerances, kept=kept)
+    numerics = Numerics("row-0", "parity", "fp32", "reference", examine(*sides), tolerances, kept=kept)
     verdicts = []
     with RunFolder(folder) as opened:
         for at in range(ROWS):
             case = Case(f"row-{at}", 1, "parity", "m", "onnx_trt_ep", "fp32", "fp32", "small")
+            numerics = replace(numerics, row=case.id)
             name = opened.write_arrays(f"raw/{case.id}.npz", raw_arrays(numerics, elements), compress=False)
             verdicts.append(gates.judge_numerics(Measurement(case, raw_file=name), numerics))
         planned = tuple(verdict.case for verdict in verdicts)

@@ -105,7 +105,7 @@ def test_outputs_are_kept_as_they_came_whole_or_at_places_that_no_dtype_moves(tm
         }
     ]
     kept, elements = keep(outputs)
-    numerics = Numerics("parity", "fp32", "reference", examine(outputs, outputs), kept=kept)
+    numerics = Numerics("row", "parity", "fp32", "reference", examine(outputs, outputs), kept=kept)
     path = written(tmp_path / "run", numerics, elements)
     assert read_numerics(path) == numerics
     for name, array in outputs[0].items():
@@ -130,6 +130,7 @@ def test_what_is_no_number_is_not_kept_and_keeps_nothing_else_from_it() -> None:
 def numerics_of(**given: Any) -> Numerics:
     r, y = [{"y": np.ones(4)}], [{"y": np.full(4, 1.5)}]
     base = Numerics(
+        "row",
         "parity",
         "fp32",
         "reference",

@@ -103,6 +103,7 @@ def test_an_honest_run_stands_row_by_row_with_and_without_its_pack(home: Path) -
         (FIRST, lambda one: replace(one, reason="much better than it was"), "the reason is 'much better than it was'"),
         (FIRST, lambda one: replace(one, checks=one.checks[:1]), "the check parity scores is not there in run.json"),
         (FIRST, measured(raw_file=""), "and run.json does not name it"),
+        (FIRST, measured(raw_file=f"raw/{MODEL}-onnx_trt_ep-fp16-b1.npz"), "the row's own file is raw/disk-onnx_trt_ep-fp32"),
         (FIRST, measured(lineage={"reference": "aa"}), "its digest of the reference is aa in run.json"),
         (FIRST, measured(lineage={}), "its digest of the reference is none in run.json"),
         (f"{MODEL}-onnx_trt_ep-fp16-b1", lambda one: replace(one, summary=replace(one.summary, parity=())), "figures of wide"),
@@ -131,6 +132,14 @@ def test_a_row_that_failed_and_is_said_not_to_have_run_is_judged_from_what_it_le
     )
     row = row_of(folder, case_id)
     assert (row.was, row.now) == (Outcome.NOT_RUN, Outcome.FAIL)
+
+
+@pytest.mark.covers("RE-03")
+def test_a_file_of_another_row_put_in_the_place_of_a_rows_own_is_named(folder: Path) -> None:
+    case_id = f"{MODEL}-pytorch_fp16-fp32-b1"
+    shutil.copyfile(folder / "raw" / f"{FIRST}.npz", folder / "raw" / f"{case_id}.npz")
+    row = row_of(folder, case_id)
+    assert f"its id is {case_id} in run.json, and {FIRST} in what is kept" in row.differs
 
 
 @pytest.mark.covers("RE-03")
@@ -174,7 +183,7 @@ def test_statistics_that_were_forged_with_the_verdict_are_found_with_the_pack(ho
     with RunFolder(folder, resume=True) as opened:
         opened.write_arrays(
             f"raw/{case_id}.npz",
-            raw_arrays(replace(failed, outputs=honest.outputs, golden=honest.golden), elements),
+            raw_arrays(replace(honest, row=case_id, kept=failed.kept), elements),
             compress=False,
         )
     first = next(one for one in read(folder).verdicts if one.case.id == FIRST)
