@@ -2,7 +2,7 @@
 
 The index holds what is asked again and again: facts, rows, followed figures. Samples stay in the run folders. It can be thrown
 away and made again from them with `trigate history add`, but for the names of golden baselines, and for imported evidence, whose
-files are kept whole in ``imports/``.
+files are kept whole in ``imports/``. What reads samples and seeks steps is imported where it is used: a listing needs none of it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from harness.compare_load import load_folder
 from harness.errors import UsageError, did_you_mean
 from harness.history_entry import OURS, Entry, digest_of, entry_of, to_seconds
 from harness.history_index import SERIES, Index
 from harness.history_records import Added, Golden, Listed, Listing, Point, Query, Series, TimedStep, Told
-from harness.history_steps import find_steps
-from harness.rejudge import read_run
 
 __all__ = ["GOLDEN", "History", "resolve"]
 
@@ -60,6 +57,9 @@ class History:
         A run that had not ended when it was added is taken again. Raises ``UsageError`` for what is no whole run, is of a newer
         schema, or has the id of another.
         """
+        from harness.compare_load import load_folder
+        from harness.rejudge import read_run
+
         if is_fresh:
             return self.put(entry_of(read_run(folder), str(folder.resolve())), now=now)
         loaded = load_folder(folder)
@@ -219,6 +219,8 @@ class History:
 
     def changed(self, run: Listed) -> str:
         """What became of a run's folder since it was added, after "run ... "; empty if nothing did."""
+        from harness.rejudge import read_run
+
         ((digest,),) = self._index.ask("SELECT digest FROM runs WHERE seq = ?", given=[run.seq])
         if not (Path(run.path) / "run.json").exists():
             return f"was in {run.path}, where it is no longer; put it back, or add it from where it is now"
@@ -266,6 +268,8 @@ class History:
         return Series(**told, figure=name[1], unit=name[2], points=points)
 
     def _with_steps(self, series: Series) -> Series:
+        from harness.history_steps import find_steps
+
         points = series.points
         steps = tuple(
             TimedStep(

@@ -21,7 +21,7 @@ import numpy as np
 
 from runtime.protocol import Array
 
-__all__ = ["FEWEST", "LEAST", "MOST", "PENALTY", "SHORTEST", "Step", "find_steps"]
+__all__ = ["FEWEST", "LEAST", "PENALTY", "SHORTEST", "WINDOW", "Step", "find_steps"]
 
 FEWEST = 8
 """Runs, under which nothing is sought."""
@@ -29,8 +29,8 @@ FEWEST = 8
 SHORTEST = 3
 """Runs on either side of a step: of two at the end, one may be a slow day. `trigate compare` judges these."""
 
-MOST = 4000
-"""The latest runs, which are searched; PELT takes time by the square of them."""
+WINDOW = 1000
+"""Runs that are searched together: PELT takes time by the square of them. Of more, each such window decides about its middle."""
 
 PENALTY = 5.0
 LEAST = 0.02
@@ -58,10 +58,8 @@ def find_steps(values: Sequence[float] | Array) -> tuple[Step, ...]:
         raise ValueError("a series with a value that is not finite; leave out what was not measured.")
     if series.size < FEWEST:
         return ()
-    skipped = max(0, series.size - MOST)
-    recent = series[skipped:]
-    levels, least = _levels(recent)
-    ends = _segment(levels)
+    levels, least = _levels(series)
+    ends = _all_ends(levels)
     while ends:  # the smallest goes first, and its neighbours are looked at again
         sizes = [abs(after - before) for before, after in _medians(levels, ends)]
         smallest = int(np.argmin(sizes))
@@ -69,8 +67,8 @@ def find_steps(values: Sequence[float] | Array) -> tuple[Step, ...]:
             break
         ends.pop(smallest)
     return tuple(
-        Step(at + skipped, before, after, after / before if before > 0 and after > 0 else None)
-        for at, (before, after) in zip(ends, _medians(recent, ends), strict=True)
+        Step(at, before, after, after / before if before > 0 and after > 0 else None)
+        for at, (before, after) in zip(ends, _medians(series, ends), strict=True)
     )
 
 
@@ -82,8 +80,21 @@ def _levels(series: Array) -> tuple[Array, float]:
     return series / scale, LEAST
 
 
-def _segment(levels: Array) -> list[int]:
+def _all_ends(levels: Array) -> list[int]:
     """Where segments after the first begin."""
+    half, count = WINDOW // 2, levels.size
+    if count <= WINDOW:
+        return _segment(levels)
+    found: list[int] = []
+    for begin in range(0, count - half, half):
+        first = 0 if begin == 0 else begin + half // 2
+        last = count if begin + WINDOW >= count else begin + half + half // 2
+        found += [begin + at for at in _segment(levels[begin : begin + WINDOW]) if first <= begin + at < last]
+    return [at for at, before in zip(found, [-SHORTEST, *found], strict=False) if at - before >= SHORTEST]
+
+
+def _segment(levels: Array) -> list[int]:
+    """Of one window."""
     from ruptures import KernelCPD
 
     spread = max(_spread(levels), _QUIETEST)

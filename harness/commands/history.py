@@ -503,9 +503,8 @@ def _by_added(arguments: argparse.Namespace) -> bool:
 
 
 def _plain(text: str) -> str:
-    from reports.words import plain
-
-    return plain(text)
+    """Text that a terminal shows and does not obey; joiners are letters of some scripts."""
+    return "".join(letter if letter.isprintable() or letter in "\n\u200c\u200d" else "\ufffd" for letter in text)
 
 
 def _notes(notes: Iterable[str]) -> None:
