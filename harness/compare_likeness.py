@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
-from harness.baselines import machine_of
 from harness.compare_load import Loaded
 from harness.compare_rows import Entry
 from harness.errors import UsageError
@@ -52,7 +52,7 @@ def differences(base: Sequence[Loaded], new: Sequence[Loaded], sides: Sides, sha
         *_apart(base, new, "profile", lambda one: one.run.settings.get("profile", "")),
         *_apart(base, new, "pack", lambda one: one.run.pack_sha256[:16] or "none"),
         *_apart(base, new, "size", lambda one: one.run.settings.get("size", "")),
-        *_apart(base, new, "module", _machine),
+        *_other_machine((*base, *new)),
     ]
     for side, name in ((base, "base"), (new, "new")):
         for fact in VERSIONS:
@@ -88,10 +88,23 @@ def _other_schema(base: Sequence[Loaded], new: Sequence[Loaded]) -> list[str]:
     ]
 
 
-def _machine(loaded: Loaded) -> str:
-    facts = {name: value for name, value in loaded.run.environment.items() if value != "none"}
-    modules = (verdict.summary.measurement.board_start.module for verdict in loaded.run.verdicts)
-    return facts.get("module") or machine_of(facts, next((module for module in modules if module), None))
+def _other_machine(everyone: Sequence[Loaded]) -> list[str]:
+    """By the module, else the GPU, else the CPU: the first that all runs know. A run in which nothing ran knows no module."""
+    for name, get in (("module", _module), ("gpu", partial(_fact, name="gpu")), ("cpu", partial(_fact, name="cpu"))):
+        known = [get(one) for one in everyone]
+        if all(known) or (name == "module" and len(set(filter(None, known))) > 1):
+            return _apart(everyone, (), name if name == "module" else f"module ({name})", get)
+    return []
+
+
+def _fact(loaded: Loaded, name: str) -> str:
+    value = loaded.run.environment.get(name, "none")
+    return "" if value == "none" else value
+
+
+def _module(loaded: Loaded) -> str:
+    seen = (verdict.summary.measurement.board_start.module for verdict in loaded.run.verdicts)
+    return _fact(loaded, "module") or next((module for module in seen if module), "")
 
 
 def _other_batch(sides: Sides) -> list[str]:

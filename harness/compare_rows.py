@@ -22,6 +22,7 @@ from harness.compare_outputs import KeptRow, golden_drift, outputs_apart, refere
 from harness.compare_records import Cause, Change, LayersChange, RowChange, Shift, Standing, State
 from harness.compare_shift import shift_of
 from harness.layers import Layers
+from harness.paired import compare_pairs
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Figure, Measurement, Outcome, ParityFigures, Verdict
 from harness.unpaired import Apart, compare_sessions
 
@@ -111,7 +112,8 @@ def state_of(entry: Entry) -> State:
 
 
 def judge_row(
-    base: Entries, new: Entries, margins: Mapping[str, float], alpha: float, *, tells_engine: bool = True
+    base: Entries, new: Entries, margins: Mapping[str, float], alpha: float, *, tells_engine: bool = True,
+    paired: Mapping[str, Sequence[float]] | None = None,
 ) -> tuple[RowChange, list[Judged]]:
     """A row without its changes, and the changes; ``base``, ``new``: it in each run of a side that has it, not both empty.
 
@@ -143,6 +145,7 @@ def judge_row(
         return row, []
     old, now = ([one for one in side if state_of(one) in ran] for side in (base, new))
     judge = _Row(old, now, margins, alpha, tells_engine=tells_engine)
+    judge.paired = paired or {}
     changes = judge.changes()
     return replace(row, layers=judge.layers if tells_engine else None, shifts=tuple(judge.shifts())), changes
 
@@ -224,6 +227,7 @@ class _Row:
     ) -> None:
         self.base, self.new, self.margins, self.alpha, self.tells_engine = base, new, margins, alpha, tells_engine
         self.case = new[0].case
+        self.paired: Mapping[str, Sequence[float]] = {}
         self.layers = compare_layers([one.layers for one in base], [one.layers for one in new])
         self.route = _route_words(base, new, self.layers)
         self.place = _place_words(base, new, self.layers)
@@ -305,7 +309,7 @@ class _Row:
         counts = f"by precision {_said([layers.base])}"
         counts += f", now {_said([layers.new])}" if layers.new != layers.base else ""
         if layers.base_only or layers.new_only:
-            counts += f"; {layers.matched} operators match by name; {layers.base_only} layers before, {layers.new_only} now do not"
+            counts += f"; {layers.matched} operators match by name; {layers.base_only} layers before, {layers.new_only} now not"
         if of_layers:
             yield _fact(
                 "layers", Standing.CHANGED, f"{of_layers}; {counts}", Cause.PRECISION, "read back from the engine"
@@ -439,11 +443,48 @@ class _Row:
                 return _fact(f"{p}{of}", Standing.UNKNOWN, f"{words}, and before too")
             return _fact(f"{p}{of}", Standing.WORSE, f"{words} now", Cause.UNKNOWN, "requests fail", blocks=True)
         old, now = (_launches(side, model, lambda seen: getattr(seen, f"{p}_ns")) for side in (self.base, self.new))
-        found = self._apart(f"{p}{of}", "ns", old, now, self.margins[p], may_block=True)
+        if p in self.paired and model == self.case.model:
+            found = self._by_pairs(p, self.paired[p])
+        else:
+            found = self._apart(f"{p}{of}", "ns", old, now, self.margins[p], may_block=True)
         if found.apart is None or not _is_shift(found.change):
             return found
         cause, why = self._cause_of_time(model, p, found.apart.ratio)
         return replace(found, change=replace(found.change, cause=cause, why=why))
+
+    def _by_pairs(self, p: str, log_ratios: Sequence[float]) -> Judged:
+        """A figure by interleaved pairs (``harness.paired``): what a boot or a day brings is on both sides of each."""
+        change = compare_pairs(log_ratios, margin=self.margins[p], alpha=self.alpha, both_sides=True)
+        told = [[getattr(seen, f"{p}_ns") for one in side for seen in one.launches.get(self.case.model, ())]
+                for side in (self.base, self.new)]  # fmt: skip
+        old, now = (math.exp(float(np.mean(np.log([value for value in side if value])))) for side in told)
+        spread = float(np.std(log_ratios, ddof=1))
+        apart = Apart(
+            **vars(change), base_sessions=change.pairs, new_sessions=change.pairs, between=spread, within=None
+        )
+        standing = _standing(apart, self.margins[p])
+        is_open = standing is Standing.OPEN
+        return Judged(
+            Change(
+                name=p,
+                unit="ns",
+                standing=standing,
+                words=change.reason,
+                base=old,
+                new=now,
+                ratio=change.ratio,
+                low=change.low,
+                high=change.high,
+                margin=self.margins[p],
+                is_judged=not is_open,  # no number of boot sessions decides what pairs leave open
+                may_block=True,
+                p_regression=change.p_regression,
+                pairs=change.pairs,
+                cause=Cause.NOISE if is_open else Cause.NONE,
+                between=spread,
+            ),
+            apart,
+        )
 
     def _cause_of_time(self, model: str, p: str, ratio: float) -> tuple[Cause, str]:
         """In cycles as well as in time (as nvbench confirms its verdicts): what grew in both is work, what grew in time alone

@@ -1,0 +1,102 @@
+"""What to do, in words: how long to measure and when that is in vain, and which three changes matter most."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.compare import compare_runs
+from harness.compare_decide import counted, decide, foremost
+from harness.compare_records import Cause, Change, Decision, RowChange, Side, Standing, State
+from harness.records import Verdict
+from tests.harness.compared_runs import NEWER, a_run, base_runs, broken, new_runs, not_run
+
+pytestmark = pytest.mark.covers("RE-02")
+
+SIDE = Side("old", "id", "", "", True, "0.1.0", ("b1", "b2"), 3600.0)
+
+
+def change(standing: Standing, **given: object) -> Change:
+    told = Change(
+        "p95", "ns", standing, f"p95 is {standing.value}", is_judged=True, may_block=True, about="p95", margin=0.05
+    )
+    return replace(told, **given)  # type: ignore[arg-type]
+
+
+def row(name: str, one: Change, *, cause: Cause = Cause.NONE, **given: object) -> RowChange:
+    works = State.WORKS
+    told = RowChange(name, "latency", name, "tensorrt", "fp16", "", works, works, "", "", one.standing, cause, one.words,
+                     may_block=one.may_block, changes=(one,))  # fmt: skip
+    return replace(told, **given)  # type: ignore[arg-type]
+
+
+def test_where_boots_lie_too_far_apart_it_says_that_longer_is_in_vain_and_why() -> None:
+    base = [a_run(f"old-{ms}", boot=f"b{ms}", ms=ms) for ms in (6.0, 10.0, 17.0)]
+    new = [a_run(f"new-{ms}", boot=f"n{ms}", ms=ms, environment=NEWER) for ms in (8.0, 12.0)]
+    found = compare_runs(base, new)
+    assert found.decision is Decision.MEASURE_MORE
+    told = next(words for words in found.to_do if "will not decide" in words)
+    assert "of disk-tensorrt-fp16-b1-latency" in told
+    assert "boot sessions of one side lie" in told
+    assert "against a margin of" in told
+    assert "more boot session" not in found.words
+
+
+@pytest.mark.parametrize("needed", [13, None])
+def test_no_more_boot_sessions_are_advised_than_anybody_measures(needed: int | None) -> None:
+    one = change(Standing.OPEN, base_sessions=2, new_sessions=2, needed_base=needed, needed_new=needed, between=0.1)
+    _, words, code, to_do = decide([row("disk", one)], [SIDE], [SIDE])
+    assert code == 3
+    assert to_do == [words.partition("is open. ")[2]]
+    assert words.startswith("MEASURE MORE: 1 of 1 row is open. Measuring longer will not decide p95 of disk")
+
+
+def test_what_a_few_more_boots_decide_is_advised_with_its_time() -> None:
+    one = change(Standing.OPEN, base_sessions=2, new_sessions=1, needed_base=3, needed_new=3, between=0.01)
+    _, words, _, _ = decide([row("disk", one)], [SIDE], [SIDE])
+    assert (
+        "Measure 1 more boot session of the base, about 60 min and 2 more boot sessions of the new side, about 2.0 h."
+        in words
+    )
+
+
+def test_what_would_take_weeks_is_not_advised() -> None:
+    slow = replace(SIDE, took_s=30 * 3600.0)
+    one = change(Standing.OPEN, base_sessions=2, new_sessions=2, needed_base=6, needed_new=6, between=0.05)
+    assert "will not decide" in decide([row("disk", one)], [slow], [slow])[1]
+
+
+def test_one_row_is_said_as_one() -> None:
+    assert [counted(count, "row") for count in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
+    same = row("disk", change(Standing.SAME))
+    assert "1 row works on both sides" in decide([same], [SIDE], [SIDE])[1]
+    broke = row("disk", change(Standing.BROKE))
+    assert decide([broke], [SIDE], [SIDE])[1] == "HOLD: disk. Of 1 row 1 stopped working or fails its limit."
+
+
+def test_the_three_that_matter_most_are_the_gravest_and_rows_that_say_the_same_are_one() -> None:
+    hot = change(Standing.WORSE, ratio=1.1, cause=Cause.CLOCK, why="hot")
+    rows = [
+        row("faster", change(Standing.BETTER, ratio=0.5, may_block=False)),
+        *(row(f"slow{at}", hot, cause=Cause.CLOCK) for at in range(3)),
+        row("slowest", change(Standing.WORSE, ratio=1.5, cause=Cause.WORK, why="cycles"), cause=Cause.WORK),
+        row("changed", change(Standing.CHANGED, may_block=False)),
+        row("gone", change(Standing.BROKE)),
+        row("same", change(Standing.SAME)),
+    ]  # fmt: skip
+    found = foremost(rows)
+    assert [(one.row, one.others) for one in found] == [("gone", 0), ("slowest", 0), ("slow0", 2)]
+    assert (found[1].cause, found[1].why) == (Cause.WORK, "cycles")
+
+
+def test_a_bump_with_nothing_planted_has_nothing_that_matters() -> None:
+    assert compare_runs(base_runs(), new_runs()).foremost == ()
+
+
+def test_libraries_that_are_missing_are_one_matter_and_read_otherwise_than_what_broke() -> None:
+    def turn(verdict: Verdict) -> Verdict:
+        return broken(verdict) if verdict.case.kind == "parity" else not_run(verdict)
+
+    found = compare_runs(base_runs(), new_runs(change=turn)).foremost
+    assert [(one.standing, one.others) for one in found] == [(Standing.BROKE, 0), (Standing.MISSING, 2)]
