@@ -126,7 +126,7 @@ class _Held:
 
     def _told(self, was: Verdict, now: Verdict, source: str, differs: Iterable[str]) -> Recomputed:
         words = [*differs, *_figures_differ(was.summary.parity, now.summary.parity), *_checks_differ(was, now)]
-        if self.is_ours and was.outcome is now.outcome and was.reason != now.reason:
+        if self.is_ours and was.outcome is now.outcome and was.reason not in _reasons(now):
             words.append(f"the reason is {was.reason!r} in run.json, and {now.reason!r} by what is kept")
         told = now.reason if was.outcome is now.outcome else f"{now.outcome.value} by what is kept of it: {now.reason}"
         return Recomputed(was.case.id, was.outcome, now.outcome, told, source, tuple(words))
@@ -174,6 +174,13 @@ class _Held:
         if self._references[0] != model.name:
             self._references = model.name, model.references()
         return self._references[1]
+
+
+def _reasons(verdict: Verdict) -> list[str]:
+    """The reason, and as it would be with another of the row's notes at its end: some are written after it was judged."""
+    notes = verdict.summary.measurement.notes
+    stem = verdict.reason.removesuffix(notes[-1]) if notes and not verdict.summary.measurement.witness else ""
+    return [verdict.reason, *(f"{stem}{note}" for note in notes if stem)]
 
 
 def _as_measured(verdict: Verdict) -> Measurement:

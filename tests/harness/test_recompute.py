@@ -19,7 +19,7 @@ from harness.recompute import recompute, recompute_run
 from harness.recomputed import Recomputed
 from harness.records import Measurement, Outcome, Run, Verdict, run_from_text, to_json
 from harness.run_folder import RunFolder
-from tests.harness.numeric_runs import MODEL, a_pack, a_run, as_computed, references
+from tests.harness.numeric_runs import MODEL, a_pack, a_run, as_computed, references, rows
 
 FIRST = f"{MODEL}-onnx_trt_ep-fp32-b1"
 
@@ -300,3 +300,20 @@ def test_an_output_that_cannot_be_compared_fails_again(tmp_path: Path) -> None:
     assert [row.now for row in found[:4]] == [Outcome.FAIL, Outcome.FAIL, Outcome.FAIL, Outcome.PASS]
     assert all(row.agrees for row in found)
     assert all(row.agrees for row in recompute(tmp_path / "run", run, pack))
+
+
+@pytest.mark.covers("RE-03")
+def test_a_row_that_is_no_witness_stands_with_notes_that_were_written_after_it_was_judged(tmp_path: Path) -> None:
+    pack = a_pack(tmp_path / "pack")
+    small = [{"scores": one["scores"]} for one in as_computed()]
+    told = {"witness": False, "notes": ("from an old cache", "asked for fp16, computed in fp32")}
+    a_run(tmp_path / "run", pack, lambda case, runtime: small, cases=rows()[1:2], **told)
+    case_id = rows()[1].id
+    assert row_of(tmp_path / "run", case_id).agrees
+    assert row_of(tmp_path / "run", case_id).words.endswith("; asked for fp16, computed in fp32")
+    forge(tmp_path / "run", case_id, measured(notes=(*told["notes"], "its engine could not be kept")))  # type: ignore[misc]
+    assert row_of(tmp_path / "run", case_id).agrees
+    forge(tmp_path / "run", case_id, lambda one: replace(one, reason=one.reason.partition(";")[0]))
+    assert "the reason is" in row_of(tmp_path / "run", case_id).differs[0]
+    forge(tmp_path / "run", case_id, measured(notes=()))
+    assert "is said to be no witness" in row_of(tmp_path / "run", case_id).words
