@@ -471,7 +471,7 @@ def read_run(folder: Path) -> Run:
         raise UsageError(
             f"{folder} is no run folder: it has no run.json. Name a folder that --out was given."
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from error
     except RecordError as error:
         raise UsageError(f"{path} cannot be judged: {error}") from error

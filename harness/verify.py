@@ -8,6 +8,7 @@ signature; by whoever holds the key, at the samples.
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,13 +36,14 @@ from harness.recomputed import Recomputed
 from harness.records import RecordError, Run, to_json
 from harness.rejudge import read_run
 from harness.signing import Envelope, PublicKey, SignatureError, unseal
-from harness.signoff import ARTIFACT, BundledRow, Problem, SignOff, decide, fit_together, page, statement_of
+from harness.signoff import ARTIFACT, Problem, SignOff, decide, fit_together, page, statement_of
 from harness.waivers import Waiver, parse_waivers
 from runtime.files import read_small
 
 __all__ = ["Finding", "Verification", "verify"]
 
 _MOST_BYTES = 64 << 20
+_MOST_SHOWN = 30
 _GRAVE = ("signature", "changed", "added", "removed", "verdict", "record")
 
 
@@ -384,28 +386,32 @@ def _where(statement: Mapping[str, Any], expected: Mapping[str, Any], name: str)
     return f": {', '.join(fields)}"
 
 
-def _differences(told: SignOff, again: SignOff) -> Iterator[str]:
+def _differences(told: SignOff, again: SignOff) -> list[str]:
     """Where the record of the decision is not what the runs and waivers in the bundle make it."""
+    words = list(itertools.islice(_unlike(_by_id(told), _by_id(again), ""), _MOST_SHOWN + 1))
+    return words if len(words) <= _MOST_SHOWN else [*words[:_MOST_SHOWN], "and more"]
+
+
+def _by_id(signoff: SignOff) -> dict[str, Any]:
+    """As JSON values; rows and runs by their ids, lists by number."""
+    table: dict[str, Any] = to_json(signoff)
+    for name in ("rows", "runs"):
+        table[name] = {entry["id"]: entry for entry in table[name]}
+    return {name: dict(enumerate(value, 1)) if isinstance(value, list) else value for name, value in table.items()}
+
+
+def _unlike(told: Any, again: Any, where: str) -> Iterator[str]:
+    """Each place at which two JSON values differ."""
     if told == again:
         return
-    for name in ("result", "decision", "pack_sha256", "schema"):
-        if getattr(told, name) != getattr(again, name):
-            yield f"{name} is {getattr(told, name)!r}; the runs make it {getattr(again, name)!r}"
-    rows = {row.id: row for row in again.rows}
-    for row in told.rows:
-        yield from _row_differs(row, rows.pop(row.id, None))
-    for case_id in rows:
-        yield f"the row {case_id} is not in it"
-    for name in ("runs", "waivers", "problems", "notes"):
-        if getattr(told, name) != getattr(again, name):
-            yield f"its {name} are not those of the bundle"
+    if isinstance(told, dict) and isinstance(again, dict):
+        for key in {**told, **again}:
+            yield from _unlike(told.get(key), again.get(key), f"{where}.{key}".lstrip("."))
+    else:
+        yield f"{where} is {_shown(told)}; the runs and waivers make it {_shown(again)}"
 
 
-def _row_differs(told: BundledRow, again: BundledRow | None) -> Iterator[str]:
-    if again is None:
-        yield f"the row {told.id} is in no run"
-        return
-    before, after = to_json(told), to_json(again)
-    for name in before:
-        if before[name] != after[name]:
-            yield f"{told.id}: {name} is {before[name]!r:.90}; the run makes it {after[name]!r:.90}"
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, dict):
+        return "not there" if value is None else "there"
+    return f"{value!r:.200}"
