@@ -71,6 +71,7 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame], doubts: S
             run=run,
             version=run.trigate_version,
             title=words.title(run),
+            tone=_tone(run),
             headline=words.headline(run),
             last_line=words.last_line(run),
             doubts=doubts,
@@ -100,6 +101,13 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame], doubts: S
             differences=sheets.differences(tables["environment"]),
         )
     )
+
+
+def _tone(run: Run) -> str:
+    """The colour beside the heading: that of PASS only where something was required, and is shown."""
+    if words.title(run) == "PASS":
+        return "pass" if any(words.is_evidence(row) and row.case.required for row in run.verdicts) else "open"
+    return "fail" if words.title(run) == "FAIL" else "open"
 
 
 def _left_out(rows: Sequence[Verdict], anchors: Mapping[str, str]) -> str:

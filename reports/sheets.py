@@ -285,8 +285,8 @@ def findings(frame: pd.DataFrame) -> list[Finding]:
 
 _NOT_RUN: Columns[tuple[str, str, pd.DataFrame]] = {
     "Reason": lambda group: group[0],
-    "Rows": lambda group: str(len(group[2])),
-    "Required": lambda group: str(int(group[2]["required"].sum())),
+    "Rows": lambda group: _counted(len(group[2])),
+    "Required": lambda group: _counted(int(group[2]["required"].sum())),
     "What to do": lambda group: group[1] or words.DASH,
     "Which": lambda group: listed(list(group[2]["case"])),
 }
@@ -307,6 +307,10 @@ def listed(names: Sequence[str], most: int = _LISTED) -> str:
     """``a, b and 7 more``."""
     more = len(names) - most
     return ", ".join(names) if more <= 0 else f"{', '.join(names[:most])} and {more:,} more"
+
+
+def _counted(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 _DIGITS = 12
@@ -344,7 +348,7 @@ def coverage(frame: pd.DataFrame, rows: Sequence[Verdict]) -> Table:
     headings = {"Requirement": "requirement", "Rows": "rows", "Evidence": "evidence"}
     headings |= {outcome.value: outcome.value.lower().replace(" ", "_") for outcome in words.SYMBOLS}
     columns: Columns[Line] = {
-        heading: lambda row, column=column: str(row[column])  # type: ignore[misc] # bound default
+        heading: lambda row, column=column: _counted(row[column])  # type: ignore[misc] # bound default
         for heading, column in headings.items()
     }
     columns = {**columns, "No evidence yet": lambda row: listed(holding.get(row["requirement"], []), 4) or words.DASH}

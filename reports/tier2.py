@@ -129,7 +129,11 @@ def lead(rows: Sequence[Verdict], anchors: Anchors) -> Lead | None:
     timed = [row for row in own if row.case.kind == "latency"]
     own.sort(key=lambda row: list(words.SYMBOLS).index(row.outcome))
     made = [
-        _slim(sheets.table("Every row of Tier-2, gravest first", columns, own, numeric={"Budget of p95", "p95"})),
+        _slim(
+            sheets.table(
+                "Every row of Tier-2, gravest first", columns, own, numeric={"Budget of p95", "p95", "Throttled"}
+            )
+        ),
         _across("Where the time of a call goes: medians, unless the name says otherwise", timed, _SPLIT),
         _across(_AROUND_CAPTION, timed, _AROUND),
         _across(_MEMORY_CAPTION, timed, _MEMORY),
@@ -182,7 +186,7 @@ def latency(rows: Iterable[Verdict], frame: pd.DataFrame, anchors: Anchors) -> T
     notes = [dashed] * bool(levels) + [f"Timed: {boundary}." for boundary in boundaries]
     return _slim(
         sheets.table(
-            "Latency of one call", columns, rows, numeric={"Budget of p95", *times, "Calls", "Rate"}, notes=notes
+            "Latency of one call", columns, rows, numeric={"Budget of p95", *times, "Calls", "Throttled"}, notes=notes
         )
     )
 

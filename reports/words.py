@@ -306,7 +306,9 @@ def headline(run: Run) -> str:
         )
     required = any(case.required for case in run.planned)
     return {
-        0: "Every required row passes." if required else "Nothing failed, and nothing was required.",
+        0: "Every required row passes."
+        if required
+        else "Nothing failed, and nothing was required: no release can rest on it.",
         1: "At least one row fails.",
         2: "The call or the configuration is wrong.",
         3: "Nothing fails, but the evidence is not complete.",

@@ -10,8 +10,9 @@ from types import ModuleType
 import pytest
 
 import reports
-from harness.records import SCHEMA_VERSION, to_json
-from reports import html, tables
+from harness.records import SCHEMA_VERSION, Outcome, Run, to_json
+from reports import figures, html, tables
+from tests.reports.big_run import big_run
 
 pytestmark = pytest.mark.covers("RE-01")
 
@@ -216,6 +217,120 @@ def test_only_the_outputs_nearest_to_their_tolerance_are_plotted_when_there_are_
     assert "Of 20 outputs the 12 nearest to their tolerance are plotted" in text
     assert "Error of output19" in text
     assert "Error of output7," not in text
+
+
+def some_rows(folder: Path) -> Run:
+    """A run of four of the rows that were stored."""
+    run = reports.load(folder).run
+    return replace(run, planned=run.planned[:4], verdicts=run.verdicts[:4])
+
+
+def test_a_large_run_is_cut_to_the_rows_that_matter_and_says_what_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html, "ROWS_IN_FULL", 30)
+    run = big_run(tmp_path, rows=90, samples=90 * 400, stored=False)
+    late = replace(run.verdicts[-1], outcome=Outcome.FAIL, reason="p95 is over 30 ms")
+    run = replace(run, verdicts=(*run.verdicts[:-1], late))
+    text = html.render(tmp_path, run, tables.make(run))
+    page = Page(text)
+    assert (
+        "Of 90 rows the 30 that matter most are told in full. Not told in full: PASS 60. They count in every sum here; "
+        "tables/verdicts.csv has a line for each, run.json everything." in page.text
+    )
+    assert 'id="row-29"' in text
+    assert 'id="row-30"' not in text
+    assert late.case.id in page.text, "what fails is told, wherever it stands"
+    assert "1 of 90 rows is over a limit, or broken: model14." in page.text
+    assert "89 of 90 rows are within every limit that applies: model0, model1, " in page.text
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert {(a["href"] or "").removeprefix("#") for a in page.all("a")} <= set(ids)
+
+
+def test_of_many_rows_with_samples_those_that_matter_most_are_plotted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = big_run(tmp_path, rows=6, samples=6 * 400)
+    monkeypatch.setattr(figures, "PLOTTED_ROWS", 4)
+    text = html.render(tmp_path, run, tables.make(run))
+    assert "Plotted are those that matter most: 4 of 6 rows over time." in text
+    assert text.count("<title>Memory of the process (pss_bytes) over time</title>") == 4
+    assert text.count("<title>Latency of ") == 6, "a distribution has every row"
+
+
+def test_the_rules_by_which_samples_are_thinned_stand_beside_the_plots(page: Page, flown: Path) -> None:
+    assert "at most 5,000 per output, drawn evenly at random, the largest error always among them" in page.text
+    text = (flown / "report.html").read_text(encoding="utf-8")
+    assert "every measured call, none left out, in 160 classes" in text
+    assert "Thinned by this rule: time is cut into 160 pieces" in text
+
+
+def test_what_no_instrument_told_is_said_under_the_time_lines(flown: Path) -> None:
+    text = (flown / "report.html").read_text(encoding="utf-8")
+    untold = "No instrument of its telemetry told: Memory of the process, Memory of the GPU, Memory available."
+    assert text.count(untold) == 4
+
+
+def test_what_ought_to_be_the_same_for_all_rows_and_was_not_is_told_with_its_rows(flown: Path) -> None:
+    text = (flown / "report.html").read_text(encoding="utf-8")
+    section = Page(text.partition('<section aria-labelledby="environment">')[2]).text
+    assert "What ought to be the same for all rows, and was not" in section
+    assert re.search(r"Power mode\s*MAXN_SUPER\s*8\s*lightglue-tensorrt-fp16-b1-latency,", section)
+    assert re.search(r"Power mode\s*15W\s*8", section)
+    assert (
+        "One and the same from the first row to the last: Caps, Clocks pinned, Governor, Others on the GPU" in section
+    )
+
+
+def test_of_runs_together_the_facts_that_differ_stand_side_by_side(full: Path) -> None:
+    run = some_rows(full)
+    made = tables.make(run)
+    frame = made["environment"].assign(cloud=made["environment"]["value"], board=made["environment"]["value"])
+    frame.loc[frame["name"] == "torch", "board"] = "2.9.0"
+    text = Page(html.render(full, run, {**made, "environment": frame})).text
+    assert re.search(r"What differs from run to run\s*Fact\s*cloud\s*board\s*host: torch\s*2\.13\.0\s*2\.9\.0", text)
+    assert text.count("2.13.0") == 1, "what differs is told once"
+
+
+def test_what_a_row_descends_from_is_told_by_digests_and_words(full: Path) -> None:
+    run = some_rows(full)
+    row = run.verdicts[0]
+    measurement = replace(row.summary.measurement, lineage={"model": "ab" * 32, "route": "strongly typed"})
+    run = replace(
+        run, verdicts=(replace(row, summary=replace(row.summary, measurement=measurement)), *run.verdicts[1:])
+    )
+    text = html.render(full, run, tables.make(run))
+    assert text.count("Lineage: what each row descends from") == 2, "the table of one model: its label and its caption"
+    assert f'<code title="{"ab" * 32}">abababababab</code>' in text
+    assert "strongly typed" in text
+
+
+@pytest.mark.covers("T1-03")
+def test_a_requirement_names_the_rows_that_are_no_evidence_for_it(page: Page) -> None:
+    line = "T1-03 37 16 1 1 12 0 23 disk-onnx_trt_ep-fp16-b1, disk-tensorrt-fp32-b1, .* and 17 more"
+    assert re.search(
+        line.replace(" ", r"\s*"), page.text.partition("Requirement ids and the rows that bear on them")[2]
+    )
+
+
+def test_doubts_about_the_record_stand_above_everything(full: Path) -> None:
+    run = some_rows(full)
+    text = Page(html.render(full, run, tables.make(run), ["<b>run.json was perhaps edited.</b>"])).text
+    assert text.index("Doubt: <b>run.json was perhaps edited.</b>") < text.index("What matters most")
+
+
+def test_a_run_of_which_nothing_was_required_is_not_drawn_as_a_release(full: Path) -> None:
+    run = replace(some_rows(full), exit_code=0)
+    assert '<header class="pass">' in html.render(full, run, tables.make(run))
+    free = [replace(row.summary.measurement.case, required=False) for row in run.verdicts]
+    rows = [
+        replace(row, summary=replace(row.summary, measurement=replace(row.summary.measurement, case=case)))
+        for row, case in zip(run.verdicts, free, strict=True)
+    ]
+    run = replace(run, planned=tuple(free), verdicts=tuple(rows))
+    text = html.render(full, run, tables.make(run))
+    assert '<header class="open">' in text
+    assert "nothing was required: no release can rest on it." in text
 
 
 def contrast(first: str, second: str) -> float:

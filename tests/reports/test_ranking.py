@@ -7,7 +7,7 @@ import pytest
 
 from harness.records import Outcome
 from reports import words
-from reports.ranking import matters
+from reports.ranking import gravest, matters
 from reports.run_folder import read_run
 
 
@@ -65,3 +65,13 @@ def test_a_required_row_that_did_not_run_comes_before_one_that_is_not_required(f
 
 def test_of_no_rows_none_matters() -> None:
     assert matters([]) == ()
+
+
+def test_of_more_rows_than_fit_the_gravest_are_kept_in_their_order(full: Path) -> None:
+    rows = words.rows_of(read_run(full))
+    kept = gravest(rows, 10)
+    assert 10 <= len(kept) <= 12, "what matters most is always among them"
+    assert [row for row in rows if row in kept] == kept
+    assert {matter.row.case.id for matter in matters(rows)} <= {row.case.id for row in kept}
+    assert all(row in kept for row in rows if row.outcome is Outcome.FAIL)
+    assert gravest(rows, len(rows)) == list(rows)
