@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.compare_records import Cause, Change, Decision, Foremost, RowChange, Side, Standing, State
 
-__all__ = ["decide", "foremost"]
+__all__ = ["beyond_margin", "counted", "decide", "foremost"]
 
 _MOST_SESSIONS = 12
 """Boot sessions of a side that are still advised: four times as many would only halve the interval."""
@@ -186,11 +186,15 @@ def foremost(rows: Sequence[RowChange], most: int = 3) -> tuple[Foremost, ...]:
 
 
 def _weight(row: RowChange) -> tuple[int, int, float, str]:
+    return 0 if row.may_block else 1, _WEIGHT[row.standing], -beyond_margin(row), row.id
+
+
+def beyond_margin(row: RowChange) -> float:
+    """How many margins off the change lies that gave the row its standing; 0.0 where it has no margin."""
     change = _telling(row)
-    beyond = 0.0
-    if change is not None and change.ratio and change.margin:
-        beyond = abs(math.log(change.ratio)) / math.log1p(change.margin)
-    return 0 if row.may_block else 1, _WEIGHT[row.standing], -beyond, row.id
+    if change is None or not change.ratio or not change.margin:
+        return 0.0
+    return abs(math.log(change.ratio)) / math.log1p(change.margin)
 
 
 def _telling(row: RowChange) -> Change | None:

@@ -99,8 +99,9 @@ def _text(about: str, change: Change) -> str:
     if about == "drift" and change.base is not None and change.new is not None:
         return f"{words.figure(change.base)} → {words.figure(change.new)}"
     if change.ratio is not None:
-        return f"{as_percent(change.ratio)} %"
+        return f"{as_percent(change.ratio)}\u00a0%"
     if change.standing in ("same", "not known"):
         is_told = about == "outputs" and not change.words.startswith("not known")
         return change.words.partition(",")[0] if is_told else change.standing
-    return change.words if len(change.words) <= 60 else f"{change.words[:59]}…"
+    brief = change.words if len(change.words) <= 40 else change.words.partition(":")[0]
+    return brief if len(brief) <= 60 else f"{brief[:59]}…"

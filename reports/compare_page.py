@@ -179,7 +179,7 @@ def cell(of: Cell) -> Markup:
     symbol, kind = _SYMBOLS.get(of.standing, ("?", "inconclusive"))
     more = f" (+{of.others})" if of.others else ""
     return Markup(
-        '<span class="standing {}"><span aria-hidden="true">{}</span><span class="sr">{}: </span> {}{}</span>'
+        '<span class="standing {}"><span aria-hidden="true">{}</span><span class="sr">{}: </span>&nbsp;{}{}</span>'
     ).format(kind, symbol, words.plain(of.standing), words.plain(of.text), more)
 
 

@@ -153,7 +153,7 @@ def _in_words(shift: Shift) -> str:
     middle, end = sum(body) / len(body), sum(tail) / len(tail)
     way = "slower" if max(logs.values(), key=abs) > 0 else "faster"
     if abs(middle) <= limit < abs(end):
-        return f"the slow calls alone are {way}: p{min(beyond)} to p{max(beyond)} moved beyond the margin"
+        return f"the slow calls alone are {way} by more than the margin: p{min(beyond)} to p{max(beyond)}"
     if abs(end - middle) <= 0.5 * abs(middle):
         return f"all calls are {way}, by about as much"
     return f"calls are {way}, {'the slow ones more' if abs(end) > abs(middle) else 'the fast ones more'}"

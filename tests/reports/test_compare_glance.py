@@ -1,0 +1,69 @@
+"""The bump at a glance: a line for each model, runtime and precision, from every row that tells of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reports.compare_glance import COLUMNS, Cell, glance
+from reports.comparison import Change, Row
+
+pytestmark = pytest.mark.covers("RE-02")
+
+
+def change(about: str, standing: str = "same", name: str = "", **given: object) -> Change:
+    return replace(Change(name or about, "", standing, f"{about} is {standing}", about=about), **given)  # type: ignore[arg-type]
+
+
+def row(model: str, kind: str, *changes: Change, standing: str = "same") -> Row:
+    return Row(
+        f"{model}-{kind}", kind, model, "tensorrt", "fp16", "works", "works", "", "", standing, "", "", changes=changes
+    )
+
+
+def test_rows_of_one_model_are_one_line_with_the_gravest_of_each_kind() -> None:
+    rows = [
+        row("disk", "latency", change("p95", "worse", ratio=1.2), change("p50", ratio=1.001), standing="worse"),
+        row(
+            "disk",
+            "parity",
+            change("drift", base=4e-4, new=8e-4, ratio=2.0),
+            change("outputs", "not known", words="not known: no outputs"),
+        ),
+        row("aliked", "latency", change("p95", ratio=1.0)),
+    ]
+    lines = glance(rows)
+    assert [(line.name, line.standing, line.row) for line in lines] == [
+        ("disk · tensorrt · fp16", "worse", "disk-latency"),
+        ("aliked · tensorrt · fp16", "same", "aliked-latency"),
+    ]
+    assert lines[0].cells == {
+        "p95": Cell("worse", "+20.0\u00a0%"),
+        "p50": Cell("same", "+0.1\u00a0%"),
+        "drift": Cell("same", "4.00e-4 → 8.00e-4"),
+        "outputs": Cell("not known", "not known"),
+    }
+    assert list(COLUMNS)[:2] == ["drift", "outputs"]
+
+
+def test_what_a_row_about_all_models_says_of_one_is_told_in_its_line() -> None:
+    of_disk = change("memory", "worse", "GPU memory of disk", ratio=1.5)
+    of_all = change("memory", "same", "GPU memory", ratio=1.0)
+    lines = {line.name: line for line in glance([row("disk", "latency"), row("memory", "memory", of_disk, of_all)])}
+    assert lines["disk · tensorrt · fp16"].cells["memory"] == Cell("worse", "+50.0\u00a0%")
+    assert lines["memory · tensorrt · fp16"].cells["memory"].standing == "worse"
+
+
+def test_several_changes_of_one_kind_are_counted_and_what_is_the_same_is_not() -> None:
+    warned = [change("warnings", "changed", words=f"warning {at}") for at in range(3)]
+    outputs = [change("outputs", "same", words="bit for bit the same, over 8 stored elements") for _ in range(4)]
+    (line,) = glance([row("disk", "parity", *warned, *outputs)])
+    assert line.cells == {
+        "outputs": Cell("same", "bit for bit the same"),
+        "warnings": Cell("changed", "warning 0", 2),
+    }
+
+
+def test_the_table_does_not_break_on_a_standing_that_nobody_knows() -> None:
+    assert glance([row("disk", "parity", change("drift", "sideways"), standing="sideways")])[0].standing == "sideways"
