@@ -59,7 +59,7 @@ def find_steps(values: Sequence[float] | Array) -> tuple[Step, ...]:
     if series.size < FEWEST:
         return ()
     levels, least = _levels(series)
-    ends = _all_ends(levels)
+    ends = _placed(levels, _all_ends(levels))
     while ends:  # the smallest goes first, and its neighbours are looked at again
         sizes = [abs(after - before) for before, after in _medians(levels, ends)]
         smallest = int(np.argmin(sizes))
@@ -91,6 +91,24 @@ def _all_ends(levels: Array) -> list[int]:
         last = count if begin + WINDOW >= count else begin + half + half // 2
         found += [begin + at for at in _segment(levels[begin : begin + WINDOW]) if first <= begin + at < last]
     return [at for at, before in zip(found, [-SHORTEST, *found], strict=False) if at - before >= SHORTEST]
+
+
+def _placed(levels: Array, ends: Sequence[int]) -> list[int]:
+    """Each step at the place near it that splits best, by the distances from the medians; none that leaves fewer than
+    ``SHORTEST`` runs on a side, which is where the shortest segment allowed had to reach over a step to hold two runs.
+    """
+    placed: list[int] = []
+    for at, end in enumerate(ends):
+        first, last = placed[-1] if placed else 0, ends[at + 1] if at + 1 < len(ends) else levels.size
+        near = range(max(first + 1, end - SHORTEST + 1), min(last, end + SHORTEST))
+        best = min(near, key=lambda place: _distance(levels[first:place]) + _distance(levels[place:last]))
+        if min(best - first, last - best) >= SHORTEST:
+            placed.append(best)
+    return placed
+
+
+def _distance(part: Array) -> float:
+    return float(np.abs(part - np.median(part)).sum())
 
 
 def _segment(levels: Array) -> list[int]:

@@ -41,8 +41,9 @@ def entry(number: int, rows: int = 4, *, seed: int = 0, factor: float = 1.0, **g
         "trigate_version": "0.1.0",
         "counts": {"PASS": rows},
         "facts": {
-            "jetpack": "6.2", "tensorrt": "10.3.0" if number < 5000 else "10.16.1", "onnxruntime-gpu": "1.23.0", "python": "3.10.12",
-            "os": "Linux-5.15-tegra", "cpu": "Orin", "numpy": "1.26.4", "trigate": "0.1.0", "module": "p3767-0000", "sm": "87",
+            "jetpack": "6.2", "tensorrt": "10.3.0" if number < 5000 else "10.16.1", "onnxruntime-gpu": "1.23.0",
+            "python": "3.10.12", "os": "Linux-5.15-tegra", "cpu": "Orin", "numpy": "1.26.4", "trigate": "0.1.0",
+            "module": "p3767-0000", "sm": "87",
         },
         "boots": {f"boot-{number}": 300.0},
         "rows": made,
