@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.board import describe_difference
 from harness.combine import labels_for
-from harness.compare_decide import decide, foremost
+from harness.compare_decide import beyond_margin, decide, foremost
 from harness.compare_likeness import CAPS, LOOSE, VERSIONS, UnlikeError, differences
 from harness.compare_load import Loaded, boot_of, load_folder
 from harness.compare_records import Cause, Comparison, Difference, RowChange, Side, Standing
@@ -70,8 +70,11 @@ def compare_runs(
     margins: Mapping[str, float] | None = None,
     alpha: float = 0.05,
     say: Callable[[str], None] = lambda words: None,
+    paired: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
 ) -> Comparison:
-    """The comparison of runs that are loaded. Pure; raises as ``compare``."""
+    """The comparison of runs that are loaded. Pure; raises as ``compare``. ``paired``: by row and figure (``p95``, ``p50``)
+    ln(new) - ln(base) of interleaved pairs, which then decide on it in place of boot sessions (``harness.against``).
+    """
     limits = _margins(margins or {})
     _refuse(base, new, alpha)
     sides = [_entries(base), _entries(new)]
@@ -92,6 +95,7 @@ def compare_runs(
             limits,
             alpha,
             tells_engine=twins.get(each, each) in engines,
+            paired=(paired or {}).get(each),
         )
         for each in every
     ]
@@ -274,8 +278,8 @@ def _settled(row: RowChange, judged: Sequence[Judged]) -> RowChange:
     )  # fmt: skip
 
 
-def _order(row: RowChange) -> tuple[int, int, str]:
-    return _FIRST.get(row.standing, len(_FIRST)), _GRAVITY[row.standing], row.id
+def _order(row: RowChange) -> tuple[int, int, float, str]:
+    return _FIRST.get(row.standing, len(_FIRST)), _GRAVITY[row.standing], -beyond_margin(row), row.id
 
 
 # --- what is said of it all -----------------------------------------------------------------------------------------

@@ -114,6 +114,7 @@ class Change:
     ``about``: ``verdict``, ``precision``, ``placement``, ``contract``, ``drift``, ``outputs``, ``task``, ``p95``, ``p50``,
     ``lost``, ``energy``, ``power``, ``memory``, ``load``, ``build``, ``engine``, ``warnings``. ``between``: how far boot sessions
     of one side lie apart, as a share (standard deviation of the logarithm). ``base_builds``, ``new_builds``: engines; 0: unknown.
+    ``pairs``: how many interleaved pairs decided, in place of sessions.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Change:
     again: str = ""
     about: str = ""
     between: float | None = None
+    pairs: int = 0
     base_builds: int = 0
     new_builds: int = 0
 

@@ -112,7 +112,12 @@ def state_of(entry: Entry) -> State:
 
 
 def judge_row(
-    base: Entries, new: Entries, margins: Mapping[str, float], alpha: float, *, tells_engine: bool = True,
+    base: Entries,
+    new: Entries,
+    margins: Mapping[str, float],
+    alpha: float,
+    *,
+    tells_engine: bool = True,
     paired: Mapping[str, Sequence[float]] | None = None,
 ) -> tuple[RowChange, list[Judged]]:
     """A row without its changes, and the changes; ``base``, ``new``: it in each run of a side that has it, not both empty.
