@@ -217,6 +217,11 @@ def _add_run(commands: Any) -> None:
         "TensorRT took where this one still has them; what cannot be measured here stays a row",
     )  # fmt: skip
     parser.add_argument(
+        "--against", type=Path, metavar="PYTHON",
+        help="the python of another environment, with the base's libraries: the two in turn on this host, in fresh processes "
+        "and random order, this one being the new side; OUT gets base/, new/, pairs/ and the comparison",
+    )  # fmt: skip
+    parser.add_argument(
         "--builds", type=int, default=0, metavar="K",
         help="build each engine K times, each without the timing cache of another, and spread the launches over them: two "
         "builds of one version differ, and a comparison judges a change against that",
@@ -305,6 +310,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if arguments.resume and arguments.out is not None:
         _refuse_another_call(arguments)
+    if arguments.against is not None:
+        return _run_against(arguments)
     if arguments.like is not None:
         arguments = _as_like(arguments)
     house = _house(quiet=arguments.quiet)
@@ -326,6 +333,34 @@ def _run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader of our output went away, and the exit code must stay the run's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 4 if finished.exit_code is None else finished.exit_code
+
+
+def _run_against(arguments: argparse.Namespace) -> int:
+    from harness.against import check_against, code_alone, compare_sides, run_against
+    from harness.assemble import assemble
+    from harness.records import to_json
+    from reports import compare_page
+
+    told = ("simulated", "resume", "profile", "builds", "like")
+    check_against({f"--{name}": bool(getattr(arguments, name)) for name in told})
+    arguments.tier = arguments.tier or [1, 2]
+    house = _house(quiet=arguments.quiet)
+    job = assemble(_request(arguments), house, arguments.command_line, dry_run=arguments.dry_run)
+    if arguments.dry_run:
+        return _print_plan(job, arguments)
+    out: Path = arguments.out or Path("runs") / stamp()
+    with code_alone() as code:
+        sides = run_against(
+            job, arguments.against, out, _progress(arguments), arguments.pytest, seed=arguments.seed or 0, code=code
+        )
+    for name in ("base", "new"):
+        draw(out / name)
+    found = compare_sides(out, sides[2])
+    written = compare_page.write(out)
+    if arguments.summary is not None:
+        _append(arguments.summary, out / "new" / "report.md")
+    print(json.dumps(to_json(found), indent=1) if arguments.json else f"compared: {written[0]}\n{found.words}")
+    return 130 if any(one.interrupted for one in sides[:2]) else found.exit_code
 
 
 def _stored(run: Run) -> argparse.Namespace:

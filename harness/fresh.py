@@ -44,7 +44,9 @@ class ProcessJob:
     ``cycles``: how often each engine is loaded, called and released once more. ``looks``: how often memory is looked at after
     ``calls_per_look`` calls. ``holds``: then call the engines in turn until killed. ``outputs``: a folder for their outputs,
     ``MODEL.npz`` with ``sample/output``; empty for none. ``gpu_index``: of the card that NVML is asked for; ``None``: none.
-    ``root``: the file system whose ``/proc`` is read. ``spawned_ns``: filled by ``run_child``.
+    ``root``: the file system whose ``/proc`` is read. ``spawned_ns``: filled by ``run_child``. ``timed_calls``: in a closed loop
+    of each engine after ``warmup_calls``, together no longer than ``timed_s``; ``rows``: a folder for ``MODEL.rows``, a journal
+    (``harness.samples``) whose times are those of ``time.perf_counter_ns``.
     """
 
     job: ChildJob
@@ -58,6 +60,10 @@ class ProcessJob:
     gpu_index: int | None = None
     root: str = "/"
     spawned_ns: int = 0
+    timed_calls: int = 0
+    warmup_calls: int = 0
+    timed_s: float = 60.0
+    rows: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,13 +172,15 @@ def run_child(
     poll_s: float | None = 0.2,
     kill_when_ready_after_s: float | None = None,
     command: Sequence[str] = (sys.executable, "-m", "harness.process_child"),
+    code_root: Path = _ROOT,
 ) -> ChildResult:
     """Run the job in a fresh process and wait for its end; never raises for what the child does.
 
     ``timeout_s``: after it the whole process group is killed. ``environ``: of the child, to which the job's thread counts
     are added. ``poll_s``: how often its memory is looked at from outside; ``None``: never, where times are what counts.
     ``kill_when_ready_after_s``: SIGKILL to its group so long after all its engines are loaded, in the middle of inference.
-    Raises ``UsageError`` for a time that is not above 0; on Ctrl-C nothing of the child is left.
+    ``code_root``: the folder that has the package ``harness``. Raises ``UsageError`` for a time that is not above 0; on Ctrl-C
+    nothing of the child is left.
     """
     if not timeout_s > 0 or (poll_s is not None and not poll_s > 0):
         raise UsageError(f"a fresh process got timeout {timeout_s} s and poll {poll_s} s; expected seconds above 0.")
@@ -186,7 +194,7 @@ def run_child(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            cwd=_ROOT,  # so that -m finds the very code that runs here
+            cwd=code_root,  # so that -m finds the very code that runs here
             env={**environ, **counts},
             start_new_session=True,
         )

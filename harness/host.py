@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from harness.records import BoardState
 from runtime.config import BUILD_FLAGS, is_built
 from runtime.libraries import LIBRARIES, unavailable
@@ -78,7 +76,7 @@ def environment(host: HostTuple) -> dict[str, str]:
         "machine": platform.machine(),
         "cpu": _cpu_name(),
         "cpu_count": str(os.cpu_count() or ""),
-        "memory_bytes": str(psutil.virtual_memory().total),
+        "memory_bytes": _memory_bytes(),
         "python": platform.python_version(),
         "python_executable": Path(sys.executable).name,
         "sm": host.sm,
@@ -93,6 +91,14 @@ def environment(host: HostTuple) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {key: value for key, value in facts.items() if value}
+
+
+def _memory_bytes() -> str:
+    try:
+        import psutil
+    except ImportError:  # in an installation that only lends its runtimes (harness.against_child)
+        return ""
+    return str(psutil.virtual_memory().total)
 
 
 def _cpu_name() -> str:

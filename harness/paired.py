@@ -86,7 +86,7 @@ def compare_pairs(
         high=shown[2],
         robust=math.exp(hodges_lehmann(differences)),
         outcome=outcome,
-        reason=f"{reason} of {100 * margin:g} %: {words}",
+        reason=f"{reason.replace('the margin', f'the margin of {100 * margin:g} %', 1)}: {words}",
         p_regression=min(1.0, _SPENT * p_slower(mean, error, pairs - 1)),
     )
 

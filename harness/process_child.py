@@ -31,8 +31,9 @@ from harness.layers import Layers
 from harness.measure import Bench, Opened
 from harness.memory import GpuMemory, Marks, MemoryMeter, find, nvml_memory
 from harness.records import Case, from_json, to_json
+from harness.samples import Phase, SampleLog, Status, open_journal
 from runtime.data import EngineCacheEntry
-from runtime.errors import RuntimeCoreError
+from runtime.errors import InferenceError, RuntimeCoreError
 from runtime.libraries import LIBRARIES
 from runtime.protocol import Array, InferenceRuntime
 
@@ -97,6 +98,10 @@ def run_job(job: ProcessJob, tell: Tell, environ: Mapping[str, str]) -> None:
         ready_ns = time.monotonic_ns() - job.spawned_ns
         marks, unified = meter.marks(), gpu().is_unified
         tell({"step": "inferring", "ready_ns": ready_ns})
+        if job.timed_calls:
+            for case, engine, feeds in opened:
+                tell({"step": f"timing {case.model}"})
+                _timed(job, engine, feeds, Path(job.rows) / f"{case.model}.rows")
         while job.holds:
             for _, engine, feeds in opened:
                 for feed in feeds:
@@ -147,6 +152,35 @@ def _called(engine: Opened, feeds: Sequence[Feed], meter: MemoryMeter, path: Pat
 def _call_often(engine: Opened, feeds: Sequence[Feed], count: int) -> None:
     for at in range(count):
         engine(feeds[at % len(feeds)])
+
+
+def _timed(job: ProcessJob, engine: Opened, feeds: Sequence[Feed], path: Path) -> None:
+    """Warm up, then time calls in a closed loop; all rows are kept, whatever ends it. A quarter of the time is for warming up."""
+    clock = time.perf_counter_ns
+    warm_ns, most_ns = (round(share * job.timed_s * 1e9) for share in (0.25, 1.0))
+    begun_ns = clock()
+    with open_journal(path) as journal:
+        log = SampleLog([path.stem], journal=journal)
+        gc.collect()
+        gc.freeze()
+        try:
+            for phase, count, until_ns in (
+                (Phase.WARMUP, job.warmup_calls, begun_ns + warm_ns),
+                (Phase.MEASURE, job.timed_calls, begun_ns + most_ns),
+            ):
+                for at in range(count):
+                    started_ns = clock()
+                    if at and started_ns >= until_ns:
+                        break
+                    status = Status.OK
+                    try:
+                        engine(feeds[at % len(feeds)])
+                    except InferenceError:
+                        status = Status.FAILED
+                    log.add(0, started_ns, started_ns, started_ns, clock(), phase, status)
+        finally:
+            gc.unfreeze()
+            log.flush()
 
 
 def _cycle(bench: Bench, case: Case, runtime: InferenceRuntime, feed: Feed) -> None:
