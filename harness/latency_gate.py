@@ -141,8 +141,8 @@ def judge(
     streams = streams or (Stream(measurement.case, measurement.rate_hz or 0.0, deadline_ns=measurement.deadline_ns),)
     is_open = load.check_streams(streams)
     seen = [
-        _launch(int(number), columns, trace, streams, judged, is_open, budget_ns, profile, floor)
-        for number in np.unique(columns["launch"])
+        _launch(number, columns, trace, streams, judged, is_open, budget_ns, profile, floor)
+        for number in load.launches(columns)
         if bool(np.any((columns["launch"] == number) & (columns["phase"] == Phase.MEASURE) & _of(columns, judged)))
     ]
     total = sum(one.count for one in seen)
@@ -150,13 +150,16 @@ def judge(
     measurement = replace(measurement, sample_count=total, failed_count=failed, launches=len(seen))
     outer = [*state_checks, *_outer_checks(launches, lost_ns)]
     pooled = None if any(check.name == _ALIKE for check in outer) else _pooled(seen)
-    found = _found(seen, columns, streams, is_open, pooled, idle_w)
+    behind_ns = load.lateness_ns(columns)[columns["phase"] == Phase.MEASURE]
+    events = _event_checks(seen)
+    broken = next((check.reason for check in events if check.outcome is not Outcome.PASS), "")
+    found = _found(seen, behind_ns, streams, is_open, pooled, idle_w, broken)
     checks = [
         *outer,
         *_clock_checks(columns),
-        *([late] if (late := load.harness_late(columns)) is not None else ()),
+        *([late] if (late := load.harness_late(columns, behind_ns=behind_ns)) is not None else ()),
         *_load_checks(seen, streams, is_open),
-        *_event_checks(seen),
+        *events,
         *_call_checks(seen),
         *([] if budget_ns is None else [_p95_check(seen, profile)]),
         *_energy_checks(budget, found),
@@ -552,18 +555,18 @@ def _measured_words(pooled: LatencyFigures | None, seen: Sequence[_Launch]) -> s
 
 def _found(  # noqa: PLR0917 # the row, taken apart
     seen: Sequence[_Launch],
-    columns: Columns,
+    behind_ns: Array,
     streams: Sequence[Stream],
     is_open: bool,
     pooled: LatencyFigures | None,
     idle_w: float | None,
+    broken: str,
 ) -> tuple[Figure, ...]:
-    """Figures beside the quantiles, each of all launches."""
+    """Figures beside the quantiles, each of all launches. ``broken``: why device events are not believed."""
     if not seen:
         return ()
     rows = _joined([one.rows for one in seen])
-    broken = next((check.reason for check in _event_checks(seen) if check.outcome is not Outcome.PASS), "")
-    figures = [*_split(rows, broken), *_lateness(columns)]
+    figures = [*_split(rows, broken), *_lateness(behind_ns)]
     if is_open:
         queued = load.waits_ns(rows)[rows["status"] != Status.DROPPED]
         figures.append(_p50("queue_wait_p50_ns", queued, "the schedule", "every request was dropped"))
@@ -611,9 +614,8 @@ def _p50(name: str, values: Array, source: str, why: str) -> Figure:
     return Figure(name, float(np.median(values)), "ns", source)
 
 
-def _lateness(columns: Columns) -> list[Figure]:
-    behind = load.lateness_ns(columns)[columns["phase"] == Phase.MEASURE]
-    p99 = float(np.quantile(behind, 0.99, method="inverted_cdf"))
+def _lateness(behind_ns: Array) -> list[Figure]:
+    p99 = float(np.quantile(behind_ns, 0.99, method="inverted_cdf"))
     return [Figure("harness_late_p99_ns", p99, "ns", "woke less due, or less the end of the last call")]
 
 

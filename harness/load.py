@@ -30,6 +30,7 @@ __all__ = [
     "late",
     "latencies_ns",
     "lateness_ns",
+    "launches",
     "missed",
     "overload",
     "schedule",
@@ -111,6 +112,13 @@ def select(
     return {name: values[rows] for name, values in columns.items()}
 
 
+def launches(columns: Columns) -> list[int]:
+    """The numbers of the launches, sorted."""
+    numbers = columns["launch"]
+    begins = np.concatenate([numbers[:1], numbers[1:][numbers[1:] != numbers[:-1]]])  # few, since they lie together
+    return [int(number) for number in np.unique(begins)]
+
+
 def latencies_ns(columns: Columns, is_open: bool) -> Array:
     """int64 [n]: from when a request was due (open loop), or from when the call began, until its outputs were there.
 
@@ -185,7 +193,7 @@ def lateness_ns(columns: Columns) -> Array:
     """
     free_ns = np.where(columns["status"] == Status.DROPPED, np.iinfo(np.int64).min, columns["done_ns"])
     before = np.full(free_ns.size, np.iinfo(np.int64).min, np.int64)
-    for launch in np.unique(columns["launch"]):
+    for launch in launches(columns):
         of_it = np.flatnonzero(columns["launch"] == launch)
         before[of_it[1:]] = np.maximum.accumulate(free_ns[of_it])[:-1]
     could = np.maximum(columns["scheduled_ns"], before)
@@ -193,13 +201,16 @@ def lateness_ns(columns: Columns) -> Array:
     return np.asarray(np.maximum(waited, 0), np.int64)
 
 
-def harness_late(columns: Columns, *, limit_ns: int = LATE_NS, share: float = LATE_SHARE) -> Check | None:
+def harness_late(
+    columns: Columns, *, limit_ns: int = LATE_NS, share: float = LATE_SHARE, behind_ns: Array | None = None
+) -> Check | None:
     """INCONCLUSIVE where the harness, not the runtime, was late for more than ``share`` of the requests; else ``None``.
 
     Its lateness is in the latencies, since those count from the schedule: a FAIL would be the harness's, not the runtime's.
     Fed with the rows of all streams, soak and all: a wait for a call before the first judged row is no lateness.
+    ``behind_ns``: the ``lateness_ns`` of the measured ones, where somebody has it.
     """
-    behind = lateness_ns(columns)[columns["phase"] == Phase.MEASURE]
+    behind = lateness_ns(columns)[columns["phase"] == Phase.MEASURE] if behind_ns is None else behind_ns
     if behind.size == 0:
         return None
     over = int(np.count_nonzero(behind > limit_ns))
