@@ -249,13 +249,11 @@ def compare_sides(out: Path, paired: Paired) -> Comparison:
     )
     pairs = sum(len(row.orders) for row in paired.rows)
     said = (
-        (
-            f"Time was measured by {pairs} interleaved pairs of fresh processes on one host, in an order that a coin decided (seed "
-            f"{paired.seed}): what the host did meanwhile is on both sides, so the version and the day can be told apart. Whatever "
-            "else the two environments differ in came with the version."
-        ),
+        f"Time was measured by {pairs} interleaved pairs of fresh processes on one host, in an order that a coin decided "
+        f"(seed {paired.seed}): what the host did meanwhile is on both sides of a pair. What else the two environments differ "
+        "in came with the version, and cannot be told from it."
     )
-    found = replace(found, caveats=(*said, *(words for words in found.caveats if not _of_boots(words))))
+    found = replace(found, caveats=(said, *(words for words in found.caveats if not _of_boots(words))))
     write_comparison(found, out)
     return found
 
