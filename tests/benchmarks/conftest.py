@@ -24,6 +24,7 @@ RATIOS = (
     ("reading a run's numerics verdicts again / hashing its files", "recompute_numerics", "hash_numerics", 1.0),
     ("keeping a row's outputs / its statistics", "keep_outputs", "examine_outputs", 1.0),
     ("trigate run (warm) / polygraphy run", "run_trigate", "run_polygraphy", None),
+    ("a page of 1e7 samples / pandas reading them", "report_ten_million", "read_ten_million", None),
     ("storing a sample / appending a tuple", "sample_add", "sample_append_tuple", None),
 )
 
@@ -60,12 +61,15 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"{'two clock readings and a sample add to a call':<48} {added_us:6.2f} us")
     if "help" in seconds:
         terminalreporter.write_line(f"{'trigate --help':<48} {seconds['help'] * 1e3:6.0f} ms  limit 250 ms")
-    for name, words in (
-        ("judge_million", "judging 1e6 samples"),
-        ("row_million_with_trace", "judging them as a row with 256,000 frames"),
+    for name, words, most_s in (
+        ("judge_million", "judging 1e6 samples", 2),
+        ("row_million_with_trace", "judging them as a row with 256,000 frames", 2),
+        ("report_ten_million", "a page of 60 rows and 1e7 samples", 20),
     ):
         if name in seconds:
-            terminalreporter.write_line(f"{words:<48} {seconds[name]:6.2f} s   limit 2 s")
+            terminalreporter.write_line(f"{words:<48} {seconds[name]:6.2f} s   limit {most_s} s")
+    if "report_ten_thousand_rows" in seconds:
+        terminalreporter.write_line(f"{'a page of 10,000 rows':<48} {seconds['report_ten_thousand_rows']:6.2f} s")
     if {"run_trigate", "run_polygraphy"} <= set(seconds):
         limit_s = 2 * seconds["run_polygraphy"] + 2
         terminalreporter.write_line(
