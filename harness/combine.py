@@ -168,9 +168,10 @@ def _take_rows(parts: Mapping[str, Run]) -> tuple[list[tuple[str, Verdict]], lis
                     f"{verdict.case.id} ({other.outcome.value} in {first}, {verdict.outcome.value} in {label})"
                 )
     if conflicts:
+        rows_ran = f"{len(conflicts)} rows ran" if len(conflicts) > 1 else "1 row ran"
         raise UsageError(
-            f"{len(conflicts)} row{'s' if len(conflicts) > 1 else ''} ran twice, and which one counts is not for us to say: "
-            f"{_some(conflicts)}. Run each host with the --tier, --model or --runtime that is its own, or leave one run out."
+            f"{rows_ran} in two runs, and only one can count: {_some(conflicts)}. "
+            "Leave one of the runs out, or run each host with the --tier, --model or --runtime that is its own."
         )
     return sorted(rows.values(), key=lambda row: row[1].case.tier), _counted(notes)
 

@@ -127,7 +127,7 @@ def _runs(parts: Mapping[str, Run], sources: Mapping[str, str]) -> list[_Section
                 _text(run.trigate_version),
             )
 
-    headings = ("Run", "Alone", "Rows taken", "Tiers", "Host", "Begun", "trigate")
+    headings = ("Run", "By itself", "Rows taken", "Tiers", "Host", "Begun", "trigate")
     return [_Section("Runs", headings, lines, len(parts), is_folded=False)]
 
 
@@ -195,7 +195,8 @@ def _judged(rows: Sequence[Verdict]) -> Iterator[Line]:
         share = f"{words.percent(near[0])} ({_text(near[1])})" if near else words.DASH
         why = row.reason if row.outcome is not Outcome.PASS or not measurement.witness else ""
         lane = _text(words.lane(row.case, measurement.lane_name) + kind)
-        yield _outcome(row), _text(row.case.model), lane, _text(measurement.placement), share, _text(why)
+        placed = _text(measurement.placement) or words.DASH
+        yield _outcome(row), _text(row.case.model), lane, placed, share, _text(why)
 
 
 def _about(kind: str, rows: Sequence[Verdict]) -> Iterator[_Section]:

@@ -93,9 +93,8 @@ def read_run(folder: Path) -> Run:
     try:
         return run_from_text(_without_lone_surrogates(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise RecordError(
-            f"{folder} has no run.json: it is no run folder. Give what `trigate run --out` wrote."
-        ) from None
+        what = "the report of several runs" if (folder / "combined.json").exists() else "no run folder"
+        raise RecordError(f"{folder} has no run.json: it is {what}. Give what `trigate run --out` wrote.") from None
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}.") from error
     except RecordError as error:

@@ -232,7 +232,7 @@ def to_csv(frame: pd.DataFrame) -> str:
         text = value.replace("\0", "")  # Python 3.10's csv cannot write one
         return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
-    safe = frame.copy()
+    safe = frame.rename(columns=plain)
     for name in safe.columns:
         safe[name] = pd.Series([plain(value) for value in safe[name]], index=safe.index)
     return safe.to_csv(index=False, lineterminator="\n")

@@ -13,6 +13,7 @@ from harness.commands.common import command
 
 if TYPE_CHECKING:
     from harness.combine import Combined
+    from harness.records import Run
     from reports import Report
 
 REPORT_EXAMPLES = """\
@@ -77,8 +78,8 @@ def _report(arguments: argparse.Namespace) -> int:
         raise UsageError("--out - prints the report itself, and --json the names of its files. Give one of them.")
     if len(arguments.run) > 1 and arguments.out is None:
         raise UsageError("several runs together have no folder of their own. Give --out DIR.")
-    if len(arguments.run) > 1 and arguments.baseline is not None:
-        raise UsageError("--baseline is of one machine, so of one run.")
+    if arguments.baseline is not None and (len(arguments.run) > 1 or to_stdout):
+        raise UsageError("--baseline is of one machine, so of one run, and of none with --out -.")
     report = _load(arguments.run)
     names = _tables(arguments.table, report, formats)
     if to_stdout:
@@ -98,8 +99,18 @@ def _report(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{out}: the report cannot be written: {error.strerror or error}") from error
         written += _baseline(arguments)
         print(json.dumps([str(path) for path in written]) if arguments.json else "\n".join(map(str, written)))
-    code = report.run.exit_code
-    return (4 if code is None else code) if arguments.gate else 0
+    return _code(report.run) if arguments.gate else 0
+
+
+def _code(run: Run) -> int:
+    """The exit code of RE-04, never greener than the rows: ``run.json`` may have been edited."""
+    from harness.gates import EXIT_FAIL, EXIT_INTERNAL, EXIT_OPEN, EXIT_PASS
+    from harness.records import Outcome
+
+    if run.exit_code is None:
+        return EXIT_INTERNAL
+    fails = any(verdict.outcome is Outcome.FAIL for verdict in run.verdicts)
+    return EXIT_FAIL if fails and run.exit_code in (EXIT_PASS, EXIT_OPEN) else run.exit_code
 
 
 def _formats(words: Sequence[str]) -> tuple[str, ...]:

@@ -110,9 +110,14 @@ def test_a_divergence_has_a_line_per_layer_with_the_command(report: Any) -> None
 
 def test_csv_is_read_back_as_it_was_and_runs_no_formula() -> None:
     frame = pd.DataFrame(
-        {"text": ["=1+1", "@cmd", 'a,b\n"c"', "名前", "-x", ""], "figure": [-1.5, math.nan, 3.0, 0.0, 1e-9, 2.0]}
+        {
+            "=cmd": [""] * 6,
+            "text": ["=1+1", "@cmd", 'a,b\n"c"', "名前", "-x", ""],
+            "figure": [-1.5, math.nan, 3.0, 0.0, 1e-9, 2.0],
+        }
     )
     read = pd.read_csv(io.StringIO(tables.to_csv(frame)), keep_default_na=True)
+    assert list(read.columns) == ["'=cmd", "text", "figure"]
     assert list(read["figure"].fillna(-99)) == [-1.5, -99, 3.0, 0.0, 1e-9, 2.0]
     assert list(read["text"].fillna("")) == ["'=1+1", "'@cmd", 'a,b\n"c"', "名前", "'-x", ""]
 

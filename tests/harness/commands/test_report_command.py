@@ -121,6 +121,8 @@ def test_several_runs_are_drawn_together_with_where_each_row_is_from(
         ("board", "id of board", 1),
     ]
     assert not (out / "run.json").exists(), "a report is no run"
+    assert main(["report", str(out)]) == 2
+    assert "it is the report of several runs. Give what `trigate run --out` wrote." in capsys.readouterr().err
     frame = pd.read_csv(out / "tables" / "verdicts.csv").set_index("case")
     assert list(frame["run"]) == ["cloud", "board"]
     environment = pd.read_csv(out / "tables" / "environment.csv").set_index(["section", "name"])
@@ -138,10 +140,15 @@ def test_several_runs_are_drawn_together_with_where_each_row_is_from(
 
 
 def test_the_gate_ends_with_the_exit_code_of_what_is_drawn(cloud: Path, board: Path, tmp_path: Path) -> None:
+    before = (cloud / "run.json").read_text(encoding="utf-8")
     assert main(["report", str(cloud), "--format", "md", "--gate"]) == 3
     run = run_from_text((board / "run.json").read_text(encoding="utf-8"))
     (board / "run.json").write_text(json.dumps(to_json(replace(run, exit_code=None, complete=False))))
     assert main(["report", str(board), "--format", "md", "--gate"]) == 4, "not finished is not green"
+    edited = replace(run, verdicts=(replace(run.verdicts[0], outcome=Outcome.FAIL),))
+    (cloud / "run.json").write_text(json.dumps(to_json(edited)))
+    assert main(["report", str(cloud), "--format", "md", "--gate"]) == 1, "an edited exit code opens no gate"
+    (cloud / "run.json").write_text(before)
     assert main(["report", str(cloud), str(board), "--format", "md", "--out", str(tmp_path / "x"), "--gate"]) == 0
 
 
