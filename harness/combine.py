@@ -170,7 +170,7 @@ def _take_rows(parts: Mapping[str, Run]) -> tuple[list[tuple[str, Verdict]], lis
     if conflicts:
         rows_ran = f"{len(conflicts)} rows ran" if len(conflicts) > 1 else "1 row ran"
         raise UsageError(
-            f"{rows_ran} in two runs, and only one can count: {_some(conflicts)}. "
+            f"{rows_ran} twice, and only one of the two can count: {_some(conflicts)}. "
             "Leave one of the runs out, or run each host with the --tier, --model or --runtime that is its own."
         )
     return sorted(rows.values(), key=lambda row: row[1].case.tier), _counted(notes)

@@ -74,11 +74,11 @@ def test_a_row_that_ran_in_one_run_only_is_taken_and_why_the_other_did_not_is_a_
 
 def test_rows_that_ran_in_two_runs_are_refused_by_name_with_what_to_do() -> None:
     with pytest.raises(
-        UsageError, match=r"1 row ran in two runs.*b \(PASS in cloud, FAIL in board\)\. Leave one of the runs out"
+        UsageError, match=r"1 row ran twice.*b \(PASS in cloud, FAIL in board\)\. Leave one of the runs out"
     ):
         combined(run_of("cloud", row("a"), row("b")), run_of("board", row("b", Outcome.FAIL)))
     many = [row(f"r{at}") for at in range(9)]
-    with pytest.raises(UsageError, match=r"9 rows ran in two runs.* and 4 more\. Leave one"):
+    with pytest.raises(UsageError, match=r"9 rows ran twice.* and 4 more\. Leave one"):
         combined(run_of("one", *many), run_of("two", *(replace(each, reason="other") for each in many)))
 
 
