@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -67,10 +67,9 @@ def texts(report: Report, formats: Collection[str] = USUAL, names: Collection[st
     """The files of a report by their names. ``names``: of the tables, these alone in ``csv`` and ``json``; by default all."""
     run, chosen = report.run, {name: report.tables[name] for name in names or report.tables}
     doubts = run_folder.doubts(run) if not report.parts else _doubts(report.parts)
-    noted = replace(run, notes=(*doubts, *run.notes))
     made: dict[str, str] = {}
     if "html" in formats:
-        made["report.html"] = html.render(report.folder, noted, report.tables)
+        made["report.html"] = html.render(report.folder, run, report.tables, doubts)
     if "md" in formats:
         made["report.md"] = markdown.render(run, doubts, report.parts, report.sources)
     if "junit" in formats:

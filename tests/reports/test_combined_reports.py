@@ -89,5 +89,6 @@ def test_junit_has_a_suite_per_run_tier_and_model_with_the_command_of_its_own_ru
 def test_doubts_about_a_run_are_told_with_its_label(folders: dict[str, Path]) -> None:
     whole, parts, rows = together(folders)
     parts["board"] = replace(parts["board"], exit_code=0)
-    comment = reports.texts(reports.load_together(whole, parts, folders, rows), ["md"])["report.md"]
-    assert "**Doubt:** board: run.json has exit code 0, and 2 of its rows FAIL" in comment
+    made = reports.texts(reports.load_together(whole, parts, folders, rows), ["md", "html"])
+    assert "**Doubt:** board: run.json has exit code 0, and 2 of its rows FAIL" in made["report.md"]
+    assert "board: run.json has exit code 0, and 2 of its rows FAIL" in made["report.html"].partition("<main")[0]
