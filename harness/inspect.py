@@ -73,7 +73,7 @@ class Findings:
 
 
 def inspect(path: Path, host: HostTuple | None = None, *, elsewhere: bool = False) -> Findings:
-    """Look at a model, engine, cache, sidecar, manifest, checkpoint, pack or run folder.
+    """Look at a model, engine, cache, sidecar, manifest, checkpoint, pack, run folder or bundle.
 
     ``elsewhere``: hold an engine against the host that its manifest names, and not against this one. Raises
     ``UsageError`` for no such file.
@@ -329,4 +329,34 @@ def _folder(path: Path) -> Findings:
             "verdict": run.last_line,
         }
         return Findings("run", path, says, () if run.complete else ("the run is not complete: go on with --resume.",))
-    raise UsageError(f"{path} is neither a pack nor a run folder: it has no pack.json and no run.json.")
+    if (path / "bundle.json").exists():
+        return _bundle(path)
+    raise UsageError(
+        f"{path} is neither a pack nor a run folder, nor a bundle: it has no pack.json, run.json or bundle.json."
+    )
+
+
+def _bundle(path: Path) -> Findings:
+    """What a bundle says of itself; whether that is so, ``trigate verify`` tells."""
+    from harness.bundle import signoff_from
+
+    try:
+        signoff = signoff_from((path / "bundle.json").read_bytes())
+    except (OSError, RecordError, ValueError, RecursionError) as error:
+        return Findings("sign-off bundle", path, {}, (f"bundle.json cannot be read: {error}",))
+    says: dict[str, Any] = {
+        "decision": signoff.decision,
+        "made": signoff.made_at,
+        "pack": signoff.pack_sha256,
+        "runs": ", ".join(run.id for run in signoff.runs),
+        **{
+            f"waiver {at}": f"{one.owner}, until {one.until}: {one.reason}" for at, one in enumerate(signoff.waivers, 1)
+        },
+    }
+    rows = [
+        ("row", "standing", "outcome", "run"),
+        *((row.id, row.standing, row.outcome.value, row.run) for row in signoff.rows),
+    ]
+    notes = ("as it says of itself: check it with `trigate verify`",)
+    refusals = tuple(problem.words for problem in signoff.problems)
+    return Findings("sign-off bundle", path, says, refusals, notes, tuple(rows), where="on its own word")

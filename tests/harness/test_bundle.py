@@ -15,6 +15,7 @@ import pytest
 from harness.bundle import ATTESTATION, BUNDLE, KEY_COPY, PAGE, WAIVERS, Made, make_bundle, signoff_from
 from harness.bundle_files import hash_file, is_safe_name, unpack, walk, write_archive
 from harness.errors import UsageError
+from harness.inspect import inspect
 from harness.records import Check, Outcome, Run, run_from_text, to_json
 from harness.signing import PrivateKey, load_private_key, make_key, unseal
 from harness.signoff import SignOff, page
@@ -293,6 +294,17 @@ def test_names_that_differ_by_accents_alone_are_odd(tmp_path: Path) -> None:
     odd = walk(tmp_path).odd
     assert len(odd) == 2
     assert any("but for upper and lower case or accents" in words for words in odd.values())
+
+
+def test_a_bundle_can_be_inspected_and_is_not_believed(home: Home, tmp_path: Path) -> None:
+    home.sign(tmp_path / "bundle", "slow", waivers=a_waiver())
+    found = inspect(tmp_path / "bundle")
+    assert found.kind == "sign-off bundle"
+    assert found.says["waiver 1"] == "Ada <ada@example.org>, until 2026-12-31: so | so"
+    assert (LATENCY, "waived", "FAIL") in [row[:3] for row in found.rows]
+    assert "check it with `trigate verify`" in found.to_text()
+    (tmp_path / "bundle" / BUNDLE).write_text("[]")
+    assert not inspect(tmp_path / "bundle").passes
 
 
 def test_text_out_of_a_run_means_nothing_on_the_page(home: Home, tmp_path: Path) -> None:
