@@ -115,8 +115,12 @@ def test_outputs_are_kept_as_they_came_whole_or_at_places_that_no_dtype_moves(tm
             np.testing.assert_array_equal(back.reshape(array.shape), array)
     assert known.count < wide.size
     np.testing.assert_array_equal(back, array.reshape(-1)[places("wide", array.shape, 0, known.count)])
-    doubles, _ = keep([{**outputs[0], "wide": wide}])
-    assert [one.count for one in doubles] == [one.count for one in kept]
+    for size in (LIMIT + 1000, LIMIT * 3 // 4):
+        counts = [
+            [one.count for one in keep([{**outputs[0], "wide": np.zeros(size, dtype)}])[0]]
+            for dtype in (np.float16, np.float32, np.float64)
+        ]
+        assert counts[0] == counts[1] == counts[2]
 
 
 def test_what_is_no_number_is_not_kept_and_keeps_nothing_else_from_it() -> None:
