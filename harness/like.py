@@ -238,6 +238,9 @@ def _by_routes(case: Case, asked: str, was: str, trt: str) -> Iterable[tuple[Cas
     elif not typing or not here or typing == here[0] or case.not_run:
         yield case, ""
     elif typing in here:
+        if case.kind == "pair":  # for information: once is enough
+            yield replace(case, route=typing), ""
+            return
         own = replace(case, id=f"{case.id}@{here[0]}", route=here[0], required=False)
         yield (
             replace(case, route=typing),
