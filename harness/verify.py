@@ -31,6 +31,7 @@ from harness.bundle import (
 )
 from harness.bundle_files import hash_file, identity, is_safe_name, unpack, walk
 from harness.errors import UsageError
+from harness.pack import Pack
 from harness.recompute import recompute, recompute_run
 from harness.recomputed import Recomputed
 from harness.records import RecordError, Run, to_json
@@ -105,10 +106,11 @@ class Verification:
         return "\n".join([*lines, f"{words}: {self.bundle}"])
 
 
-def verify(bundle: Path, key: PublicKey | None, *, today: datetime.date) -> Verification:
-    """Look at everything in a bundle (a folder, or the ``.zip`` of one). ``today``: what waivers are held against.
+def verify(bundle: Path, key: PublicKey | None, *, today: datetime.date, pack: Pack | None = None) -> Verification:
+    """Look at everything in a bundle (a folder, or the ``.zip`` of one). ``today``: what waivers are held against. ``pack``: the
+    one that its runs were made with; outputs, tolerances and references are then held against it too.
 
-    Raises ``UsageError`` for what is no bundle at all.
+    Raises ``UsageError`` for what is no bundle at all, and another pack.
     """
     with ExitStack() as stack:
         found: list[Finding] = []
@@ -118,14 +120,16 @@ def verify(bundle: Path, key: PublicKey | None, *, today: datetime.date) -> Veri
             found += [Finding("added", f"{words}; it was not unpacked") for words in unpack(bundle, folder)]
         if not folder.is_dir() or not is_bundle(folder):
             raise UsageError(f"{bundle} is no bundle: expected what `trigate sign --out` wrote, a folder or a .zip.")
-        return _Verifier(folder, key, today, found).look(str(bundle))
+        return _Verifier(folder, key, today, pack, found).look(str(bundle))
 
 
 class _Verifier:
     """``found``: findings, in the order of looking."""
 
-    def __init__(self, folder: Path, key: PublicKey | None, today: datetime.date, found: list[Finding]) -> None:
-        self.folder, self.key, self.today, self.found = folder, key, today, found
+    def __init__(
+        self, folder: Path, key: PublicKey | None, today: datetime.date, pack: Pack | None, found: list[Finding]
+    ) -> None:
+        self.folder, self.key, self.today, self.pack, self.found = folder, key, today, pack, found
         self.rows: list[RowSeen] = []
         self.contradictions: dict[str, list[Problem]] = {}
         self.waivers: tuple[Waiver, ...] = ()
@@ -228,7 +232,7 @@ class _Verifier:
 
     def _judge(self, run: Run, inside: str) -> None:
         folder = self.folder / inside
-        rows = recompute(folder, run)
+        rows = recompute(folder, run, self.pack if run.pack_sha256 else None)
         self.rows += [RowSeen(run.id, row) for row in rows]
         found = list(contradictions_of(run, rows, recompute_run(folder, run, rows)))
         self.contradictions[inside] = found

@@ -13,6 +13,7 @@ VERIFY_EXAMPLES = """\
 examples:
   trigate verify releases/1.4 --key release.key.pub
   trigate verify 1.4.zip --key release.key.pub --json
+  trigate verify releases/1.4 --key release.key.pub --pack packs/flight    outputs too, where the pack is at hand
 
 Get the public key from the one who signs, and not out of the bundle: signer.pub in it is for comparison alone.
 
@@ -30,15 +31,20 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--key", type=Path, metavar="PUBLIC", help="the public key of whom you trust; without one, exit code 3"
     )
+    parser.add_argument(
+        "--pack", type=Path, metavar="DIR", help="the pack of the runs, to hold outputs and tolerances against"
+    )
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     import datetime
 
+    from harness.pack import load_pack
     from harness.signing import load_public_key
     from harness.verify import verify
 
     key = load_public_key(arguments.key) if arguments.key is not None else None
-    seen = verify(arguments.bundle, key, today=datetime.datetime.now(datetime.timezone.utc).date())
+    pack = load_pack(arguments.pack) if arguments.pack is not None else None
+    seen = verify(arguments.bundle, key, today=datetime.datetime.now(datetime.timezone.utc).date(), pack=pack)
     print(json.dumps(seen.to_json(), indent=1) if arguments.json else seen.to_text())
     return seen.exit_code

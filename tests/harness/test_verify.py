@@ -28,6 +28,7 @@ from harness.bundle import (
 )
 from harness.bundle_files import hash_file, walk
 from harness.errors import UsageError
+from harness.pack import Pack, read_model
 from harness.recompute import recompute
 from harness.records import Outcome, Run, Verdict, run_from_text, to_json
 from harness.run_folder import RunFolder
@@ -35,7 +36,7 @@ from harness.signing import PrivateKey, PublicKey, load_private_key, make_key, s
 from harness.signoff import decide, page, statement_of
 from harness.verify import Verification, verify
 from harness.waivers import parse_waivers
-from tests.harness.numeric_runs import a_pack
+from tests.harness.numeric_runs import MODEL, a_pack
 from tests.harness.released_runs import ENGINE, LATENCY, PARITY, a_clause, a_release, another, samples
 
 MADE_AT = "2026-11-21T12:00:00+00:00"
@@ -416,6 +417,15 @@ def test_without_a_key_nothing_is_verified(home: Home) -> None:
     assert not seen.is_trusted
 
 
+def test_with_the_pack_at_hand_outputs_are_held_against_it(home: Home) -> None:
+    pack = Pack({MODEL: read_model(home.path / "pack" / MODEL)}, "9a" * 32, 0, "small")
+    seen = verify(home.path / "good", home.key.public, today=TODAY, pack=pack)
+    assert seen.exit_code == 0, seen.to_text()
+    assert "raw outputs" in {row.row.source for row in seen.rows}
+    with pytest.raises(UsageError, match="the pack is 7777777777777777, and run"):
+        verify(home.path / "good", home.key.public, today=TODAY, pack=replace(pack, sha256="77" * 32))
+
+
 def test_an_unsigned_bundle_fails_without_a_key_as_well(bundle: Path, home: Home) -> None:
     the_signature_removed(bundle, home)
     assert look(bundle, None).exit_code == 1
@@ -455,8 +465,8 @@ def test_a_pipe_in_a_bundle_is_named_and_not_waited_for(bundle: Path, home: Home
 def test_a_file_that_changes_while_it_is_verified_is_named(
     bundle: Path, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slowly(folder: Path, run: Run) -> Any:
-        rows = recompute(folder, run)
+    def slowly(folder: Path, run: Run, pack: Pack | None) -> Any:
+        rows = recompute(folder, run, pack)
         path = run_of(bundle) / f"samples/{LATENCY}.parquet"
         data = path.read_bytes()
         path.with_name("other").write_bytes(data)
