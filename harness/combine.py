@@ -41,8 +41,10 @@ def combine(runs: Sequence[tuple[str, Run]], require: Mapping[str, Sequence[str]
     becomes a note) or the two are the same. Raises ``UsageError`` for that, for several packs, and for one run given twice.
     """
     parts = dict(runs)
-    if len(parts) < len(runs):
-        raise UsageError("two runs have one label; give each its own.")
+    if len(parts) < len(runs) or not runs:
+        raise UsageError(
+            "two runs have one label; give each its own." if runs else "there is no run. Name one or more."
+        )
     _refuse_the_same_run(runs)
     _refuse_other_packs(runs)
     taken, notes = _take_rows(parts)
