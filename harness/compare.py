@@ -16,7 +16,7 @@ from harness.board import describe_difference
 from harness.combine import labels_for
 from harness.compare_decide import beyond_margin, decide, foremost
 from harness.compare_likeness import CAPS, LOOSE, VERSIONS, UnlikeError, differences
-from harness.compare_load import Loaded, boot_of, load_folder
+from harness.compare_load import MOST, Loaded, boot_of, load_folder
 from harness.compare_records import Cause, Comparison, Difference, RowChange, Side, Standing
 from harness.compare_rows import MARGINS, Entry, Judged, judge_row
 from harness.errors import UsageError, did_you_mean
@@ -288,7 +288,7 @@ def _order(row: RowChange) -> tuple[int, int, float, str]:
 def _side(loaded: Loaded) -> Side:
     run = loaded.run
     measurements = [verdict.summary.measurement for verdict in run.verdicts]
-    took_s = sum(one.duration_ns for one in measurements) / 1e9
+    took_s = min(max(0, sum(one.duration_ns for one in measurements)), int(MOST)) / 1e9
     begun, ended = _time(run.started_at), _time(run.finished_at)
     if begun is not None and ended is not None:
         took_s = max(took_s, (ended - begun).total_seconds())

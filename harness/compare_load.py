@@ -23,6 +23,7 @@ from harness.samples import Phase
 from runtime.protocol import Array
 
 __all__ = [
+    "MOST",
     "PERCENTS",
     "LaunchSeen",
     "Loaded",
@@ -32,6 +33,9 @@ __all__ = [
     "load_folder",
     "summarize_launches",
 ]
+
+MOST = 1e18
+"""A figure over this (30 years in nanoseconds, an exabyte) is none: somebody wrote in the record."""
 
 T = TypeVar("T")
 
@@ -243,7 +247,7 @@ def _positive(value: float | None) -> float | None:
         number = math.nan if value is None else float(value)
     except OverflowError:
         return None
-    return number if 0 < number < math.inf else None
+    return number if 0 < number < MOST else None
 
 
 def _of_record(verdict: Verdict) -> dict[str, tuple[LaunchSeen, ...]]:
@@ -259,11 +263,15 @@ def _of_record(verdict: Verdict) -> dict[str, tuple[LaunchSeen, ...]]:
                 one.failed,
                 p50_ns=_positive(one.p50_ns),
                 p95_ns=_positive(one.p95_ns),
-                throttled=None if one.throttled is None or not one.count else one.throttled / one.count,
+                throttled=_share(one.throttled, one.count),
             )
             for one in judgement.launches
         )
     }
+
+
+def _share(part: int | None, count: int) -> float | None:
+    return part / count if part is not None and 0 <= part <= count and count else None
 
 
 def _contradictions(verdict: Verdict, launches: Mapping[str, Sequence[LaunchSeen]]) -> list[str]:

@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 
 from harness.board import describe_difference
 from harness.compare_layers import compare_layers, in_words
-from harness.compare_load import LaunchSeen, Loaded, Sessions, boot_of, by_session
+from harness.compare_load import MOST, LaunchSeen, Loaded, Sessions, boot_of, by_session
 from harness.compare_outputs import KeptRow, golden_drift, outputs_apart, reference_apart
 from harness.compare_records import Cause, Change, LayersChange, RowChange, Shift, Standing, State
 from harness.compare_shift import shift_of
@@ -694,7 +694,12 @@ class _Row:
     def _rounds(self, name: str, part: str, margin: str, may_block: bool, cause: tuple[Cause, str]) -> Iterable[Judged]:
         """A figure that each fresh process of a row gave one of."""
         old, now = (
-            _sessions(side, lambda one: [each.value for each in one.figures if each.name.startswith(part)])
+            _sessions(
+                side,
+                lambda one: [
+                    each.value for each in one.figures if each.name.startswith(part) and (each.value or 0.0) > 0
+                ],
+            )
             for side in (self.base, self.new)
         )
         if old.values or now.values:
@@ -890,7 +895,7 @@ def _sessions(side: Entries, values: Callable[[Entry], Sequence[float | None]]) 
         (boot_of(one.measurement), "", float(value))
         for one in side
         for value in values(one)
-        if value is not None and math.isfinite(value)
+        if value is not None and abs(value) < MOST
     )
 
 
@@ -909,7 +914,7 @@ def _built(side: Entries, stem: str, of: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for one in side:
         for engine, value in _of_its_builds(one, stem, of):
-            if value is not None and 0 < value < math.inf:
+            if value is not None and 0 < value < MOST:
                 found.setdefault(engine, float(value))
     return found
 
