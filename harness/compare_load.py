@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -113,7 +112,7 @@ def load_folder(folder: Path, say: Callable[[str], None] = lambda words: None) -
     ) as pool:  # arrays are read and sorted without the interpreter's lock
         rows = pool.map(lambda verdict: _row(folder, run, verdict), run.verdicts)
         seen = {verdict.case.id: row for verdict, row in zip(run.verdicts, rows, strict=True)}
-    notes = [*_twice(run), *(note for row in seen.values() for note in row.notes)]
+    notes = [note for row in seen.values() for note in row.notes]
     for verdict in run.verdicts:
         measurement, case_id = verdict.summary.measurement, verdict.case.id
         if measurement.errors_file:
@@ -173,16 +172,6 @@ def _with_builds(
         only = "" if measurement.builds else lineage.get(f"engine[{model}]", lineage.get("engine", ""))
         found[model] = tuple(replace(one, build=built.get((model, one.launch), only)) for one in seen)
     return found
-
-
-def _twice(run: Run) -> list[str]:
-    """Rows that stand several times in one run: somebody wrote in it."""
-    counts = Counter(verdict.case.id for verdict in run.verdicts)
-    return [
-        f"{case_id} stands {count} times in run.json: the last one is taken, and the folder was perhaps edited"
-        for case_id, count in counts.items()
-        if count > 1
-    ]
 
 
 def summarize_launches(

@@ -25,6 +25,12 @@ RATIOS = (
     ("keeping a row's outputs / its statistics", "keep_outputs", "examine_outputs", 1.0),
     ("trigate run (warm) / polygraphy run", "run_trigate", "run_polygraphy", None),
     ("a page of 1e7 samples / pandas reading them", "report_ten_million", "read_ten_million", None),
+    (
+        "comparing two sign-off runs and drawing the page / reading their samples",
+        "compare_two_signoffs",
+        "read_two_signoffs",
+        None,
+    ),
     ("storing a sample / appending a tuple", "sample_add", "sample_append_tuple", None),
 )
 

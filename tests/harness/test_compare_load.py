@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +15,23 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from harness.compare import compare
-from harness.compare_load import load_folder, summarize_launches
+from harness.compare import compare, compare_runs
+from harness.compare_load import PERCENTS, load_folder, summarize_launches
 from harness.errors import UsageError
-from harness.records import Judgement, LaunchFigures, Outcome, Run, to_json
+from harness.layers import Layers
+from harness.records import (
+    EngineBuilt,
+    Judgement,
+    LaunchFigures,
+    Outcome,
+    RecordError,
+    Run,
+    run_from_text,
+    to_json,
+)
 from harness.statistics import latency_figures
-from tests.harness.compared_runs import a_run
+from runtime.data import EngineLayer
+from tests.harness.compared_runs import a_run, base_runs, new_runs
 
 pytestmark = pytest.mark.covers("RE-02")
 
@@ -176,3 +189,90 @@ def test_whole_folders_are_compared(tmp_path: Path) -> None:
     assert compare(base, new).exit_code == 1
     with pytest.raises(UsageError, match="the same run folder is given twice"):
         compare(base, [*new, base[0]])
+
+
+def edited(path: Path, **given: Any) -> None:
+    """Write into the measurement of the row with samples."""
+    run = json.loads((path / "run.json").read_text())
+    for verdict in run["verdicts"]:
+        if verdict["summary"]["measurement"]["samples_file"]:
+            verdict["summary"]["measurement"] |= given
+    (path / "run.json").write_text(json.dumps(run))
+
+
+def test_percentiles_are_of_every_measured_request_of_a_launch(tmp_path: Path) -> None:
+    seen = load_folder(a_folder(tmp_path, "run", columns())).launches[LATENCY]["disk"][0]
+    assert len(PERCENTS) == len(seen.percentiles_ns) == 99
+    assert (seen.percentiles_ns[49], seen.percentiles_ns[94]) == (seen.p50_ns, seen.p95_ns)
+    assert list(seen.percentiles_ns) == sorted(seen.percentiles_ns)
+
+
+def test_layers_are_read_and_what_is_none_is_noted(tmp_path: Path) -> None:
+    path = a_folder(tmp_path, "run", columns())
+    layers = Layers("inspector", "e0" * 32, (EngineLayer("conv", "Convolution", "fp16"),))
+    (path / "layers").mkdir()
+    (path / "layers" / "a.json").write_text(layers.to_text())
+    edited(path, layers_file="layers/a.json")
+    assert load_folder(path).layers == {LATENCY: layers}
+    for damage, says in (("[]", "layers cannot be read"), ('{"schema": 9, "layers": []}', "schema 9")):
+        (path / "layers" / "a.json").write_text(damage)
+        loaded = load_folder(path)
+        assert not loaded.layers
+        assert says in loaded.notes[0]
+    edited(path, layers_file="../a.json")
+    with pytest.raises(UsageError, match="not inside the run folder"):
+        load_folder(path)
+
+
+def test_launches_know_the_engine_that_they_ran(tmp_path: Path) -> None:
+    path = a_folder(tmp_path, "run", columns())
+    edited(path, lineage={"engine": "e0"})
+    assert [one.build for one in load_folder(path).launches[LATENCY]["disk"]] == ["e0", "e0"]
+    edited(path, builds=to_json([EngineBuilt(0, "disk", (0,), "e1"), EngineBuilt(1, "disk", (1,))]))
+    assert [one.build for one in load_folder(path).launches[LATENCY]["disk"]] == ["e1", "id-run/1"]
+
+
+def test_a_run_in_which_a_row_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = a_folder(tmp_path, "run", None)
+    run = json.loads((path / "run.json").read_text())
+    run["verdicts"].append(run["verdicts"][0])
+    (path / "run.json").write_text(json.dumps(run))
+    with pytest.raises(UsageError, match="two rows called"):
+        load_folder(path)
+
+
+def test_two_folders_of_one_name_are_told_apart_and_their_progress_is_heard(tmp_path: Path) -> None:
+    base = [a_folder(tmp_path / side, "run", columns(), boot=f"b{side}", id=f"id-{side}") for side in ("a", "b")]
+    new = [a_folder(tmp_path / "c", "run", columns(), boot="n", id="id-c")]
+    heard: list[str] = []
+    found = compare(base, new, say=heard.append)
+    assert [one.name for one in (*found.base, *found.new)] == ["a/run", "b/run", "c/run"]
+    assert heard[0] == f"reading {base[0]}: 4 rows"
+    assert heard[-1] == "comparing 4 rows"
+
+
+ABSURD: tuple[Any, ...] = (None, "nan", "inf", -1, 0, 1e308, 10**400, "", True, [], "1e5")
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return [place for key, below in pairs for place in places(below, (*path, key))]
+    return [path]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_written_into_a_run_by_hand_is_refused_or_compared_and_never_an_internal_error(seed: int) -> None:
+    chance = random.Random(seed)
+    base, (new,) = base_runs(), new_runs(("n1",))
+    whole = json.dumps(to_json(new.run))
+    for _ in range(40):
+        value = json.loads(whole)
+        *way, last = chance.choice(places(value))
+        below = value
+        for key in way:
+            below = below[key]
+        below[last] = chance.choice(ABSURD)
+        with contextlib.suppress(RecordError, UsageError):
+            found = compare_runs(base, [replace(new, run=run_from_text(json.dumps(value)))])
+            json.dumps(to_json(found), allow_nan=False)
