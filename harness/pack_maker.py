@@ -14,6 +14,7 @@ from harness.config import ModelConfig
 from harness.errors import UsageError
 from harness.inputs import Feed, digest
 from harness.pack import CALIBRATION_SAMPLES, MONTE_CARLO_RUNS, Maker, ModelPack, SourceModel, model_json
+from harness.raw import AUTHORS_RTOL
 from harness.records import Tolerance
 from runtime.errors import RuntimeCoreError
 from runtime.files import write_atomic
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["fill", "load_module", "make_reference"]
 
 CALIBRATION = "calibration"
-AUTHORS_RTOL = 2e-3
-"""Of onnx's own tests of its light models: weights that are all equal make every logit tie, and no noise leaves a tie."""
 
 
 def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, key: str) -> None:

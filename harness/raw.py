@@ -22,10 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from harness.parity import OutputStatistics, digest, sample_errors
-from harness.records import Check, RecordError, Tolerance, from_json, to_json
+from harness.records import Check, Measurement, RecordError, Tolerance, from_json, to_json
 from runtime.protocol import Array
 
 __all__ = [
+    "AUTHORS_ATOL",
+    "AUTHORS_RTOL",
     "LIMIT",
     "RULE",
     "GoldenSample",
@@ -33,6 +35,7 @@ __all__ = [
     "Numerics",
     "RawFile",
     "TaskScores",
+    "claims_of",
     "keep",
     "of_authors",
     "places",
@@ -49,7 +52,7 @@ RULE = (
     "s the first 8 bytes (little-endian) of SHA-256 of 'name|shape|sample', as 'scores|1,8|0'"
 )
 AUTHORS_RTOL, AUTHORS_ATOL = 2e-3, 1e-7
-"""Of onnx's own tests of its light models."""
+"""Of onnx's own tests of its light models: weights that are all equal make every logit tie, and no noise leaves a tie."""
 
 RAW_SCHEMA = 1
 _MOST_BYTES = 64 << 20
@@ -102,7 +105,7 @@ class Numerics:
 
     ``row``: its id; ``kind``, ``lane``: of it. ``against``: ``reference``, or the other runtime. ``inputs``: digests of the
     packed feeds. ``reference_sha256``: of the pack's file. ``golden``: against the authors' outputs, where they ship some.
-    ``kept``: what lies in the file, by ``rule``.
+    ``facts``: ``claims_of`` the measurement. ``kept``: what lies in the file, by ``rule``.
     """
 
     row: str
@@ -115,9 +118,21 @@ class Numerics:
     reference_sha256: str = ""
     golden: tuple[GoldenSample, ...] = ()
     task: TaskScores | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
     kept: tuple[KeptOutput, ...] = ()
     rule: str = RULE
     schema: int = RAW_SCHEMA
+
+
+def claims_of(measurement: Measurement) -> dict[str, str]:
+    """What makes a row evidence beside its figures: where it ran, in what, of which file, and whether it is a witness."""
+    return {
+        "provider": measurement.provider,
+        "precision that ran": measurement.precision_ran,
+        "model": measurement.model_sha256,
+        "witness": "yes" if measurement.witness else "no",
+        "simulated": "yes" if measurement.simulated else "no",
+    }
 
 
 def of_authors(expected: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]]) -> tuple[GoldenSample, ...]:

@@ -21,7 +21,7 @@ from harness.errors import UsageError
 from harness.limits import read_limits
 from harness.pack import ModelPack, Pack
 from harness.parity import SampleStatistics, check_parity, digest, examine
-from harness.raw import Numerics, places, read_elements, read_numerics
+from harness.raw import Numerics, claims_of, places, read_elements, read_numerics
 from harness.recompute_record import of_record
 from harness.recompute_tier2 import recompute_tier2
 from harness.recomputed import Recomputed
@@ -46,7 +46,10 @@ def recompute(folder: Path, run: Run, pack: Pack | None = None) -> tuple[Recompu
         )
     sampled = recompute_tier2(folder, run)
     held = _Held(folder, run, pack)
-    return tuple(sampled.get(verdict.case.id) or held.row(verdict) for verdict in run.verdicts)
+    return tuple(
+        held.row(verdict) if held.has_raw(verdict) else sampled.get(verdict.case.id) or held.row(verdict)
+        for verdict in run.verdicts
+    )
 
 
 def recompute_run(folder: Path, run: Run, rows: Sequence[Recomputed]) -> tuple[str, ...]:
@@ -92,6 +95,11 @@ class _Held:
         self.folder, self.run, self.pack = folder, run, pack
         self.is_ours = _is_ours(run)
         self._references: tuple[str, list[dict[str, Array]]] = ("", [])
+
+    def has_raw(self, verdict: Verdict) -> bool:
+        """Whether the row left what it was judged from, whatever ``run.json`` calls it."""
+        path = _inside(self.folder, f"raw/{verdict.case.id}.npz")
+        return path is not None and path.exists()
 
     def row(self, verdict: Verdict) -> Recomputed:
         case = verdict.case
@@ -143,6 +151,7 @@ class _Held:
             ("kind", case.kind, numerics.kind),
             ("lane", case.lane, numerics.lane),
             ("reference", case.against or "reference", numerics.against),
+            *((name, fact, numerics.facts.get(name, "")) for name, fact in claims_of(measurement).items()),
             ("digest of the reference", measurement.lineage.get("reference", ""), numerics.reference_sha256),
         ):
             if said != kept:

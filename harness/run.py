@@ -22,7 +22,7 @@ from harness.pack import Pack
 from harness.parity import error_samples, examine
 from harness.plan import Ask
 from harness.publish import keep_engines
-from harness.raw import LIMIT, Numerics, keep, of_authors, raw_arrays
+from harness.raw import LIMIT, Numerics, claims_of, keep, of_authors, raw_arrays
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Divergence, Measurement, Outcome, Run, Verdict
 from harness.run_folder import FolderError, RunFolder
 from harness.session import exit_of, run_rows, timed
@@ -318,9 +318,9 @@ def _settle_parity(case: Case, job: Job, folder: RunFolder) -> Verdict:
 
         task = score_task(model.task, references, seen.outputs, pack.feeds(), (job.configuration.folder,))
     numerics = Numerics(
+        case.id,
         case.kind,
         case.lane,
-        case.id,
         "reference",
         examine(references, seen.outputs),
         pack.tolerances.get(case.lane, {}),
@@ -340,9 +340,9 @@ def _settle_semantic(case: Case, job: Job, folder: RunFolder) -> Verdict:
     seen, other = job.bench.outputs(case), job.bench.outputs(case, case.against)
     pack = job.pack.models[case.model]
     numerics = Numerics(
+        case.id,
         case.kind,
         case.lane,
-        case.id,
         case.against,
         examine(other.outputs, seen.outputs),
         gates.doubled(pack.tolerances["fp32"]),
@@ -396,6 +396,7 @@ def _kept(
 ) -> Verdict:
     """The row's verdict, with all that it is computed from in the run folder; and its outputs, up to ``limit`` elements."""
     measurement = seen.measurement
+    numerics = replace(numerics, facts=claims_of(measurement))
     elements: tuple[Array, ...] = ()
     if limit is not None:
         kept, elements = keep(seen.outputs, limit=limit)

@@ -105,6 +105,10 @@ def test_an_honest_run_stands_row_by_row_with_and_without_its_pack(home: Path) -
         (FIRST, measured(raw_file=""), "and run.json does not name it"),
         (FIRST, measured(raw_file=f"raw/{MODEL}-onnx_trt_ep-fp16-b1.npz"), "the row's own file is raw/disk-onnx_trt_ep-fp32"),
         (FIRST, measured(lineage={"reference": "aa"}), "its digest of the reference is aa in run.json"),
+        (FIRST, measured(provider="tensorrt"), "its provider is tensorrt in run.json, and cpu in what is kept"),
+        (FIRST, measured(witness=False, notes=("a note",)), "its witness is no in run.json, and yes in what is kept"),
+        (FIRST, lambda one: replace(one, summary=replace(one.summary, measurement=replace(
+            one.summary.measurement, case=replace(one.case, kind="load")))), "its kind is load in run.json"),
         (FIRST, measured(lineage={}), "its digest of the reference is none in run.json"),
         (f"{MODEL}-onnx_trt_ep-fp16-b1", lambda one: replace(one, summary=replace(one.summary, parity=())), "figures of wide"),
     ],
