@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -50,7 +51,8 @@ class Observed:
 class Bench:
     """Runs cases on this machine. One engine is resident at a time; outputs are kept per runtime and precision.
 
-    ``build``: (label or ``module:Class``, configuration) -> a runtime. ``clock``: monotonic nanoseconds.
+    ``build``: (label or ``module:Class``, configuration) -> a runtime. ``clock``: monotonic nanoseconds. ``listen``: gives a
+    context, and in it a list of what was warned of when that has ended.
     """
 
     packs: Mapping[str, ModelPack]
@@ -60,6 +62,7 @@ class Bench:
     board_state: Callable[[], BoardState] = BoardState
     threads: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
+    listen: Callable[[], AbstractContextManager[Sequence[str]]] = lambda: nullcontext(())
     _seen: dict[tuple[str, str, str, str], Observed] = field(default_factory=dict)
     _entries: dict[tuple[str, str, str, str], EngineCacheEntry] = field(default_factory=dict)
     _built_ns: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
@@ -70,7 +73,7 @@ class Bench:
         Raises the core's errors; nothing stays resident.
         """
         label = runtime or case.runtime
-        key = (case.model, label, case.precision, case.route)
+        key = _key(case, label)
         seen = self._seen.get(key)
         if seen is None:
             if any(model != case.model for model, *_ in self._seen):
@@ -78,9 +81,13 @@ class Bench:
             seen = self._seen[key] = self._run(replace(case, runtime=label))
         return replace(seen, measurement=replace(seen.measurement, case=case))
 
+    def seen(self, case: Case, runtime: str = "") -> Observed | None:
+        """What ``outputs`` has given, and still has; runs nothing."""
+        return self._seen.get(_key(case, runtime or case.runtime))
+
     def facts(self, case: Case, runtime: str = "") -> EngineFacts | None:
-        """What the engine was that ``outputs`` came from; ``None`` where they are not there."""
-        seen = self._seen.get((case.model, runtime or case.runtime, case.precision, case.route))
+        """Of the engine that ``seen`` tells of."""
+        seen = self.seen(case, runtime)
         return seen.facts if seen is not None else None
 
     def candidate(self, case: Case, runtime: str = "") -> Callable[[Path, Feed], dict[str, Array]]:
@@ -111,7 +118,7 @@ class Bench:
 
     def entry(self, case: Case, runtime: InferenceRuntime, artifact: Path) -> EngineCacheEntry:
         """The case's engine, compiled once in a run of the harness: TensorRT's take minutes on a board."""
-        key = (case.model, case.runtime, case.precision, case.route)
+        key = _key(case, case.runtime)
         if key not in self._entries:
             begun, since = self.clock(), time.time_ns() - _TICK_NS
             entry = self._entries[key] = runtime.compile_engine(artifact, self.build_config(case))
@@ -122,11 +129,11 @@ class Bench:
 
     def build_ns(self, case: Case) -> int | None:
         """How long the build of the case's engine took; ``None`` where it was found, or there is nothing to build."""
-        return self._built_ns.get((case.model, case.runtime, case.precision, case.route))
+        return self._built_ns.get(_key(case, case.runtime))
 
     def remember(self, case: Case, entry: EngineCacheEntry) -> None:
         """The case's engine, where it was compiled elsewhere."""
-        self._entries[(case.model, case.runtime, case.precision, case.route)] = entry
+        self._entries[_key(case, case.runtime)] = entry
 
     def make(self, runtime: str, route: str = "") -> InferenceRuntime:
         """The runtime of that label, or of a third party's class, with no engine loaded. ``route``: as ``Case.route``; engines
@@ -159,12 +166,13 @@ class Bench:
 
     def _run(self, case: Case) -> Observed:
         feeds = self.packs[case.model].feeds()
-        with _Resident(self, case) as engine:
+        with self.listen() as warned, _Resident(self, case) as engine:
             outputs = tuple(engine.infer(feed) for feed in feeds)
             at_the_door = tuple(
                 digest(feed) for feed in feeds
             )  # after the calls: a runtime that changes its inputs shows
-            return Observed(replace(engine.measurement(), input_sha256=at_the_door), outputs, engine.facts())
+            measurement, facts = replace(engine.measurement(), input_sha256=at_the_door), engine.facts()
+        return Observed(replace(measurement, warnings=tuple(warned)), outputs, facts)
 
 
 class Opened:
@@ -276,6 +284,11 @@ class _Resident:
             duration_ns=bench.clock() - self.begun_ns,
             notes=tuple(notes),
         )
+
+
+def _key(case: Case, runtime: str) -> tuple[str, str, str, str]:
+    """What an engine is known by. A route is TensorRT's alone."""
+    return case.model, runtime, case.precision, case.route if runtime == "tensorrt" else ""
 
 
 def _label(runtime: str) -> str:

@@ -19,7 +19,9 @@ from harness.records import RecordError, Run, run_from_text, to_json
 from runtime.files import write_atomic
 from runtime.protocol import Array
 
-__all__ = ["FolderError", "RunFolder"]
+__all__ = ["LOG_FILE", "FolderError", "RunFolder"]
+
+LOG_FILE = "logs/run.log"
 
 
 class FolderError(UsageError):
@@ -76,7 +78,7 @@ class RunFolder:
         """``logs/run.log``, to append to: what the runtimes report while rows run, a JSON line each."""
         with self.explained():
             (self.path / "logs").mkdir(exist_ok=True)
-            return (self.path / "logs" / "run.log").open("a", encoding="utf-8")
+            return (self.path / LOG_FILE).open("a", encoding="utf-8")
 
     def write(self, name: str, data: bytes) -> str:
         """Write one file atomically; returns ``name``, which is relative to the folder."""
