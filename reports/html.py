@@ -62,6 +62,7 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame], doubts: S
     models = {model: f"model-{at}" for at, model in enumerate(dict.fromkeys(row.case.model for row in of_models))}
     about = {kind: [row for row in shown if row.case.kind == kind] for kind in ABOUT_RUNTIMES}
     of = {name: frame[frame["case"].isin(anchors)] if "case" in frame else frame for name, frame in tables.items()}
+    by_model = {name: dict(list(frame.groupby("model", sort=False))) for name, frame in of.items() if "model" in frame}
     plotted, unplotted = _plotted(shown)
     facts, board = tier2.board(of["board"])
     return (
@@ -85,7 +86,15 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame], doubts: S
             matters=[(matter, anchors[matter.row.case.id]) for matter in matters(rows)],
             glance=sheets.glance(shown, models, anchors),
             models=[
-                _model(folder, name, anchor, rows=of_models, tables=of, anchors=anchors, plotted=plotted)
+                _model(
+                    folder,
+                    name,
+                    anchor,
+                    rows=[row for row in of_models if row.case.model == name],
+                    tables={table: frames.get(name, of[table][:0]) for table, frames in by_model.items()},
+                    anchors=anchors,
+                    plotted=plotted,
+                )
                 for name, anchor in models.items()
             ],
             about=[sheets.about_runtimes(kind, own, anchors) for kind, own in about.items() if own],
@@ -160,23 +169,21 @@ def _model(
     anchors: Mapping[str, str],
     plotted: Collection[str],
 ) -> ModelPage:
-    own = [row for row in rows if row.case.model == name]
-    told = {row.case.id for row in own if row.case.kind == "latency" and row.summary.measurement.samples_file}
-    times, stories = figures.timed(folder, own, stories=told & frozenset(plotted))
-    of = {table: frame[frame["model"] == name] for table, frame in tables.items() if "model" in frame}
+    told = {row.case.id for row in rows if row.case.kind == "latency" and row.summary.measurement.samples_file}
+    times, stories = figures.timed(folder, rows, stories=told & frozenset(plotted))
     return ModelPage(
         name=name,
         anchor=anchor,
-        tally=words.tally(own),
-        findings=sheets.findings(of["divergence"]),
-        lanes=sheets.lanes((row for row in own if row.case.kind not in ("pair", "latency", "load")), anchors),
-        parity=sheets.parity(of["parity"]),
-        errors=figures.errors(folder, [row for row in own if row.case.id in plotted]),
-        pairs=sheets.pairs(of["pairs"]),
-        task=sheets.task(of["task"]),
-        latency=tier2.latency((row for row in own if row.case.kind == "latency"), of["latency"], anchors),
+        tally=words.tally(rows),
+        findings=sheets.findings(tables["divergence"]),
+        lanes=sheets.lanes((row for row in rows if row.case.kind not in ("pair", "latency", "load")), anchors),
+        parity=sheets.parity(tables["parity"]),
+        errors=figures.errors(folder, [row for row in rows if row.case.id in plotted]),
+        pairs=sheets.pairs(tables["pairs"]),
+        task=sheets.task(tables["task"]),
+        latency=tier2.latency((row for row in rows if row.case.kind == "latency"), tables["latency"], anchors),
         times=times,
         stories=stories,
-        speed=tier2.of_model(own, anchors),
-        lineage=sheets.lineage(own),
+        speed=tier2.of_model(rows, anchors),
+        lineage=sheets.lineage(rows),
     )

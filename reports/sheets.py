@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -317,25 +318,37 @@ _DIGITS = 12
 
 
 def lineage(rows: Iterable[Verdict]) -> Table:
-    """What each row descends from: a column per link that any of them knows."""
-    known = [row for row in rows if row.summary.measurement.lineage]
-    names = dict.fromkeys(name for row in known for name in row.summary.measurement.lineage)
-    columns: dict[str, Callable[[Verdict], Cell]] = {"Lane": lambda row: isolated(lane_and_kind(row))}
-    for name in names:
-        columns[name.replace("_", " ").capitalize()] = lambda row, name=name: _shortened(  # type: ignore[misc] # bound default
-            row.summary.measurement.lineage.get(name, "")
-        )
-    if any(row.summary.measurement.layers_file for row in known):
-        columns["Layers"] = lambda row: row.summary.measurement.layers_file or words.DASH
-    note = f"Of each sha256 the first {_DIGITS} digits; run.json has them whole."
-    return table("Lineage: what each row descends from", columns, known, notes=[note] if known else ())
+    """What each row ran, and what that descends from: digests, and words."""
+    known = [row for row in rows if row.summary.measurement.lineage or row.summary.measurement.layers_file]
+    columns: dict[str, Callable[[Verdict], Cell]] = {
+        "Lane": lambda row: isolated(lane_and_kind(row)),
+        "Descends from": lambda row: (
+            Markup(", ").join(starmap(_link, row.summary.measurement.lineage.items())) or words.DASH
+        ),
+    }
+    further: Columns[Verdict] = {
+        "Size": lambda row: _quantity(row, "engine_bytes"),
+        "Built in": lambda row: _quantity(row, "build_ns"),
+        "Layers by precision": lambda row: words.pairs(row.summary.measurement.nodes_by_precision) or words.DASH,
+    }
+    columns |= {heading: cell for heading, cell in further.items() if any(cell(row) != words.DASH for row in known)}
+    notes = [f"Of each sha256 the first {_DIGITS} digits; run.json has them whole, and layers/ every layer."] * bool(
+        known
+    )
+    notes += ["Size and time to build are single readings."] * bool({"Size", "Built in"} & set(columns))
+    return table("What each row ran, and descends from", columns, known, numeric={"Size", "Built in"}, notes=notes)
 
 
-def _shortened(text: str) -> Cell:
+def _link(name: str, text: str) -> Markup:
     """A digest by its first digits; anything else as it is."""
-    if not re.fullmatch(r"[0-9a-f]{64}", text):
-        return text or words.DASH
-    return Markup('<code title="{}">{}</code>').format(text, text[:_DIGITS])
+    if re.fullmatch(r"[0-9a-f]{64}", text):
+        return Markup('{} <code title="{}">{}</code>').format(words.plain(name), text, text[:_DIGITS])
+    return Markup("{} {}").format(words.plain(name), words.plain(text))
+
+
+def _quantity(row: Verdict, name: str) -> str:
+    figure = next((figure for figure in row.summary.figures if figure.name == name), None)
+    return words.DASH if figure is None else words.quantity(figure.value, figure.unit)
 
 
 def coverage(frame: pd.DataFrame, rows: Sequence[Verdict]) -> Table:

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import reports
-from harness.records import SCHEMA_VERSION, Outcome, Run, to_json
+from harness.records import SCHEMA_VERSION, Figure, Outcome, Run, to_json
 from reports import figures, html, tables
 from tests.reports.big_run import big_run
 
@@ -296,13 +296,14 @@ def test_what_a_row_descends_from_is_told_by_digests_and_words(full: Path) -> No
     run = some_rows(full)
     row = run.verdicts[0]
     measurement = replace(row.summary.measurement, lineage={"model": "ab" * 32, "route": "strongly typed"})
-    run = replace(
-        run, verdicts=(replace(row, summary=replace(row.summary, measurement=measurement)), *run.verdicts[1:])
-    )
+    size = Figure("engine_bytes", 3 * 2**20, "bytes", "the plan file")
+    row = replace(row, summary=replace(row.summary, measurement=measurement, figures=(size,)))
+    run = replace(run, verdicts=(row, *run.verdicts[1:]))
     text = html.render(full, run, tables.make(run))
-    assert text.count("Lineage: what each row descends from") == 2, "the table of one model: its label and its caption"
+    assert text.count("What each row ran, and descends from") == 2, "the table of one model: its label and its caption"
     assert f'<code title="{"ab" * 32}">abababababab</code>' in text
     assert "strongly typed" in text
+    assert "3.00 MiB" in text
 
 
 @pytest.mark.covers("T1-03")
