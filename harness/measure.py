@@ -85,11 +85,6 @@ class Bench:
         """What ``outputs`` has given, and still has; runs nothing."""
         return self._seen.get(_key(case, runtime or case.runtime))
 
-    def facts(self, case: Case, runtime: str = "") -> EngineFacts | None:
-        """Of the engine that ``seen`` tells of."""
-        seen = self.seen(case, runtime)
-        return seen.facts if seen is not None else None
-
     def candidate(self, case: Case, runtime: str = "") -> Callable[[Path, Feed], dict[str, Array]]:
         """(a model file of the runtime's kind, a feed) -> its outputs on the case's runtime: for the divergence search."""
         label = runtime or case.runtime

@@ -24,9 +24,10 @@ from harness.plan import Ask
 from harness.publish import keep_engines
 from harness.raw import LIMIT, Numerics, claims_of, keep, of_authors, raw_arrays
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Divergence, Measurement, Outcome, Run, Verdict
-from harness.run_folder import FolderError, RunFolder
+from harness.run_folder import LOG_FILE, FolderError, RunFolder
 from harness.session import exit_of, run_rows, timed
 from harness.tier2 import Tier2
+from harness.warned import ABOUT_NUMERICS, Ear, listening, warned
 from harness.watchdog import Hangs, call_within
 from runtime.config import RuntimeConfig
 from runtime.data import EngineCacheEntry
@@ -129,7 +130,9 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
     try:
         with progress.rows(left), folder.open_log() as log, contextlib.redirect_stderr(log):
             rounds = job.tier2.rounds if job.tier2 is not None else None
-            interrupted, internal = run_rows(left, job.suites, timed(settle), heard, arguments, rounds=rounds)
+            job.bench.listen = ear = Ear(log, folder.path / LOG_FILE)
+            listened = listening(timed(settle), ear)
+            interrupted, internal = run_rows(left, job.suites, listened, heard, arguments, rounds=rounds)
     except KeyboardInterrupt:  # between two rows, or before the first
         interrupted, internal = True, []
     return state.finish(interrupted, internal)
@@ -285,14 +288,15 @@ def _within_limits(case: Case, job: Job, settle: Callable[[], Verdict]) -> Verdi
 def _with_engines(verdict: Verdict, job: Job, folder: RunFolder) -> Verdict:
     """A row about numerics with what its engine was; beside it the lineage of the other one, where there are two."""
     case, measurement = verdict.case, verdict.summary.measurement
-    facts = job.bench.facts(case) if case.kind in ("parity", "semantic", "pair") else None
-    if facts is None:
+    seen = job.bench.seen(case) if case.kind in ABOUT_NUMERICS else None
+    if seen is None or seen.facts is None:
         return verdict
-    other = job.bench.facts(case, case.against) if case.against else None
-    if other is not None:
-        lineage = {**measurement.lineage, **about(case.against, other.lineage)}
+    other = job.bench.seen(case, case.against) if case.against else None
+    if other is not None and other.facts is not None:
+        lineage = {**measurement.lineage, **about(case.against, other.facts.lineage)}
         verdict = replace(verdict, summary=replace(verdict.summary, measurement=replace(measurement, lineage=lineage)))
-    return keep_engines(verdict, {"": facts}, folder, publish=job.publish)
+        verdict = warned(verdict, other.measurement.warnings)
+    return keep_engines(verdict, {"": seen.facts}, folder, publish=job.publish)
 
 
 def _settle_runtime(case: Case, job: Job, folder: RunFolder) -> Verdict:
