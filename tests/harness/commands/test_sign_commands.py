@@ -1,0 +1,104 @@
+"""``trigate key``, ``sign`` and ``verify``, as they are typed."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from tests.harness.released_runs import a_release
+
+PASSPHRASE = "TRIGATE_KEY_PASSPHRASE"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("typed") / "run"
+    a_release(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PASSPHRASE, raising=False)
+
+
+def typed(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    code = main([str(word) for word in words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+@pytest.mark.covers("RE-03")
+def test_from_a_key_to_a_verified_bundle(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key, bundle = tmp_path / "release.key", tmp_path / "1.4"
+    code, out, _ = typed(capsys, "key", "new", "--out", key)
+    assert code == 0
+    assert "not encrypted" in out
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    _, shown, _ = typed(capsys, "key", "show", f"{key}.pub", "--json")
+    code, out, err = typed(capsys, "sign", run, "--key", key, "--out", bundle)
+    assert code == 0, out
+    assert out.endswith("SIGNED OFF: 2 rows pass on a real device.\n")
+    assert f"copying {run}" in err
+    code, out, _ = typed(capsys, "verify", bundle, "--key", f"{key}.pub")
+    assert (code, out.splitlines()[-1]) == (0, f"VERIFIED: {bundle}")
+    code, out, _ = typed(capsys, "verify", bundle, "--key", f"{key}.pub", "--json")
+    told = json.loads(out)
+    assert (told["exit_code"], told["signer"], told["findings"]) == (0, json.loads(shown)["id"], [])
+    assert typed(capsys, "verify", bundle)[0] == 3
+    secret = "".join(key.read_text().splitlines()[1:-1])
+    assert not any(secret in path.read_text(errors="replace") for path in bundle.rglob("*") if path.is_file())
+
+
+@pytest.mark.covers("RE-03")
+def test_an_encrypted_key_signs_one_file_with_its_passphrase_from_the_environment_or_a_file(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, word = tmp_path / "k", tmp_path / "word"
+    word.write_text("correct horse\n")
+    word.chmod(0o600)
+    code, out, _ = typed(capsys, "key", "new", "--out", key, "--passphrase-file", word, "--json")
+    assert (code, json.loads(out)["encrypted"]) == (0, True)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    code, _, err = typed(capsys, "sign", run, "--key", key, "--out", tmp_path / "no.zip")
+    assert code == 2
+    assert "is encrypted. Give --passphrase-file, or set TRIGATE_KEY_PASSPHRASE" in err
+    assert not (tmp_path / "no.zip").exists()
+    monkeypatch.setenv(PASSPHRASE, "correct horse")
+    code, out, err = typed(capsys, "sign", run, "--key", key, "--out", tmp_path / "b.zip", "--quiet", "--json")
+    told = json.loads(out)
+    assert (code, told["bundle"], told["result"], err) == (0, str(tmp_path / "b.zip"), "PASSED", "")
+    assert "horse" not in out
+    code, out, _ = typed(capsys, "verify", tmp_path / "b.zip", "--key", f"{key}.pub")
+    assert code == 0, out
+
+
+@pytest.mark.covers("RE-03")
+def test_a_refusal_tells_why_and_leaves_nothing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typed(capsys, "key", "new", "--out", tmp_path / "k")
+    waivers = tmp_path / "w.toml"
+    waivers.write_text('[[waiver]]\nmodel = "disk"\nowner = "Ada"\nreason = "so"\nuntil = 2020-01-01\n')
+    code, out, _ = typed(capsys, "sign", run, "--key", tmp_path / "k", "--waivers", waivers, "--out", tmp_path / "b")
+    assert code == 3
+    assert "OPEN: the waiver of Ada for model disk ended on 2020-01-01" in out
+    assert "nothing was signed" in out
+    assert not (tmp_path / "b").exists()
+    (tmp_path / "k").chmod(0o644)
+    code, _, err = typed(capsys, "sign", run, "--key", tmp_path / "k", "--out", tmp_path / "b")
+    assert code == 2
+    assert f"Run: chmod 600 {tmp_path / 'k'}" in err
+    code, _, err = typed(capsys, "verify", tmp_path, "--key", f"{tmp_path / 'k'}.pub")
+    assert code == 2
+    assert "is no bundle" in err
+
+
+@pytest.mark.parametrize("command", [["key"], ["key", "new"], ["sign"], ["verify"]])
+def test_help_teaches_with_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--help"])
+    said = capsys.readouterr().out
+    assert "--out" in said or "verify releases/1.4" in said
