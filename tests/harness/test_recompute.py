@@ -17,7 +17,7 @@ from harness.pack import Pack
 from harness.raw import raw_arrays, read_elements, read_numerics
 from harness.recompute import recompute, recompute_run
 from harness.recomputed import Recomputed
-from harness.records import Measurement, Outcome, Run, Verdict, run_from_text, to_json
+from harness.records import Case, Check, Measurement, Outcome, Run, Verdict, run_from_text, to_json
 from harness.run_folder import RunFolder
 from tests.harness.numeric_runs import MODEL, a_pack, a_run, as_computed, references, rows
 
@@ -321,3 +321,17 @@ def test_a_row_that_is_no_witness_stands_with_notes_that_were_written_after_it_w
     assert "the reason is" in row_of(tmp_path / "run", case_id).differs[0]
     forge(tmp_path / "run", case_id, measured(notes=()))
     assert "is said to be no witness" in row_of(tmp_path / "run", case_id).words
+
+
+@pytest.mark.covers("RE-03")
+def test_a_row_about_a_models_file_is_judged_again_where_the_pack_is_at_hand(tmp_path: Path) -> None:
+    pack = a_pack(tmp_path / "pack")
+    row = Case(f"{MODEL}-artifact", 0, "artifact", MODEL, "onnx_trt_ep", "fp32", "fp32", "small")
+    run = a_run(tmp_path / "run", pack, cases=[row])
+    forged = replace(run.verdicts[0], outcome=Outcome.PASS, checks=(Check("file", Outcome.PASS, "whole"),))
+    run = replace(run, verdicts=(forged,))
+    (by_record,) = recompute(tmp_path / "run", run)
+    assert (by_record.now, by_record.source) == (Outcome.PASS, "record")
+    (by_pack,) = recompute(tmp_path / "run", run, pack)
+    assert (by_pack.now, by_pack.source, by_pack.agrees) == (Outcome.NOT_RUN, "the pack", False)
+    assert by_pack.words == "NOT RUN by what is kept of it: the model has no ONNX file"
