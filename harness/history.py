@@ -35,6 +35,7 @@ _RUN = "SELECT r.seq, r.added, r.path, k.record FROM runs r JOIN records k ON k.
 _OF_ROWS = ("row", "model", "runtime", "kind", "precision", "machine")
 _MOST_SERIES = 64
 _TICK_S = 1.0
+_NEAR = 3
 
 
 class History:
@@ -275,7 +276,7 @@ class History:
             TimedStep(
                 run=points[step.at].run,
                 started_at=points[step.at].started_at,
-                changed=self._differences(points[step.at - 1], points[step.at]),
+                changed=self._changed_near(points, step.at),
                 **step.__dict__,
             )
             for step in find_steps([point.value for point in points])
@@ -283,6 +284,16 @@ class History:
         tools = sorted({point.mark for point in points if point.mark})
         told = f"mixed with what {', '.join(tools)} measured, which times something else: a step may be the tool"
         return replace(series, steps=steps, notes=(told,) if tools else ())
+
+    def _changed_near(self, points: Sequence[Point], at: int) -> tuple[str, ...]:
+        """Which facts changed with a step, in words; where none did, those of the nearest runs: noise shifts a step by a few."""
+        for distance in range(_NEAR + 1):
+            for place, side in ((at - distance, "before"), (at + distance, "after")):
+                told = self._differences(points[place - 1], points[place]) if 0 < place < len(points) else ()
+                if told:
+                    runs = f" ({distance} run{'s' if distance > 1 else ''} {side})" if distance else ""
+                    return tuple(f"{words}{runs}" for words in told)
+        return ()
 
     def _differences(self, before: Point, after: Point) -> tuple[str, ...]:
         """Which facts two runs do not share, in words."""
@@ -340,14 +351,13 @@ class History:
                     f"{self._name_of(second)}; --order added keeps the order in which they came"
                 )
         begun = self._index.ask(
-            "SELECT b.boot, r.id, r.began FROM boots b JOIN runs r ON r.seq = b.run WHERE r.began IS NOT NULL",
-            tail="ORDER BY b.boot, b.up_s",
+            "SELECT boot, run, began FROM boots WHERE began IS NOT NULL", tail="ORDER BY boot, up_s"
         )
-        for (boot, first_id, first_s), (other, second_id, second_s) in pairwise(begun):
+        for (boot, first, first_s), (other, second, second_s) in pairwise(begun):
             if boot == other and second_s < first_s - _TICK_S:
                 yield (
-                    f"the board's clock ran backward between runs {first_id[:12]} and {second_id[:12]}, of one boot: the second "
-                    f"began later, and says {_span(first_s - second_s)} earlier"
+                    f"the board's clock ran backward between runs {self._name_of(first)} and {self._name_of(second)}, of one "
+                    f"boot: the second began later, and says {_span(first_s - second_s)} earlier"
                 )
 
     def _name_of(self, seq: int) -> str:

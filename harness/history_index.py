@@ -37,7 +37,8 @@ CREATE INDEX runs_added ON runs(seq, added);
 CREATE TABLE records(run INTEGER PRIMARY KEY, record TEXT NOT NULL);
 CREATE TABLE facts(name TEXT NOT NULL, value TEXT NOT NULL, run INTEGER NOT NULL, PRIMARY KEY(name, value, run)) WITHOUT ROWID;
 CREATE INDEX facts_run ON facts(run);
-CREATE TABLE boots(boot TEXT NOT NULL, up_s REAL NOT NULL, run INTEGER NOT NULL, PRIMARY KEY(boot, up_s, run)) WITHOUT ROWID;
+CREATE TABLE boots(boot TEXT NOT NULL, up_s REAL NOT NULL, run INTEGER NOT NULL, began REAL, PRIMARY KEY(boot, up_s, run))
+  WITHOUT ROWID;
 CREATE TABLE series(no INTEGER PRIMARY KEY, {" TEXT NOT NULL, ".join(SERIES)} TEXT NOT NULL, UNIQUE({", ".join(SERIES)}));
 CREATE TABLE rows(series INTEGER NOT NULL, run INTEGER NOT NULL, outcome TEXT NOT NULL, placement TEXT NOT NULL,
   incomplete TEXT NOT NULL, PRIMARY KEY(series, run)) WITHOUT ROWID;
@@ -96,7 +97,7 @@ class Index:
         ).lastrowid or 0  # fmt: skip
         self.db.execute("INSERT INTO records VALUES(?, ?)", (run, _record(entry)))
         self._many("facts", [(name, value, run) for name, value in entry.facts.items()])
-        self._many("boots", [(boot, up_s, run) for boot, up_s in entry.boots.items()])
+        self._many("boots", [(boot, up_s, run, to_seconds(entry.started_at)) for boot, up_s in entry.boots.items()])
         rows: list[tuple[Any, ...]] = []
         figures: list[tuple[Any, ...]] = []
         for row in entry.rows:

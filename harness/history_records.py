@@ -81,7 +81,8 @@ class Point:
 @dataclass(frozen=True)
 class TimedStep:
     """From ``run`` on, which is point ``at`` of the series, the figure was ``factor`` of what it was: medians of the points
-    before and after, up to the next step. ``changed``: which facts were others then than in the run before.
+    before and after, up to the next step. ``changed``: which facts were others
+    then than in the run before, or changed a few runs from it.
     """
 
     at: int

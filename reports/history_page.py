@@ -188,7 +188,7 @@ def steps_in_words(series: Series) -> list[str]:
             f"median {words.quantity(step.before, series.unit)} before, {words.quantity(step.after, series.unit)} after"
         )
         began = step.started_at[:16].replace("T", " ")
-        changed = f"; with it changed: {', '.join(step.changed)}" if step.changed else "; no fact changed with it"
+        changed = f"; with it changed: {', '.join(step.changed)}" if step.changed else "; no fact changed near it"
         told.append(f"From run {step.run[:12]} ({began}) on {change}: {medians}{changed}.")
     return told
 

@@ -26,12 +26,14 @@ RATIOS = (
     ("trigate run (warm) / polygraphy run", "run_trigate", "run_polygraphy", None),
     ("a page of 1e7 samples / pandas reading them", "report_ten_million", "read_ten_million", None),
     (
-        "comparing two sign-off runs and drawing the page / reading their samples",
+        "comparing two sign-off runs, with the page / reading their samples",
         "compare_two_signoffs",
         "read_two_signoffs",
         None,
     ),
     ("storing a sample / appending a tuple", "sample_add", "sample_append_tuple", None),
+    ("10,000 runs asked in the index / 100 records read", "history_list", "history_read_100_records", None),
+    ("a row over 10,000 runs and its steps / from DuckDB", "history_series", "history_series_duckdb", None),
 )
 
 
@@ -71,6 +73,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         ("judge_million", "judging 1e6 samples", 2),
         ("row_million_with_trace", "judging them as a row with 256,000 frames", 2),
         ("report_ten_million", "a page of 60 rows and 1e7 samples", 20),
+        ("history_list", "a filter over 10,000 runs", 1),
+        ("history_series", "a row over 10,000 runs, and its steps", 1),
     ):
         if name in seconds:
             terminalreporter.write_line(f"{words:<48} {seconds[name]:6.2f} s   limit {most_s} s")
