@@ -91,7 +91,7 @@ def _alike(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether it names a file inside, on every system, and can be written down."""
+    """Whether it names a file inside, read alike everywhere, and can be written down."""
     path = PurePosixPath(name)
     plain = bool(name) and not path.is_absolute() and str(path) == name and "\\" not in name and name.isprintable()
     return plain and not any(part in ("..", ".") for part in path.parts) and ":" not in path.parts[0]
@@ -112,10 +112,16 @@ def identity(status: os.stat_result) -> tuple[int, ...]:
 
 
 def copy_hashed(source: Path, target: Path) -> str:
-    """Copy a regular file, and give the SHA-256 of what was copied. Raises ``OSError``; ``UsageError`` for a private key."""
+    """Copy a regular file, and give the SHA-256 of what was copied. Raises ``OSError`` where the copy cannot be written, and
+    ``UsageError`` for a source that cannot be read, or is a private key.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with open_regular(source) as file, target.open("xb") as copy:
+    try:
+        opened = open_regular(source)
+    except OSError as error:
+        raise UsageError(f"{source} cannot be read: {error.strerror or error}.") from error
+    with opened as file, target.open("xb") as copy:
         is_small = os.fstat(file.fileno()).st_size <= _KEY_BYTES
         while part := file.read(_CHUNK):
             if is_small and _KEY in part:

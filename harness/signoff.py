@@ -186,7 +186,7 @@ def decide(
         rows=rows,
         waivers=told,
         problems=tuple(problems),
-        notes=(*_notes(rows, require, told, today), *together.notes),
+        notes=(*_notes(rows, require, told, today), *_odd_runs(runs, made_at), *together.notes),
     )
 
 
@@ -352,6 +352,22 @@ def _notes(
             yield f"The waiver of {waiver.owner} for {waiver.about} holds until {waiver.until}, which is more than a year."
 
 
+def _odd_runs(runs: Sequence[Run], made_at: str) -> Iterator[str]:
+    for run in runs:
+        profile = run.settings.get("profile", "")
+        if profile != "signoff" and any(verdict.case.tier == 2 for verdict in run.verdicts):
+            yield f"Run {run.id} measured by the profile {profile or 'that it does not name'}; a release is measured by signoff."
+        if _is_after(run.finished_at, made_at):
+            yield f"Run {run.id} ended at {run.finished_at}, after it was signed: the clock of one machine is wrong."
+
+
+def _is_after(one: str, other: str) -> bool:
+    try:
+        return datetime.datetime.fromisoformat(one) > datetime.datetime.fromisoformat(other)
+    except (ValueError, TypeError):  # no time, or one without a zone
+        return False
+
+
 def statement_of(signoff: SignOff, files: Mapping[str, str]) -> dict[str, object]:
     """An in-toto Statement v1 with a test-result predicate v0.1. ``files``: sha256 of each file of the bundle by name.
 
@@ -441,6 +457,14 @@ def page(signoff: SignOff) -> str:
                 )
                 for row in signoff.rows
             ],
+        ),
+    )
+    facts = sorted({name for run in signoff.runs for name in run.environment})
+    lines += _section(
+        "Environment",
+        _table(
+            ("", *(run.id[:8] for run in signoff.runs)),
+            [(name, *(run.environment.get(name, "") for run in signoff.runs)) for name in facts],
         ),
     )
     lines += _section(

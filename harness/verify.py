@@ -140,11 +140,14 @@ class _Verifier:
         self.found += [Finding("added", f"{file} {words}") for file, words in tree.odd.items()]
         names = [file for file in tree.files if file != ATTESTATION]
         before = self._identities(names)
-        with ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:  # hashing lets go of the interpreter
+        pool = ThreadPoolExecutor(1, thread_name_prefix="hash")  # hashing lets go of the interpreter
+        try:
             hashed = {file: pool.submit(hash_file, self.folder / file) for file in names}
             runs = self._runs(names)
             again = self._decided(runs)
             files = self._hashes(hashed)
+        finally:
+            pool.shutdown(cancel_futures=True)
         self._compare_files(files, envelope)
         self._compare_statement(files, again, envelope)
         self._compare_untouched(before)

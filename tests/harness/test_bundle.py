@@ -20,7 +20,7 @@ from harness.records import Check, Outcome, Run, run_from_text, to_json
 from harness.signing import PrivateKey, load_private_key, make_key, unseal
 from harness.signoff import SignOff, page
 from tests.harness.numeric_runs import a_pack
-from tests.harness.released_runs import ENGINE, LATENCY, PARITY, a_clause, a_release, another
+from tests.harness.released_runs import ENGINE, LATENCY, PARITY, a_clause, a_release, another, slower
 
 MADE_AT = "2026-11-21T12:00:00+00:00"
 
@@ -34,7 +34,7 @@ class Home:
         self.key: PrivateKey = load_private_key(path / "key")
         self.pack = a_pack(path / "pack")
         self.run = a_release(path / "run", self.pack)
-        a_release(path / "slow", self.pack, took_ms=25.0)
+        slower(path / "slow", path / "run")
         another(path / "cloud", self.run, (a_clause(),))
 
     def sign(self, out: Path, *runs: str | Path, waivers: str | None = None, **more: Any) -> Made:

@@ -37,7 +37,7 @@ from harness.signoff import decide, page, statement_of
 from harness.verify import Verification, verify
 from harness.waivers import parse_waivers
 from tests.harness.numeric_runs import MODEL, a_pack
-from tests.harness.released_runs import ENGINE, LATENCY, PARITY, a_clause, a_release, another, samples
+from tests.harness.released_runs import ENGINE, LATENCY, PARITY, a_clause, a_release, another, samples, slower
 
 MADE_AT = "2026-11-21T12:00:00+00:00"
 TODAY = datetime.date(2026, 11, 22)
@@ -61,7 +61,7 @@ class Home:
         pack = a_pack(path / "pack")
         run = a_release(path / "run", pack)
         another(path / "cloud", run, (a_clause(),))
-        a_release(path / "slow-run", pack, took_ms=25.0)
+        slower(path / "slow-run", path / "run")
         self.make([path / "run", path / "cloud"], path / "good")
         self.make([path / "slow-run"], path / "slow", waivers=WAIVER)
 
