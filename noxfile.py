@@ -80,9 +80,9 @@ def gate(session: nox.Session) -> None:
 @nox.session(venv_params=["--system-site-packages"] if ON_JETSON else [], reuse_venv=True)
 @nox.parametrize("tier", [0, 1, 2], ids=["0", "1", "2"])
 def tier(session: nox.Session, tier: int) -> None:
-    """One tier: `nox -s "tier(1)"`."""
+    """One tier, with the engines, sidecars and manifests that its rows are about in the run folder: `nox -s "tier(1)"`."""
     _install(session, f".[{EXTRAS}]")
-    _trigate(session, "--tier", str(tier), *_out(f"tier{tier}"))
+    _trigate(session, "--tier", str(tier), "--publish", *_out(f"tier{tier}"))
 
 
 @nox.session(reuse_venv=True)

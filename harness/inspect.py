@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.lineage import broken_links
 from harness.pack import load_pack
+from harness.publish import published
 from harness.records import RecordError, run_from_text
 from runtime import EngineCacheEntry, EngineGate, EngineHashMismatchError, RuntimeCoreError, model_sha256
 from runtime.calibration import CalibrationRanges, cache_sidecar, compare_ranges, dataset_sidecar, parse_ranges
@@ -197,6 +199,20 @@ def _engine(path: Path, host: HostTuple) -> Findings:
     return _with_layers(findings, layers_path(path))
 
 
+def _with_published(findings: Findings) -> Findings:
+    """The files that ``run --publish`` has kept, and the models that it has listed."""
+    files = published(findings.path)
+    if not files:
+        return findings
+    rows: list[tuple[str, ...]] = [("file", "kind", "bytes", "sha256", "of rows")]
+    for each in files:
+        told = (each["file"], each.get("kind", ""), each.get("size_bytes", ""), str(each.get("sha256", ""))[:16])
+        rows.append((*map(str, told), " ".join(map(str, each.get("rows", ())))))
+    kept = sum(bool(each.get("copied")) for each in files)
+    says = {**findings.says, "published": f"{kept} files in engines/, {len(files) - kept} listed by digest"}
+    return replace(findings, says=says, rows=tuple(rows))
+
+
 def _with_layers(findings: Findings, path: Path) -> Findings:
     """What each layer computes in, from the file beside the engine; it is no part of the engine check."""
     if not path.exists():
@@ -328,7 +344,8 @@ def _folder(path: Path) -> Findings:
             "exit code": run.exit_code,
             "verdict": run.last_line,
         }
-        return Findings("run", path, says, () if run.complete else ("the run is not complete: go on with --resume.",))
+        refusals = () if run.complete else ("the run is not complete: go on with --resume.",)
+        return _with_published(Findings("run", path, says, refusals, broken_links(run, path)))
     if (path / "bundle.json").exists():
         return _bundle(path)
     raise UsageError(
