@@ -1,0 +1,205 @@
+"""``trigate history`` as it is typed: a folder of runs in, tables, JSON and a page out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli import main
+from harness.history import History
+from harness.records import to_json
+from tests.harness.compared_runs import a_run
+from tests.harness.history_runs import ROW, entry
+
+HOSTILE = "<b>[red]x\x1b[31m\u202e名前"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A history with a step at its sixth run, and a run folder beside it."""
+    with History(tmp_path / "history", writable=True) as history:
+        for number in range(12):
+            history.put(entry(number, factor=1.2 if number >= 6 else 1.0), now=1.8e9 + number)
+    return tmp_path / "history"
+
+
+def run_folder(path: Path, name: str = "a", **given: Any) -> Path:
+    path.mkdir()
+    run = replace(a_run(name, boot=name).run, **given)
+    (path / "run.json").write_text(json.dumps(to_json(run)), encoding="utf-8")
+    return path
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> str:
+    assert main(["history", *map(str, words)]) == code
+    return capsys.readouterr().out
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> Any:
+    return json.loads(said(capsys, *words, "--json", code=code))
+
+
+def test_the_listing_is_the_default_and_its_words_stand_before_or_after(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = said(capsys, "--history", folder)
+    assert "0000000b0000" in text
+    assert text == said(capsys, "list", "--history", folder) == said(capsys, "--history", folder, "list")
+    assert "3 of 12 runs; --limit 12 lists all." in said(capsys, "--history", folder, "--limit", 3)
+    assert told(capsys, "--history", folder, "--model", "nothing")["total"] == 0
+    assert "No run of the history" in said(capsys, "--history", folder, "--model", "nothing")
+    assert told(capsys, "--history", folder, "--until", "2024-01-01")["total"] == 12
+    assert told(capsys, "--history", folder, "--since", "2024-01-01T20:00")["total"] == 2
+    assert told(capsys, "--history", folder, "--until", "2023-12")["total"] == 0
+
+
+def test_a_folder_is_added_and_a_second_time_known(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_folder(tmp_path / "run")
+    assert "id-a: added" in said(capsys, "add", run, "--history", folder)
+    assert told(capsys, "add", run, "--history", folder)["added"][0]["how"] == "known"
+    assert "id-a: forgotten" in said(capsys, "forget", "id-a", "--history", folder)
+
+
+def test_of_several_folders_the_good_ones_are_added_and_the_others_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = run_folder(tmp_path / "run")
+    assert main(["history", "add", str(tmp_path / "nothing"), str(good), "--history", str(folder)]) == 2
+    captured = capsys.readouterr()
+    assert "id-a: added" in captured.out
+    assert "nothing is no run folder" in captured.err
+
+
+def test_a_row_is_shown_with_its_step_and_plotted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = said(capsys, "show", ROW, "--history", folder)
+    assert "From run 000000060000 (2024-01-01 12:00) on +" in text
+    assert "Other figures, by --figure:" in text
+    value = told(capsys, "show", ROW, "--figure", "p50_ns", "--history", folder)
+    assert value["series"][0]["steps"][0]["at"] == 6
+    assert "p95_ns" in value["figures"]
+    out = tmp_path / "page.html"
+    assert f"written: {out} (2 series)" in said(capsys, "plot", ROW, "--history", folder, "--out", out)
+    assert "<h1>Rows over time</h1>" in out.read_text("utf-8")
+    assert told(capsys, "rows", "--history", folder)[ROW] == 12
+
+
+def test_what_a_run_calls_itself_is_neither_markup_nor_obeyed_by_a_terminal(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = entry(20)
+    rows = tuple(replace(row, row=f"{HOSTILE} {row.row}", model=HOSTILE, machine=HOSTILE) for row in odd.rows)
+    with History(folder, writable=True) as history:
+        history.put(replace(odd, rows=rows, machine=HOSTILE, profile=HOSTILE), now=1.9e9)
+    text = said(capsys, "--history", folder) + said(capsys, "show", "<b>*", "--history", folder)
+    assert "<b>[red]x\ufffd[31m\ufffd名前" in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+@pytest.mark.covers("RE-02")
+def test_a_baseline_is_named_listed_compared_with_and_removed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [run_folder(tmp_path / name, name) for name in ("a", "b", "c", "new")]
+    assert "golden:jp62 is id-a, id-b, id-c" in said(capsys, "golden", "set", "jp62", *runs[:3], "--history", folder)
+    assert [run["id"] for run in told(capsys, "golden", "--history", folder)[0]["runs"]] == ["id-a", "id-b", "id-c"]
+    assert "jp62" in said(capsys, "golden", "list", "--history", folder)
+    words = [
+        "compare",
+        "--base",
+        "golden:jp62",
+        "--new",
+        str(runs[3]),
+        "--history",
+        str(folder),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main(words) in (0, 1, 3)
+    assert "golden:jp62 is forgotten" in said(capsys, "golden", "remove", "jp62", "--history", folder)
+    assert main(words) == 2
+    assert "has no golden baseline 'jp62'" in capsys.readouterr().err
+
+
+def test_a_baseline_of_a_run_that_failed_is_said_to_be(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_folder(tmp_path / "a", exit_code=1, last_line="FAIL 1.")
+    assert "Note: run id-a ended with exit code 1: FAIL 1." in said(
+        capsys, "golden", "set", "x", run, "--history", folder
+    )
+
+
+def test_floors_are_listed_as_far_as_they_are_learned(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from harness.floors import FloorKey, Floors
+
+    assert "No floor is kept" in said(capsys, "floors", "--history", folder)
+    for number in range(3):
+        Floors(folder / "floors").add_session(
+            FloorKey("orin", "disk", "tensorrt", "fp16"), [4.0 + number], f"run/{number}", 60.0
+        )
+    Floors(folder / "floors-simulated").add_session(FloorKey("orin", "other", "tensorrt", "fp16"), [9.0], "run/0", 60.0)
+    real, simulated = told(capsys, "floors", "--history", folder)
+    assert (real["effect"], real["sessions"], real["simulated"]) == (6.0, 3, False)
+    assert (simulated["effect"], simulated["simulated"]) == (None, True)
+    text = said(capsys, "floors", "--history", folder)
+    assert "6.0" in text
+    assert "not yet" in text
+    assert "SIMULATED" in text
+
+
+def test_a_foreign_file_is_imported_and_marked(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = tmp_path / "times.json"
+    times.write_text(json.dumps([{"latencyMs": 9.0, "computeMs": 8.0, "h2dMs": 0.5, "d2hMs": 0.5}]), encoding="utf-8")
+    words = ["import", times, "--model", "disk", "--runtime", "tensorrt", "--board", "orin", "--at", "2024-11-05"]
+    assert "import-trtexec-" in said(capsys, *words, "--history", folder)
+    assert "by trtexec" in said(capsys, "--history", folder, "--source", "trtexec")
+    assert "measured by trtexec" in said(capsys, "show", "disk-*", "--history", folder)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--since", "yesterday"], "--since is 'yesterday'; expected a time"),
+        (["--until", "2024-13"], "--until is '2024-13'"),
+        (["--fact", "tensorrt"], "--fact: 'tensorrt'; expected NAME=VALUE"),
+        (["--outcome", "PAS"], "there is none 'PAS'. Did you mean 'PASS'"),
+        (["--limit", "0"], "--limit is 0; expected 1 or more"),
+        (["show", "nothing"], "has no row 'nothing'"),
+        (["plot", ROW, "--out", "/proc/nothing/x.html"], "--out: /proc/nothing/x.html cannot be written"),
+        (["forget", "nothing"], "has no run 'nothing'"),
+    ],
+)
+def test_a_wrong_call_says_what_was_expected(
+    folder: Path, words: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["history", *words, "--history", str(folder)]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_asking_where_nothing_is_kept_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Add some with" in said(capsys, "--history", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_run_that_cannot_be_remembered_says_so_and_keeps_its_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from harness.commands.history import remember
+
+    run = run_folder(tmp_path / "a")
+    remember(tmp_path / "history", run)
+    assert told(capsys, "--history", tmp_path / "history")["runs"][0]["id"] == "id-a"
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    remember(tmp_path / "file", run)
+    assert "--history: the run is not in it" in capsys.readouterr().err
