@@ -24,7 +24,9 @@ VERSIONS = (
 )
 AT_ONCE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")  # a file stays together: its fixtures are dear
 STEADY = ("--hypothesis-profile", "ci")  # the same examples on every machine; plain pytest draws new ones
-BENCHES = ("infer", "trt", "commands", "files", "measure", "judge")
+BENCHES = (
+    "infer", "trt", "commands", "files", "measure", "judge", "compare", "history", "report", "recompute", "verify",
+)  # fmt: skip
 EXTRAS = "jetson,report" if ON_JETSON else "ort,torch,models,rtx,report,sim"
 
 
