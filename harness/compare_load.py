@@ -107,11 +107,10 @@ def load_folder(folder: Path, say: Callable[[str], None] = lambda words: None) -
     say(f"reading {folder}: {len(run.verdicts)} row{'' if len(run.verdicts) == 1 else 's'}")
     seen: dict[str, _RowSeen] = {}
     drawn: dict[str, Mapping[str, tuple[Array, Array]]] = {}
-    with ThreadPoolExecutor(
-        thread_name_prefix="compare"
-    ) as pool:  # arrays are read and sorted without the interpreter's lock
-        rows = pool.map(lambda verdict: _row(folder, run, verdict), run.verdicts)
-        seen = {verdict.case.id: row for verdict, row in zip(run.verdicts, rows, strict=True)}
+    with ThreadPoolExecutor(thread_name_prefix="compare") as pool:  # arrays are read and sorted without the interpreter's lock
+        files = {one.case.id: pool.submit(_row, folder, run, one) for one in run.verdicts if _has_files(one)}
+        for one in run.verdicts:
+            seen[one.case.id] = files[one.case.id].result() if one.case.id in files else _row(folder, run, one)
     notes = [note for row in seen.values() for note in row.notes]
     for verdict in run.verdicts:
         measurement, case_id = verdict.summary.measurement, verdict.case.id
@@ -129,6 +128,11 @@ def load_folder(folder: Path, say: Callable[[str], None] = lambda words: None) -
         tuple(notes),
         {case_id: row.raw for case_id, row in seen.items() if row.raw},
     )
+
+
+def _has_files(verdict: Verdict) -> bool:
+    measurement = verdict.summary.measurement
+    return bool(measurement.samples_file or measurement.layers_file or measurement.raw_file)
 
 
 def _row(folder: Path, run: Run, verdict: Verdict) -> _RowSeen:
