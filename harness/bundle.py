@@ -27,10 +27,10 @@ from harness.errors import UsageError
 from harness.limits import read_limits
 from harness.recompute import recompute, recompute_run
 from harness.recomputed import Recomputed
-from harness.records import Run, from_json, to_json
+from harness.records import RecordError, Run, from_json, to_json
 from harness.rejudge import read_run
 from harness.signing import PrivateKey, seal
-from harness.signoff import Problem, SignOff, decide, fit_together, page, statement_of
+from harness.signoff import SCHEMA_VERSION, Problem, SignOff, decide, fit_together, page, statement_of
 from harness.waivers import parse_waivers
 from runtime.files import sha256_hex
 
@@ -119,8 +119,13 @@ def record_text(signoff: SignOff) -> bytes:
 
 
 def signoff_from(data: bytes) -> SignOff:
-    """``bundle.json`` read. Raises ``RecordError`` and ``ValueError``."""
-    return from_json(SignOff, json.loads(data))
+    """``bundle.json`` read. Raises ``RecordError``, for one of a newer trigate too, and ``ValueError``."""
+    signoff = from_json(SignOff, json.loads(data))
+    if signoff.schema > SCHEMA_VERSION:
+        raise RecordError(
+            f"it has schema {signoff.schema}; this trigate reads up to {SCHEMA_VERSION}: upgrade trigate."
+        )
+    return signoff
 
 
 def requires_of(run: Run, folder: Path) -> tuple[str, ...]:

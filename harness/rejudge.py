@@ -61,6 +61,7 @@ __all__ = ["Again", "floors_for", "read_run", "read_samples", "read_traces", "re
 _DECLARED = ("board: module", "board: power mode")
 _OURS = (KERNEL, MODELS)
 _SAMPLE_COLUMNS = frozenset((*COLUMNS, "throttled", "ok"))
+_MOST_ROWS = 200_000_000  # a small file can unpack to any size
 _WARNING = ("target", "calls")
 _FILES = ("samples_file", "trace_file", "errors_file", "raw_file", "layers_file")
 _SAMPLED = ("latency", "flight", "heat")
@@ -439,6 +440,8 @@ def _read_table(path: Path, what: str, names: Collection[str] = ()) -> dict[str,
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            if file.metadata.num_rows > _MOST_ROWS:
+                raise UsageError(f"the {what} {path} says that it has {file.metadata.num_rows} rows; a run has fewer.")
             own = file.schema_arrow.names
             table = file.read(columns=[name for name in own if name in names] if names else own)
     except (OSError, pyarrow.ArrowException) as error:

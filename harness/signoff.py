@@ -20,6 +20,7 @@ from runtime.files import sha256_hex
 
 __all__ = [
     "ARTIFACT",
+    "SCHEMA_VERSION",
     "BundledRow",
     "BundledRun",
     "BundledWaiver",

@@ -8,6 +8,7 @@ signature; by whoever holds the key, at the samples.
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import itertools
 import json
 import tempfile
@@ -68,7 +69,9 @@ class RowSeen:
 
 @dataclass(frozen=True)
 class Verification:
-    """``signer``: the id of the key that signed, as the envelope says; to be believed where ``is_trusted``."""
+    """``signer``: the id of the key that signed, as the envelope says; to be believed where ``is_trusted``. ``judged_by``,
+    ``verified_by``: versions of trigate.
+    """
 
     bundle: str
     signer: str
@@ -79,6 +82,8 @@ class Verification:
     rows: tuple[RowSeen, ...]
     findings: tuple[Finding, ...]
     waivers: tuple[str, ...]
+    judged_by: str
+    verified_by: str
 
     @property
     def exit_code(self) -> int:
@@ -99,11 +104,17 @@ class Verification:
         lines += [f"waiver: {words}" for words in self.waivers]
         lines += [f"{self.files} files, {len(self.rows)} verdicts: {_sources(self.rows)}."]
         trust = "the key you gave" if self.is_trusted else "nobody you named"
-        lines.append(f"signed by {self.signer[:16] or 'nobody'}, {trust}. {self.decision}".rstrip())
+        is_grave = any(finding.kind in _GRAVE for finding in self.findings)
+        told = f"It says of itself: {self.decision}" if is_grave else self.decision
+        if any(finding.kind == "verdict" for finding in self.findings) and self.judged_by != self.verified_by:
+            lines.append(
+                f"judged by trigate {self.judged_by}, and again by {self.verified_by}: a rule may have changed."
+            )
+        lines.append(f"signed by {self.signer[:16] or 'nobody'}, {trust}. {told}".rstrip())
         words = {0: "VERIFIED", 1: "NOT VERIFIED", 3: "VERIFIED IN PART"}[self.exit_code]
-        if self.result == "FAILED" and not any(finding.kind in _GRAVE for finding in self.findings):
+        if self.result == "FAILED" and not is_grave:
             words = "INTACT, AND NO SIGN-OFF"
-        return "\n".join([*lines, f"{words}: {self.bundle}"])
+        return "\n".join(_printable(line) for line in [*lines, f"{words}: {self.bundle}"])
 
 
 def verify(bundle: Path, key: PublicKey | None, *, today: datetime.date, pack: Pack | None = None) -> Verification:
@@ -163,6 +174,8 @@ class _Verifier:
             rows=tuple(self.rows),
             findings=tuple(dict.fromkeys(self.found)),
             waivers=tuple(self._waivers_in_words(signoff)),
+            judged_by=signoff.trigate_version if signoff else "",
+            verified_by=importlib.metadata.version("trigate"),
         )
 
     def _say(self, kind: str, words: str) -> None:
@@ -235,9 +248,15 @@ class _Verifier:
 
     def _judge(self, run: Run, inside: str) -> None:
         folder = self.folder / inside
-        rows = recompute(folder, run, self.pack if run.pack_sha256 else None)
+        try:
+            rows = recompute(folder, run, self.pack if run.pack_sha256 else None)
+            found = list(contradictions_of(run, rows, recompute_run(folder, run, rows)))
+        except UsageError:
+            raise  # another pack was given: the call is wrong
+        except Exception as error:  # whatever a forger may think of is a finding, and no reason to stop looking
+            self._say("verdict", f"run {run.id} cannot be judged again: {type(error).__name__}: {error}")
+            return
         self.rows += [RowSeen(run.id, row) for row in rows]
-        found = list(contradictions_of(run, rows, recompute_run(folder, run, rows)))
         self.contradictions[inside] = found
         for problem in found:
             self._say("verdict" if problem.fails else "open", problem.words)
@@ -309,8 +328,8 @@ class _Verifier:
                     "record",
                     f"the statement's {name} is not what the bundle makes it{_where(envelope.statement, expected, name)}",
                 )
-        tested = [each for each in envelope.statement.get("subject", []) if _is_artifact(each)]
-        if tested != [each for each in expected["subject"] if _is_artifact(each)]:
+        tested, made = ([each for each in _listed(one) if _is_artifact(each)] for one in (envelope.statement, expected))
+        if tested != made:
             self._say("record", "the statement names other models or engines than the runs")
 
     def _compare_page(self, again: SignOff) -> None:
@@ -343,7 +362,10 @@ class _Verifier:
     def _ended_since(self, signoff: SignOff | None) -> Iterator[Waiver]:
         if signoff is None or not self.waivers:
             return
-        signed = datetime.datetime.fromisoformat(signoff.made_at).date()
+        try:
+            signed = datetime.datetime.fromisoformat(signoff.made_at).date()
+        except ValueError:
+            return  # told with the decision that could not be made
         for waiver in self.waivers:
             if waiver.has_expired(self.today) and not waiver.has_expired(signed):
                 yield waiver
@@ -351,6 +373,11 @@ class _Verifier:
     def _waivers_in_words(self, signoff: SignOff | None) -> Iterator[str]:
         for one in signoff.waivers if signoff else ():
             yield f"{one.owner} answers for {', '.join(one.rows) or 'nothing'} until {one.until}: {one.reason}"
+
+
+def _printable(text: str) -> str:
+    """Text out of a bundle, which may be anybody's, commands no terminal."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _sources(rows: Sequence[RowSeen]) -> str:
@@ -372,12 +399,16 @@ def _place(told: SignOff, run_id: str) -> int:
 def _subjects(statement: Mapping[str, Any]) -> dict[str, str]:
     """sha256 by file name; what is no subject of ours has no digest that a file could have."""
     found: dict[str, str] = {}
-    subjects = statement.get("subject")
-    for each in subjects if isinstance(subjects, list) else []:
+    for each in _listed(statement):
         if isinstance(each, dict) and not _is_artifact(each):
             digest = each.get("digest")
             found[str(each.get("name"))] = str(digest.get("sha256")) if isinstance(digest, dict) else ""
     return found
+
+
+def _listed(statement: Mapping[str, Any]) -> list[Any]:
+    subjects = statement.get("subject")
+    return subjects if isinstance(subjects, list) else []
 
 
 def _is_artifact(subject: Any) -> bool:

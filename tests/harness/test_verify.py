@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
@@ -429,6 +430,36 @@ def test_with_the_pack_at_hand_outputs_are_held_against_it(home: Home) -> None:
 def test_an_unsigned_bundle_fails_without_a_key_as_well(bundle: Path, home: Home) -> None:
     the_signature_removed(bundle, home)
     assert look(bundle, None).exit_code == 1
+
+
+@pytest.mark.covers("RE-03")
+def test_a_byte_changed_in_any_file_is_named_with_the_file(bundle: Path, home: Home) -> None:
+    for name in walk(bundle).files:
+        path = bundle / name
+        kept = path.read_bytes()
+        if not kept:
+            continue
+        at = zlib.crc32(name.encode()) % len(kept)
+        path.write_bytes(bytes((*kept[:at], kept[at] ^ 4, *kept[at + 1 :])))
+        seen = look(bundle, home.key.public)
+        assert seen.exit_code == 1, name
+        assert f"CHANGED: {name} was changed" in seen.to_text() or f"SIGNATURE: {name}" in seen.to_text()
+        path.write_bytes(kept)
+    assert look(bundle, home.key.public).exit_code == 0
+
+
+def test_what_a_forger_writes_commands_no_terminal(bundle: Path, home: Home) -> None:
+    edit(run_of(bundle), lambda run: replace(run, last_line="\x1b[2J\x1b[32mVERIFIED\n"))
+    assert "\x1b" not in look(bundle, home.key.public).to_text()
+
+
+def test_a_verdict_of_another_version_is_told_with_it(slow: Path, home: Home) -> None:
+    edit(run_of(slow), passing)
+    table = json.loads((slow / BUNDLE).read_text())
+    (slow / BUNDLE).write_text(json.dumps({**table, "trigate_version": "0.0.9"}))
+    assert "judged by trigate 0.0.9, and again by" in look(slow, home.key.public).to_text()
+    (slow / BUNDLE).write_text(json.dumps({**table, "schema": 99}))
+    assert "it has schema 99; this trigate reads up to 1: upgrade trigate" in look(slow, home.key.public).to_text()
 
 
 @pytest.mark.parametrize(
