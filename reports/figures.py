@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from harness.records import ABOUT_A_FLIGHT, LatencyFigures, ParityFigures, Quantile, RecordError, Verdict
 from reports import plots, timeline, words
-from reports.run_folder import Calls, Errors, Vector, calls, models, read_errors, read_samples, read_trace
+from reports.run_folder import Calls, Errors, Vector, calls, models, read_errors, read_samples, read_trace, traced
 from reports.sheets import lane_and_kind
 from reports.tables import share_of_tolerance
 
@@ -104,13 +104,14 @@ def mixed(folder: Path, row: Verdict) -> tuple[Figure | None, Story | None]:
 
 def _seen(folder: Path, row: Verdict) -> dict[str, Calls] | RecordError:
     """The requests of a row: all of them under "", and those of each model where it mixes several; or why not."""
+    name = row.summary.measurement.samples_file
     try:
-        samples = read_samples(folder, row.summary.measurement.samples_file, for_calls=True)
+        samples = read_samples(folder, name, for_calls=True)
         several = models(samples)
         asked = ("", *several) if len(several) > 1 or row.case.kind in ABOUT_A_FLIGHT else ("",)
         return {model: calls(samples, is_open=_is_open(row), model=model) for model in asked}
     except RecordError as error:
-        return error
+        return error if name in str(error) else RecordError(f"{name}: {error}")
 
 
 def _band(row: Verdict, figures: LatencyFigures, seen: Calls) -> plots.Band:
@@ -179,13 +180,12 @@ def _story(folder: Path, row: Verdict, seen: Mapping[str, Calls]) -> Story:
     trace: dict[str, np.ndarray] = {}
     try:
         if measurement.trace_file:
-            table = read_trace(folder, measurement.trace_file)
-            texts = ("alerts", "missing")
-            trace = {name: table[name].to_numpy() for name in table.column_names if name not in texts}
+            trace = traced(read_trace(folder, measurement.trace_file))
         else:
             notes.append("No telemetry was recorded beside it.")
     except RecordError as error:
-        notes.append(f"Its telemetry is not drawn: {error}")
+        name = "" if measurement.trace_file in str(error) else f"{measurement.trace_file}: "
+        notes.append(f"Its telemetry is not drawn: {name}{error}")
     clock = _clock([seen[""]], trace)
     if clock is None:
         return Story(title, notes=["Not drawn: it has no samples."])
@@ -193,8 +193,8 @@ def _story(folder: Path, row: Verdict, seen: Mapping[str, Calls]) -> Story:
     strips = [strip for model, own in each.items() if (strip := _latency_strip(model, own, clock, row))]
     strips += _rugs([seen[""]], clock)
     if trace:
-        traced, untold = _trace_strips(trace, clock)
-        strips, notes = [*strips, *traced], [*notes, *untold]
+        drawn, untold = _trace_strips(trace, clock)
+        strips, notes = [*strips, *drawn], [*notes, *untold]
     if len(clock.spans_ns) > 1:
         notes.append(
             f"{len(clock.spans_ns)} launches, one after the other; a heavy tick on the axis is where one begins."

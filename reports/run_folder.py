@@ -28,6 +28,7 @@ __all__ = [
     "read_run",
     "read_samples",
     "read_trace",
+    "traced",
 ]
 
 Vector = npt.NDArray[np.float64]
@@ -162,31 +163,39 @@ def read_trace(folder: Path, name: str) -> pyarrow.Table:
     return _read_table(folder, name, [{"launch", "at_ns"}])
 
 
+def traced(trace: pyarrow.Table) -> dict[str, npt.NDArray[np.generic]]:
+    """``launch`` and ``at_ns`` (int64) and every value (float64, NaN where absent) of a trace; what is no number is left out."""
+    values = {
+        name: np.asarray(trace[name].to_numpy(), np.float64)
+        for name, kind in zip(trace.column_names, trace.schema.types, strict=True)
+        if pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind)
+    }
+    return {**values, "launch": _whole(trace, "launch"), "at_ns": _whole(trace, "at_ns")}
+
+
 def calls(samples: pyarrow.Table, *, is_open: bool = False, model: str = "") -> Calls:
     """Every request among raw samples. ``is_open``: latency counts from when a request was due, else from when it began.
 
-    ``model``: of this one alone, where the row mixes several.
+    ``model``: of this one alone, where the row mixes several. ``RecordError`` for a column that is not of its kind.
     """
     if model:
         samples = samples.filter(pyarrow.compute.equal(samples["model"], model))
     names = samples.column_names
     is_new = "status" in names
     begun = _whole(samples, "scheduled_ns" if is_open and "scheduled_ns" in names else "started_ns")
-    measured = pyarrow.compute.equal(samples["phase"], _MEASURE if is_new else "measure")
-    ok = pyarrow.compute.equal(samples["status"], _OK) if is_new else samples["ok"]
     return Calls(
         launch=_whole(samples, "launch") if "launch" in names else np.zeros(len(begun), np.int64),
         begun_ns=begun,
         every_ms=(_whole(samples, "done_ns") - begun) / 1e6,
-        is_measured=np.asarray(measured.to_numpy(), bool),
-        is_ok=np.asarray(ok.to_numpy(), bool),
+        is_measured=_whole(samples, "phase") == _MEASURE if is_new else _truth(samples["phase"], "measure"),
+        is_ok=_whole(samples, "status") == _OK if is_new else _truth(samples["ok"], "True"),
         throttled=_whole(samples, "throttled") if "throttled" in names else np.full(len(begun), -1, np.int64),
     )
 
 
 def models(samples: pyarrow.Table) -> list[str]:
     """The models whose requests are among the samples, that with the most first; empty where the file does not say."""
-    if "model" not in samples.column_names:
+    if "model" not in samples.column_names or not pyarrow.types.is_dictionary(samples["model"].type):
         return []
     counted = samples["model"].value_counts().to_pylist()
     return [str(entry["values"]) for entry in sorted(counted, key=lambda entry: -entry["counts"])]
@@ -210,7 +219,19 @@ def _read_table(
 
 
 def _whole(table: pyarrow.Table, name: str) -> Whole:
-    return np.asarray(table[name].to_numpy(), np.int64)
+    column = table[name]
+    if not pyarrow.types.is_integer(column.type):
+        raise RecordError(f"the column {name} is of type {column.type}; expected whole numbers.")
+    if column.null_count:
+        raise RecordError(f"the column {name} lacks {column.null_count:,} of {len(column):,} values.")
+    return np.asarray(column.to_numpy(), np.int64)
+
+
+def _truth(column: pyarrow.ChunkedArray, wanted: str) -> Truth:
+    """A column of truth values, or where a column of words says this one."""
+    if pyarrow.types.is_boolean(column.type) and not column.null_count:
+        return np.asarray(column.to_numpy(), bool)
+    return np.array([str(word) == wanted for word in column.to_pylist()], bool)
 
 
 def read_errors(folder: Path, name: str) -> dict[str, Errors]:

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 import reports
@@ -178,6 +181,44 @@ def test_samples_that_do_not_fit_the_record_are_pointed_out(small: Path, builder
     text = html.render(small, report.run, report.tables)
     assert "50 samples are on disk, and the record says 400." in text
     assert "1 calls took no time or less (the clock ran backward)" in text
+
+
+def damaged(column: str, value: object) -> Callable[[pyarrow.Table], pyarrow.Table]:
+    """A file in which one column holds this alone."""
+
+    def turn(table: pyarrow.Table) -> pyarrow.Table:
+        return table.set_column(table.column_names.index(column), column, pyarrow.array([value] * len(table)))
+
+    return turn
+
+
+@pytest.mark.parametrize(
+    ("kind", "turn", "said"),
+    [
+        ("samples", damaged("scheduled_ns", "x"), "is of type string; expected whole numbers."),
+        ("samples", damaged("done_ns", None), "is of type null; expected whole numbers."),
+        ("samples", lambda t: t.append_column("a", t["phase"]).drop_columns(["phase"]), "lacks the columns phase."),
+        ("samples", damaged("throttled", 0.5), "is of type double; expected whole numbers."),
+        ("samples", damaged("model", 7), ""),
+        ("samples", damaged("done_ns", 2**62), ""),
+        ("samples", lambda table: table.slice(0, 0), "0 samples are on disk, and the record says 320."),
+        ("traces", damaged("at_ns", None), "is of type null; expected whole numbers."),
+        ("traces", damaged("launch", 0.5), "is of type double; expected whole numbers."),
+        ("traces", damaged("gpu_clock_mhz", "fast"), "No instrument of its telemetry told: GPU clock"),
+        ("traces", damaged("power_w", float("inf")), "No instrument of its telemetry told: Power"),
+        ("traces", damaged("tj_temp_c", 1e308), ""),
+        ("traces", lambda table: table.slice(0, 0), "No instrument of its telemetry told: GPU clock, "),
+    ],
+)
+def test_whatever_a_damaged_file_holds_the_page_is_drawn_and_says_what_is_wrong(
+    tmp_path: Path, kind: str, turn: Callable[[pyarrow.Table], pyarrow.Table], said: str
+) -> None:
+    run = big_run(tmp_path, rows=1, samples=400)
+    (file,) = (tmp_path / kind).iterdir()
+    pyarrow.parquet.write_table(turn(pyarrow.parquet.read_table(file)), file)
+    text = Page(html.render(tmp_path, run, tables.make(run))).text
+    assert said in text
+    assert not said.startswith("is of") or f"{kind}/{file.name}: the column" in text
 
 
 @pytest.mark.parametrize("interrupted", [True, False])
