@@ -25,6 +25,7 @@ import numpy as np
 
 import runtime.errors
 from harness import plan as planning
+from harness.align import energy
 from harness.child_job import ChildJob
 from harness.compare import Comparison, compare_runs, write_comparison
 from harness.compare_load import load_folder
@@ -33,6 +34,7 @@ from harness.fresh import ChildResult, ProcessJob, run_child
 from harness.host import Availability
 from harness.launch import counted
 from harness.measure import Bench, Observed
+from harness.memory import find
 from harness.paired import LOOKS, MARGINS, Change, compare_pairs
 from harness.profiles import PROFILES, Profile
 from harness.records import Case, Measurement, Outcome, Run, Summary, Verdict, to_json
@@ -56,6 +58,7 @@ __all__ = [
     "code_alone",
     "compare_sides",
     "examine",
+    "rows_of",
     "run_against",
 ]
 
@@ -63,6 +66,7 @@ CALLS, WARM_UP, MOST_S = 300, 50, 30.0
 """Timed calls of a launch, warm-up calls before them, and seconds after which a launch of a slow model ends with fewer."""
 
 FIGURES = {"p95": 0.95, "p50": 0.50}
+_ENERGY = "energy"
 _OLDEST = (3, 10)
 _KINDS = ("parity", "latency")
 _PATIENCE_S = 3600.0
@@ -224,14 +228,14 @@ def run_against(
     environ = job.tier2.environ if job.tier2 is not None else {}
     other = examine(python, code, environ)
     mine = Installation(sys.executable, job.environment, {**environ, "PYTHONPATH": _joined(code, environ)})
-    cases = [case for case in job.cases if case.kind in _KINDS]
+    cases = rows_of(job)
     planned = planning.plan(
         replace(job.ask, unavailable={name: one.reason for name, one in other.runtimes.items() if not one.can_try})
     )
     there = {case.id: case.not_run for case in planned}
     sides = {
         "base": _Side("base", other, replace(job, cases=tuple(_as_there(case, there) for case in cases))),
-        "new": _Side("new", mine, replace(job, cases=tuple(cases))),
+        "new": _Side("new", mine, replace(job, cases=cases)),
     }
     if all(case.not_run for side in sides.values() for case in side.job.cases):
         reasons = "; ".join(dict.fromkeys(case.not_run for side in sides.values() for case in side.job.cases))
@@ -240,6 +244,11 @@ def run_against(
         was_interrupted = measuring.all_pairs()
         runs = [measuring.finish(side, arguments, was_interrupted) for side in sides.values()]
     return runs[0], runs[1], measuring.paired
+
+
+def rows_of(job: Job) -> tuple[Case, ...]:
+    """The rows that two installations are held against each other in."""
+    return tuple(case for case in job.cases if case.kind in _KINDS)
 
 
 def compare_sides(out: Path, paired: Paired) -> Comparison:
@@ -283,6 +292,7 @@ class _Measuring:
         self.sides, self.out, self.progress, self.seed, self.code = sides, out, progress, seed, code
         self.station: Station = job.tier2.station
         self.child: ChildJob = job.tier2.job
+        self.broken = job.broken
         self.folders = {name: RunFolder(out / name) for name in sides}
         self.paired = Paired(sides["base"].installation.python, sides["new"].installation.python, seed, CALLS)
         self._room = tempfile.TemporaryDirectory(prefix="trigate-pairs-")
@@ -313,7 +323,7 @@ class _Measuring:
         return False
 
     def pairs(self, case: Case, cases: Mapping[str, Case]) -> PairedRow:
-        able = [name for name, one in cases.items() if not one.not_run]
+        able = [name for name, one in cases.items() if not one.not_run and case.model not in self.broken]
         row = PairedRow(case.id)
         if len(able) < 2:
             for name in able:
@@ -327,7 +337,7 @@ class _Measuring:
                 self.progress.said(f"pair {pair + 1}, {name}; {_so_far(row)}")
                 seen[name] = self.launch(name, case, pair)
             row = self.keep(_with_pair(replace(row, orders=(*row.orders, " ".join(order))), seen["base"], seen["new"]))
-            if row.ended or len(row.decided) == len(FIGURES):
+            if row.ended or set(FIGURES) <= set(row.decided):
                 break
         return row
 
@@ -519,6 +529,11 @@ def _with_pair(row: PairedRow, base: Seen | None, new: Seen | None) -> PairedRow
         if old_ns is None or new_ns is None:
             return replace(row, ended=f"so many calls failed that there is no {name}")
         ratios[name] = (*ratios.get(name, ()), math.log(new_ns / old_ns))
+    joules = [_energy_j(seen) for seen in (base, new)]
+    if len(ratios.get(_ENERGY, ())) == len(row.orders) - 1 and joules[0] and joules[1]:
+        ratios[_ENERGY] = (*ratios.get(_ENERGY, ()), math.log(joules[1] / joules[0]))
+    else:
+        ratios.pop(_ENERGY, None)  # pairs without it are not left out
     decided, words = dict(row.decided), dict(row.words)
     for name, values in ratios.items():
         if len(values) in LOOKS and name not in decided:
@@ -545,6 +560,16 @@ def _quantile(seen: Seen, p: float) -> float | None:
     return value if math.isfinite(value) and value > 0 else None
 
 
+def _energy_j(seen: Seen) -> float | None:
+    """Of one timed call; ``None`` where no instrument tells it."""
+    columns = seen.log.columns()
+    rows = columns["phase"] == Phase.MEASURE
+    if not rows.any() or not len(seen.trace):
+        return None
+    begun_ns, done_ns = int(columns["started_ns"][rows].min()), int(columns["done_ns"][rows].max())
+    return find(energy(seen.trace, begun_ns, done_ns, int(rows.sum())), "energy_per_call_j").value
+
+
 def _so_far(row: PairedRow) -> str:
     told = [f"{name} {100 * math.expm1(float(np.mean(values))):+.1f} %" for name, values in row.log_ratios.items()]
     return ", ".join(told) or "none before"
@@ -557,7 +582,7 @@ def _outcome(row: PairedRow) -> Outcome:
         return Outcome.NOT_RUN
     if Outcome.FAIL.value in told or "broke" in row.ended:
         return Outcome.FAIL
-    return Outcome.PASS if len(row.decided) == len(FIGURES) else Outcome.INCONCLUSIVE
+    return Outcome.PASS if set(FIGURES) <= set(row.decided) else Outcome.INCONCLUSIVE
 
 
 def _said(row: PairedRow) -> str:

@@ -222,7 +222,7 @@ def _add_run(commands: Any) -> None:
         "and random order, this one being the new side; OUT gets base/, new/, pairs/ and the comparison",
     )  # fmt: skip
     parser.add_argument(
-        "--builds", type=int, default=0, metavar="K",
+        "--builds", type=int, metavar="K",
         help="build each engine K times, each without the timing cache of another, and spread the launches over them: two "
         "builds of one version differ, and a comparison judges a change against that",
     )  # fmt: skip
@@ -335,8 +335,21 @@ def _run(arguments: argparse.Namespace) -> int:
     return 4 if finished.exit_code is None else finished.exit_code
 
 
+def _here(base: argparse.Namespace, folder: Path) -> argparse.Namespace:
+    """The call of a run that was like another one itself, with where that one lies now. Raises ``UsageError``."""
+    from harness.errors import UsageError
+
+    for path in (base.like, folder.parent / base.like.name):
+        if (path / "run.json").exists():
+            base.like = path
+            return base
+    raise UsageError(
+        f"--like {folder}: it was measured like {base.like}, which is not here. Name that run, or copy it beside {folder}."
+    )
+
+
 def _run_against(arguments: argparse.Namespace) -> int:
-    from harness.against import check_against, code_alone, compare_sides, run_against
+    from harness.against import check_against, code_alone, compare_sides, rows_of, run_against
     from harness.assemble import assemble
     from harness.records import to_json
     from reports import compare_page
@@ -347,7 +360,7 @@ def _run_against(arguments: argparse.Namespace) -> int:
     house = _house(quiet=arguments.quiet)
     job = assemble(_request(arguments), house, arguments.command_line, dry_run=arguments.dry_run)
     if arguments.dry_run:
-        return _print_plan(job, arguments)
+        return _print_plan(replace(job, cases=rows_of(job)), arguments)
     out: Path = arguments.out or Path("runs") / stamp()
     with code_alone() as code:
         sides = run_against(
@@ -406,6 +419,8 @@ def _as_like(arguments: argparse.Namespace) -> argparse.Namespace:
 
     like = read_like(arguments.like)
     base = _stored(like.run)
+    if base.like is not None:
+        base = _as_like(_here(base, like.folder))
     taken = argparse.Namespace(**call_as(vars(arguments), vars(base), like))
     taken.repeated, taken.pytest = like, arguments.pytest or base.pytest
     taken.pack = arguments.pack or pack_for(like, base.pack)
@@ -671,10 +686,13 @@ def _print_plan(job: Job, arguments: argparse.Namespace) -> int:
 
 
 def _cost(job: Job) -> Cost:
+    from harness.builds import launches_for
     from harness.estimate import cost_of
     from harness.profiles import PROFILES
 
-    return cost_of(job.cases, PROFILES[job.settings["profile"]], job.models)
+    profile = PROFILES[job.settings["profile"]]
+    launches = launches_for(profile.launches, int(job.settings.get("builds", 0)))
+    return cost_of(job.cases, replace(profile, launches=launches), job.models)
 
 
 def _say_warning(record: Record) -> None:

@@ -449,7 +449,9 @@ class _Row:
             return _fact(f"{p}{of}", Standing.WORSE, f"{words} now", Cause.UNKNOWN, "requests fail", blocks=True)
         old, now = (_launches(side, model, lambda seen: getattr(seen, f"{p}_ns")) for side in (self.base, self.new))
         if p in self.paired and model == self.case.model:
-            found = self._by_pairs(p, self.paired[p])
+            told = [[getattr(seen, f"{p}_ns") for one in side for seen in one.launches.get(model, ())]
+                    for side in (self.base, self.new)]  # fmt: skip
+            found = self._by_pairs(p, "ns", p, told, may_block=True)
         else:
             found = self._apart(f"{p}{of}", "ns", old, now, self.margins[p], may_block=True)
         if found.apart is None or not _is_shift(found.change):
@@ -457,22 +459,23 @@ class _Row:
         cause, why = self._cause_of_time(model, p, found.apart.ratio)
         return replace(found, change=replace(found.change, cause=cause, why=why))
 
-    def _by_pairs(self, p: str, log_ratios: Sequence[float]) -> Judged:
+    def _by_pairs(
+        self, name: str, unit: str, margin: str, told: Sequence[Sequence[float | None]], *, may_block: bool
+    ) -> Judged:
         """A figure by interleaved pairs (``harness.paired``): what a boot or a day brings is on both sides of each."""
-        change = compare_pairs(log_ratios, margin=self.margins[p], alpha=self.alpha, both_sides=True)
-        told = [[getattr(seen, f"{p}_ns") for one in side for seen in one.launches.get(self.case.model, ())]
-                for side in (self.base, self.new)]  # fmt: skip
+        log_ratios = self.paired[margin]
+        change = compare_pairs(log_ratios, margin=self.margins[margin], alpha=self.alpha, both_sides=True)
         old, now = (math.exp(float(np.mean(np.log([value for value in side if value])))) for side in told)
         spread = float(np.std(log_ratios, ddof=1))
         apart = Apart(
             **vars(change), base_sessions=change.pairs, new_sessions=change.pairs, between=spread, within=None
         )
-        standing = _standing(apart, self.margins[p])
+        standing = _standing(apart, self.margins[margin])
         is_open = standing is Standing.OPEN
         return Judged(
             Change(
-                name=p,
-                unit="ns",
+                name=name,
+                unit=unit,
                 standing=standing,
                 words=change.reason,
                 base=old,
@@ -480,9 +483,9 @@ class _Row:
                 ratio=change.ratio,
                 low=change.low,
                 high=change.high,
-                margin=self.margins[p],
+                margin=self.margins[margin],
                 is_judged=not is_open,  # no number of boot sessions decides what pairs leave open
-                may_block=True,
+                may_block=may_block,
                 p_regression=change.p_regression,
                 pairs=change.pairs,
                 cause=Cause.NOISE if is_open else Cause.NONE,
@@ -747,6 +750,10 @@ class _Row:
                 Change(called, unit, _EMPTY if same else Standing.CHANGED, words, Cause.NONE if same else cause(
                     Change(name, unit, _EMPTY, ""))[0], base=top[0], new=top[1])
             )  # fmt: skip
+            return
+        if name == "energy_per_call_j" and margin in self.paired:
+            values = [[each.value for each in side] for side in found]
+            yield _explained(self._by_pairs(called, unit, margin, values, may_block=may_block), cause)
             return
         yield _explained(self._apart(called, unit, old, now, self.margins[margin], may_block=may_block), cause)
 

@@ -33,11 +33,17 @@ _WITH_LAYERS = ("parity", "semantic", "latency", "build")
 
 
 def keep_engines(
-    verdict: Verdict, facts: Mapping[str, EngineFacts], folder: RunFolder, *, publish: str = ""
+    verdict: Verdict,
+    facts: Mapping[str, EngineFacts],
+    folder: RunFolder,
+    *,
+    publish: str = "",
+    more: Sequence[EngineFacts] = (),
 ) -> Verdict:
     """The row with the lineage, layers and figures of its engines, whose files are published where that was asked.
 
-    ``facts``: by model; of a row about one model under the empty name. ``publish``: one of ``PUBLISH``. Raises ``FolderError``.
+    ``facts``: by model; of a row about one model under the empty name. ``publish``: one of ``PUBLISH``.
+    ``more``: other builds of the same engines, which are published too. Raises ``FolderError``.
     """
     if not facts:
         return verdict
@@ -51,7 +57,7 @@ def keep_engines(
     found = (figure for name, each in facts.items() for figure in engine_figures(each, name))
     figures = (*verdict.summary.figures, *(figure for figure in found if figure.name not in told))
     if publish:
-        _publish(folder, case.id, tuple(facts.values()), lineage, everything=publish == "all")
+        _publish(folder, case.id, (*facts.values(), *more), lineage, everything=publish == "all")
     measurement = replace(measurement, lineage=lineage, layers_file=layers_file)
     return replace(verdict, summary=replace(verdict.summary, measurement=measurement, figures=figures))
 

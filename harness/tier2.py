@@ -122,6 +122,7 @@ class Tier2:
     _row_builds: int = 0
     _no_builds: str = ""
     _facts: dict[str, EngineFacts] = field(default_factory=dict)
+    _other_builds: list[EngineFacts] = field(default_factory=list)
     _p95_ns: dict[tuple[str, str], int] = field(default_factory=dict)
     _placed: dict[tuple[str, str, str], str] = field(default_factory=dict)
     _is_warm: bool = False
@@ -140,11 +141,11 @@ class Tier2:
             return refusal_of(case, self._lacking(case))
         settle: Callable[[Case, RunFolder], Verdict] = getattr(self, f"_{case.kind}")
         start = self.station.board_state() if case.kind in _WITHOUT_LAUNCHES else BoardState()
-        self._facts = {}
+        self._facts, self._other_builds = {}, []
         verdict = settle(case, folder)
         is_alone = case.kind in ("load", "latency")
         facts = {"" if is_alone else name: each for name, each in self._facts.items()}
-        verdict = keep_engines(verdict, facts, folder, publish=self.publish)
+        verdict = keep_engines(verdict, facts, folder, publish=self.publish, more=self._other_builds)
         if case.kind in _WITHOUT_LAUNCHES:
             verdict = self._on_its_board(verdict, start)
         return self._of_whole_flight(over_memory(verdict, self.board))
@@ -570,6 +571,8 @@ class Tier2:
                     journal = open_journal(path)
                 with contextlib.closing(journal):
                     seen.append(run_launch(self.station, one, journal=journal, say=self.say))
+            if 0 < launch < self._row_builds:  # once of each build but the first
+                self._other_builds += seen[-1].facts.values()
             self._facts = {**seen[-1].facts, **self._facts}
             for stream in order.streams:
                 self._place(stream.case, seen[-1].placements.get(stream.case.model, ""))

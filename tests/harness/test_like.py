@@ -148,7 +148,7 @@ def test_what_the_base_did_not_have_is_left_out_and_told() -> None:
 
 CALL = {
     "config": Path("my.toml"), "model": [], "tier": None, "runtime": [], "require": ["tensorrt"], "profile": "signoff",
-    "device": None, "seed": None, "pack": Path("P"), "simulated": "", "builds": 0, "size": None, "history": None,
+    "device": None, "seed": None, "pack": Path("P"), "simulated": "", "builds": None, "size": None, "history": None,
 }  # fmt: skip
 NOTHING: dict[str, Any] = {
     name: [] if isinstance(value, list) else "" if value == "" else None for name, value in CALL.items()
