@@ -82,7 +82,10 @@ def _differs(was: Verdict, now: Verdict) -> list[str]:
 
 def _of_latency(was: LatencyFigures | None, now: LatencyFigures | None) -> list[str]:
     if was is None or now is None:
-        return [] if was is now else [f"latency figures are {'not ' if was is None else ''}in run.json alone"]
+        if was is now:
+            return []
+        told, made = ("not ", "") if was is None else ("", "not ")
+        return [f"latency figures are {told}in run.json, and by the samples they are {made}".rstrip()]
     words = [
         f"{name} is {getattr(was, name)} in run.json, and {getattr(now, name)} by the samples"
         for name in ("count", "failed", "min_ns", "max_ns")

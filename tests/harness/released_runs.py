@@ -26,6 +26,7 @@ LATENCY = f"{MODEL}-onnx_trt_ep-fp32-b1-latency"
 ENGINE = "e9" * 32
 REQUIRE = ("onnx_trt_ep",)
 BUDGET_MS = 20.0
+BEGUN, ENDED = "2026-11-21T10:00:00+00:00", "2026-11-21T11:00:00+00:00"
 
 
 def samples(took_ms: float, count: int = 5_000) -> dict[str, Array]:
@@ -56,6 +57,16 @@ def a_release(folder: Path, pack: Pack | None = None, *, took_ms: float = 12.0) 
     return _timed(folder, run, took_ms)
 
 
+def timed_alone(folder: Path, took_ms: float = 12.0) -> Run:
+    """A finished run whose one measured row is about latency: made in milliseconds."""
+    run = Run(
+        id="timed", started_at=BEGUN, finished_at=ENDED, complete=True, exit_code=0, last_line="", command="trigate run",
+        seed=0, settings={}, environment={}, configuration_sha256="c0" * 32, pack_sha256="9a" * 32, planned=(), verdicts=(),
+        trigate_version="0.1.0",
+    )  # fmt: skip
+    return _timed(folder, run, took_ms, resume=False)
+
+
 def slower(folder: Path, like: Path, took_ms: float = 25.0) -> Run:
     """The same with calls that take so long; a run of its own."""
     shutil.copytree(like, folder)
@@ -63,9 +74,8 @@ def slower(folder: Path, like: Path, took_ms: float = 25.0) -> Run:
     return _timed(folder, replace(run, id=f"{run.id[:-4]}51ow", verdicts=run.verdicts[:1]), took_ms)
 
 
-def _timed(folder: Path, run: Run, took_ms: float) -> Run:
+def _timed(folder: Path, run: Run, took_ms: float, *, resume: bool = True) -> Run:
     """With a row about latency, and one that did not run."""
-    (case,) = (verdict.case for verdict in run.verdicts)
     timed = Case(LATENCY, 2, "latency", MODEL, "onnx_trt_ep", "fp32", "fp32", "small", required=True)
     absent = Case(f"{MODEL}-tensorrt-fp16-b1", 1, "parity", MODEL, "tensorrt", "fp16", "fp16", "small")
     measured = Measurement(
@@ -79,13 +89,13 @@ def _timed(folder: Path, run: Run, took_ms: float) -> Run:
     verdicts = (*run.verdicts, latency, gates.not_run(absent, "tensorrt: not installed"))
     run = replace(
         run,
-        planned=(case, timed, absent),
+        planned=tuple(verdict.case for verdict in verdicts),
         settings={**run.settings, "board": "orin", "profile": "pr"},
         verdicts=verdicts,
         exit_code=gates.exit_code(verdicts, REQUIRE),
         last_line=gates.last_line(verdicts, REQUIRE),
     )
-    with RunFolder(folder, resume=True) as opened:
+    with RunFolder(folder, resume=resume) as opened:
         opened.write_samples(f"samples/{LATENCY}.parquet", samples(took_ms))
         opened.write(LIMITS_FILE, limits_text(limits))
         opened.write_run(run)
