@@ -21,7 +21,7 @@ from harness.compare_records import Cause, Comparison, Difference, RowChange, Si
 from harness.compare_rows import MARGINS, Entry, Judged, judge_row
 from harness.errors import UsageError, did_you_mean
 from harness.paired import block_family
-from harness.records import Outcome, RecordError, from_json, to_json
+from harness.records import ABOUT_A_FLIGHT, Outcome, RecordError, from_json, to_json
 from runtime.files import write_atomic
 
 __all__ = ["MARGINS", "Comparison", "UnlikeError", "compare", "compare_runs", "read_comparison", "write_comparison"]
@@ -211,17 +211,21 @@ def _by_the_way(row: RowChange, changes: Sequence[Judged]) -> tuple[RowChange, l
 
 
 def _of_engines(sides: Sequence[Mapping[str, Sequence[Entry]]], shared: Sequence[str]) -> set[str]:
-    """Of the rows of one engine, the one that tells its size, build and layers: most of them have these."""
+    """Of the rows of one engine, the one that tells its size, build and layers: most of them have these. Rows about all models
+    tell them where no row of a single model does.
+    """
     by_engine: dict[tuple[object, ...], list[tuple[int, int, str]]] = {}
     for case_id in shared:
         case = sides[1][case_id][0].case
         knows = [max(map(_knows_engine, side[case_id])) for side in sides]
         if case.kind == "pair" or not all(knows):
             continue
-        engine = (case.model, case.runtime, case.precision, case.batch, case.size, *sorted(case.point.items()))
+        model = "" if case.kind in ABOUT_A_FLIGHT else case.model
+        engine = (model, case.runtime, case.precision, case.batch, case.size, *sorted(case.point.items()))
         rank = _ENGINE_ROWS.index(case.kind) if case.kind in _ENGINE_ROWS else len(_ENGINE_ROWS)
         by_engine.setdefault(engine, []).append((-min(knows), rank, case_id))
-    return {min(known)[2] for known in by_engine.values()}
+    told_alone = {engine[1:3] for engine in by_engine if engine[0]}
+    return {min(rows)[2] for engine, rows in by_engine.items() if engine[0] or engine[1:3] not in told_alone}
 
 
 def _knows_engine(one: Entry) -> int:
@@ -353,10 +357,12 @@ def _caveats(
         "A first on the old version and B on the new one, then A on the new and B on the old. With dA and dB the change of each "
         "board from first to second, (dA - dB) / 2 is the version, and (dA + dB) / 2 what every reflash or day brings."
     )
-    yield (
-        "Two builds of one version differ already, since a builder chooses by timing: a shift of one engine is that engine's, "
-        "until each version was built several times."
-    )
+    rows = [one for side in sides for entries in side.values() for one in entries]
+    if not any(len(one.measurement.builds) > 1 for one in rows):
+        yield (
+            "Two builds of one version differ already, since a builder chooses by timing: a shift of one engine is that "
+            "engine's, until each version was built several times (--builds)."
+        )
     boots = [{boot_of(one.measurement) for rows in side.values() for one in rows if one.verdict} for side in sides]
     known = [{boot for boot in side if boot} for side in boots]
     if any("" in side and not side - {""} for side in boots):
