@@ -197,7 +197,10 @@ def _add_run(commands: Any) -> None:
         "all) or your own file",
     )  # fmt: skip
     parser.add_argument(
-        "--history", type=Path, metavar="DIR", help="where floors are kept and learned; default: the cache"
+        "--history",
+        type=Path,
+        metavar="DIR",
+        help="where floors are learned and kept, and the run is remembered; default: floors in the cache",
     )
     parser.add_argument(
         "--assumptions",

@@ -61,10 +61,15 @@ class History:
         from harness.compare_load import load_folder
         from harness.rejudge import read_run
 
-        if is_fresh:
-            return self.put(entry_of(read_run(folder), str(folder.resolve())), now=now)
-        loaded = load_folder(folder)
-        return self.put(entry_of(loaded.run, str(folder.resolve()), loaded.notes), now=now)
+        loaded = None if is_fresh else load_folder(folder)
+        run, notes = (read_run(folder), ()) if loaded is None else (loaded.run, loaded.notes)
+        try:
+            entry = entry_of(run, str(folder.resolve()), notes)
+        except OverflowError as error:
+            raise UsageError(
+                f"{folder} holds a number that nothing measures: {error}. Copy it again from where it was made."
+            ) from error
+        return self.put(entry, now=now)
 
     def put(self, entry: Entry, *, now: float) -> Added:
         """As ``add``, of an entry."""
@@ -113,7 +118,8 @@ class History:
         """A run by its id, the beginning of it, or its folder. Raises ``UsageError``."""
         found = self._index.ask(_RUN, "r.id = ?", given=[word])
         if not found and word and "\0" not in word:
-            found = self._index.ask(_RUN, "r.path = ?", given=[str(Path(word).expanduser().resolve())])
+            place = str(Path(word).expanduser().resolve())
+            found = self._index.ask(_RUN, "r.path = ?", "ORDER BY r.seq DESC LIMIT 1", [place])
         if not found and len(word) >= 4:
             found = self._index.ask(_RUN, "substr(r.id, 1, ?) = ?", given=[len(word), word])
         if len(found) > 1:
@@ -128,11 +134,12 @@ class History:
     def rows(self, query: Query) -> dict[str, int]:
         """The ids of rows that fit, each with its number of runs."""
         where, given = _series_where(query)
+        of_runs, some = _runs_where(query, with_rows=False)
         found = self._index.ask(
             "SELECT s.row, count(*) FROM series s JOIN rows w ON w.series = s.no WHERE",
-            where,
+            f"{where} AND (? IN ('', w.outcome)) AND w.run IN (SELECT r.seq FROM runs r WHERE {of_runs})",  # noqa: S608
             "GROUP BY s.row ORDER BY s.row",
-            given,
+            [*given, query.outcome, *some],
         )
         return dict(found)
 
@@ -166,7 +173,7 @@ class History:
             series
             for number, *key in chosen
             for name in _wanted(names[number], figures)
-            if (series := self._one(number, key, name, order)).points
+            if (series := self._one(number, key, name, order=order, outcome=query.outcome)).points
         ]
         told = _mixed(told) if mix else told
         return Told(
@@ -256,12 +263,18 @@ class History:
         return {seq: (at, run, started_at) for at, (seq, run, started_at) in enumerate(found)}
 
     def _one(
-        self, number: int, key: Sequence[Any], name: tuple[int, str, str], order: Mapping[int, tuple[int, str, str]]
+        self,
+        number: int,
+        key: Sequence[Any],
+        name: tuple[int, str, str],
+        *,
+        order: Mapping[int, tuple[int, str, str]],
+        outcome: str,
     ) -> Series:
         found = self._index.ask(
             "SELECT f.run, f.value, f.low, f.high, w.outcome, w.placement, w.incomplete FROM figures f "
-            "JOIN rows w ON w.series = f.series AND w.run = f.run WHERE f.series = ? AND f.name = ?",
-            given=[number, name[0]],
+            "JOIN rows w ON w.series = f.series AND w.run = f.run WHERE f.series = ? AND f.name = ? AND ? IN ('', w.outcome)",
+            given=[number, name[0], outcome],
         )
         placed = sorted((order[row[0]], row) for row in found if row[0] in order)
         points = tuple(Point(run, row[0], started_at, *row[1:]) for (_, run, started_at), row in placed)
@@ -333,7 +346,7 @@ class History:
                 if not run.complete
                 else f"is doubtful: {run.notes[0]}"
                 if run.notes
-                else self.changed(run)
+                else self.changed(run) or _contradicted(run)
             )
             if why:
                 raise UsageError(f"run {run.id} can be no golden baseline: it {why}.")
@@ -377,6 +390,14 @@ def resolve(word: str, history: Path) -> list[Path]:
             if why := index.changed(run):
                 raise UsageError(f"the golden baseline {golden.name!r} cannot be used: run {run.id} {why}.")
         return [Path(run.path) for run in golden.runs]
+
+
+def _contradicted(run: Listed) -> str:
+    """What a run's samples say against its record, after "run ... "."""
+    from harness.compare_load import load_folder
+
+    notes = load_folder(Path(run.path)).notes
+    return f"is doubtful: {notes[0]}" if notes else ""
 
 
 def _wanted(names: Sequence[tuple[int, str, str]], figures: Sequence[str]) -> list[tuple[int, str, str]]:

@@ -81,10 +81,10 @@ def import_file(path: Path, history: Path, labels: Labels, *, now: float, form: 
         added = index.put(entry, now=now)
     kept = history.expanduser() / IMPORTS / entry.id
     try:
-        kept.mkdir(parents=True, exist_ok=True)
         for file in files:
-            if not (kept / file.name).exists():
-                write_atomic(kept / file.name, file.read_bytes())
+            copy = kept / file.resolve().relative_to(path.resolve().parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(copy, file.read_bytes())
     except OSError as error:
         raise UsageError(
             f"{kept} cannot keep a copy of {path}: {error.strerror or error}. Its figures are kept."

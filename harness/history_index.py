@@ -152,7 +152,7 @@ class Index:
             raise UsageError(_complaint(self.path, error)) from error
 
     def _open(self, writable: bool) -> sqlite3.Connection:
-        if not writable and not self.path.exists():
+        if not writable and not (self.path.exists() and self.path.stat().st_size):
             db = sqlite3.connect(":memory:", isolation_level=None)
         elif writable:
             try:
@@ -163,8 +163,11 @@ class Index:
                 ) from error
             db = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
         else:
-            address = f"{self.path.resolve().as_uri()}?mode=ro"
-            db = sqlite3.connect(address, uri=True, timeout=_WAIT_S, isolation_level=None)
+            # not mode=ro: what a killed process left half-written can only be rolled back by who may write
+            db = sqlite3.connect(
+                f"{self.path.resolve().as_uri()}?mode=rw", uri=True, timeout=_WAIT_S, isolation_level=None
+            )
+            db.execute("PRAGMA query_only = ON")
         try:
             self._check(db)
         except BaseException:

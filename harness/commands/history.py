@@ -21,7 +21,7 @@ HISTORY_EXAMPLES = """\
 examples:
   trigate history add runs/*                              take run folders in; `trigate run --history DIR` does it itself
   trigate history --model disk --outcome FAIL             runs in which a row of disk failed
-  trigate history --fact tensorrt=10.3* --since 2026-03   runs under TensorRT 10.3 since March
+  trigate history --fact tensorrt_host=10.3* --since 2026-03      under TensorRT 10.3, since March
   trigate history show disk-tensorrt-fp16-b1-latency      that row over time, and where it stepped
   trigate history plot '*-latency' --out history.html     all latency rows, as a page
   trigate history golden set jetpack-6.2 runs/a runs/b    name a baseline: trigate compare --base golden:jetpack-6.2
@@ -113,7 +113,7 @@ def _add_filters(parser: argparse.ArgumentParser, *, limited: bool = True) -> No
         action="append",
         default=hidden,
         metavar="NAME=VALUE",
-        help="as tensorrt=10.3*, jetpack=6.2; may be given again",
+        help="as jetpack=6.2, tensorrt_host=10.3*; may be given again",
     )
     some.add_argument("--source", default=hidden, metavar="NAME", help="trigate, or the tool of an import")
     either = some.add_mutually_exclusive_group()
@@ -187,7 +187,7 @@ def _query(arguments: argparse.Namespace) -> Query:
     for word in getattr(arguments, "fact", []):
         name, sign, value = word.partition("=")
         if not sign or not name:
-            raise UsageError(f"--fact: {word!r}; expected NAME=VALUE, as tensorrt=10.3*.")
+            raise UsageError(f"--fact: {word!r}; expected NAME=VALUE, as jetpack=6.2.")
         facts[name] = value
     outcome = getattr(arguments, "outcome", "").upper()
     known = [one.value for one in Outcome]
@@ -526,4 +526,6 @@ def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     for line in lines:
         table.add_row(*(Text(_plain(line[at])) for at in used))
     console = Console(width=None if sys.stdout.isatty() else 400, highlight=False)
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n"))

@@ -449,3 +449,71 @@ def test_rows_that_did_not_run_have_no_figures_and_are_counted(history: History,
     assert history.runs(Query(outcome="NOT RUN")).total == 1
     with pytest.raises(UsageError, match="no row that fits has the figure"):
         history.series(Query(row=LATENCY), ["energy_per_call_j"])
+
+
+def test_what_a_killed_process_left_half_written_is_rolled_back(tmp_path: Path) -> None:
+    with History(tmp_path, writable=True) as history:
+        filled(history, 3)
+    code = (
+        "import os, sqlite3, sys\n"
+        "db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "db.execute('PRAGMA cache_size = 1')\n"
+        "db.execute('BEGIN IMMEDIATE')\n"
+        "db.execute('UPDATE runs SET path = hex(randomblob(20000))')\n"
+        "db.execute('DELETE FROM figures')\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / INDEX)], check=False).returncode == -9
+    assert (tmp_path / f"{INDEX}-journal").exists()
+    with History(tmp_path) as history:
+        assert [run.path for run in history.runs(Query()).runs] == ["/runs/2", "/runs/1", "/runs/0"]
+        assert len(history.series(Query(row=ROW), ["p50_ns"])[0].series[0].points) == 3
+
+
+def test_an_empty_file_is_an_empty_history(tmp_path: Path) -> None:
+    (tmp_path / INDEX).touch()
+    with History(tmp_path) as history:
+        assert history.runs(Query()).total == 0
+    with History(tmp_path, writable=True) as history:
+        filled(history, 1)
+    with History(tmp_path) as history:
+        assert history.runs(Query()).total == 1
+
+
+def test_a_number_that_nothing_measures_is_refused(history: History, tmp_path: Path) -> None:
+    run = a_run("a", boot="a").run
+    first = run.verdicts[0]
+    wide = replace(
+        first, summary=replace(first.summary, measurement=replace(first.summary.measurement, load_ns=10**400))
+    )
+    folder = written(tmp_path / "a", replace(run, verdicts=(wide, *run.verdicts[1:])))
+    with pytest.raises(UsageError, match="holds a number that nothing measures"):
+        history.add(folder, now=NOW)
+
+
+def test_rows_and_points_follow_the_filters_of_runs(history: History) -> None:
+    filled(history, 4)
+    bad = entry(9)
+    history.put(replace(bad, rows=tuple(replace(row, outcome="FAIL") for row in bad.rows)), now=NOW + 9)
+    assert history.rows(Query(row=ROW)) == {ROW: 5}
+    assert history.rows(Query(row=ROW, outcome="FAIL")) == {ROW: 1}
+    assert history.rows(Query(row=ROW, until=1704067200.0 + 3 * 7200)) == {ROW: 3}
+    told, _ = history.series(Query(row=ROW, outcome="FAIL"), ["p50_ns"])
+    assert [point.outcome for point in told.series[0].points] == ["FAIL"]
+
+
+def test_a_folder_that_another_run_took_over_leads_to_that_run(history: History) -> None:
+    history.put(entry(1, path="/runs/here"), now=NOW)
+    history.put(entry(2, path="/runs/here"), now=NOW)
+    assert history.find("/runs/here").id == entry(2).id
+
+
+def test_ten_thousand_rows_of_one_run_go_in_and_come_out(history: History, tmp_path: Path) -> None:
+    whole = entry(1, 1).rows[0]
+    first = replace(whole, figures=whole.figures[:2])
+    many = tuple(replace(first, row=f"row {at}", model=f"model {at}") for at in range(10_000))
+    history.put(replace(entry(1), rows=many, counts={"PASS": 10_000}), now=NOW)
+    assert len(history.rows(Query())) == 10_000
+    with pytest.raises(UsageError, match="10000 series fit; at most 64"):
+        history.series(Query())
+    assert len(history.series(Query(row="row 777"))[0].series) == 2

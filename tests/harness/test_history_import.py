@@ -164,7 +164,8 @@ def test_nvbench_with_its_sidecar_gives_quantiles_and_both_files_are_kept(tmp_pa
         told, _ = history.series(Query(model="disk"), ["p50_ns", "p95_ns"])
     assert [series.points[0].value for series in told.series] == [pytest.approx(2e6), pytest.approx(3e6)]
     kept = tmp_path / "history" / IMPORTS / added.id
-    assert sorted(file.name for file in kept.iterdir()) == ["0.bin", "times.json"]
+    assert sorted(file.name for file in kept.rglob("*") if file.is_file()) == ["0.bin", "times.json"]
+    assert read_foreign(kept / "times.json", LABELS)[0].rows == read_foreign(path, LABELS)[0].rows
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../outside.bin"])
