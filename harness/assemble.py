@@ -189,8 +189,8 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     if request.like is not None:
         if not dry_run or given is not None:
             check_pack(request.like, pack.sha256, request.pack)
-        trt = scenario.board.tensorrt if scenario else host.trt
-        repeated = plan_like(planned, request.like, trt)
+        # a simulated board builds nothing, so it has no routes to choose from
+        repeated = plan_like(planned, request.like, "none" if scenario else host.trt)
         planned, notes, said = (
             repeated.cases,
             repeated.notes,
