@@ -25,6 +25,7 @@ ABOUT_NUMERICS = ("parity", "semantic", "pair")
 MOST_WARNINGS = 20
 """Of one row; how many more there are is said, and ``logs/run.log`` has all."""
 
+_PYTHON = "python.warning"
 _MOST_CHARACTERS = 240
 _MOST_BYTES = 8 << 20
 _CHANGING = (
@@ -77,7 +78,7 @@ class Ear:
             yield heard
         # nobody else would keep them
         told = [{"reason": f"{each.category.__name__}: {each.message}"} for each in caught]
-        lines = [json.dumps({"kind": "python.warning", "level": "WARN", **each}) for each in told]
+        lines = [json.dumps({"kind": _PYTHON, "level": "WARN", **each}) for each in told]
         was_written = begun is not None and self._written(lines) is not None
         heard += warnings_of(self._lines(begun or 0) if was_written else lines)
 
@@ -157,7 +158,8 @@ def _of_event(event: Mapping[str, Any]) -> str:
     told = {key: value for key, value in event.items() if key not in _CHANGING}
     words = [str(told.pop(key)) for key in ("reason", "remark", "message") if key in told]
     words += [f"{key} {_flat(value)}" for key, value in told.items()]
-    return f"{str(event.get('kind', '')).rpartition('.')[2]}: {'; '.join(words)}"
+    kind = str(event.get("kind", ""))
+    return "; ".join(words) if kind == _PYTHON else f"{kind.rpartition('.')[2]}: {'; '.join(words)}"
 
 
 def _flat(value: Any) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from harness.build_check import BUILD_SM, Builder, builder_for, judge_build
-from harness.records import Case, Measurement, Outcome
+from harness.layers import Layers, layers_beside
+from harness.records import Case, Measurement, Outcome, Verdict
 from runtime.data import BuildConfig, EngineCacheEntry
 from runtime.errors import EngineBuildError
 from runtime.platform import HostTuple, detect_host
@@ -37,7 +38,7 @@ def test_where_no_tensorrt_is_installed_nothing_builds(monkeypatch: pytest.Monke
     assert builder_for(ORIN) is None
 
 
-@pytest.mark.covers("T0-06", "TT-03", "TR-03", "TR-05")
+@pytest.mark.covers("T0-06", "TT-03", "TR-03", "TR-05", "RE-02")
 def test_the_real_builder_makes_an_engine_that_the_engine_check_takes_whole_alone(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx: not installed")
     pytest.importorskip("onnx", reason="onnx: not installed")
@@ -47,8 +48,21 @@ def test_the_real_builder_makes_an_engine_that_the_engine_check_takes_whole_alon
     assert builder is not None
     if builder.flies:
         pytest.skip("TensorRT itself is installed, and needs a GPU to build")
-    verdict = judge_build(ROW, tiny.write_onnx(tmp_path / "tiny.onnx"), BuildConfig("fp32"), builder)
+    told: list[Layers | None] = []
+
+    def keep(verdict: Verdict, entry: EngineCacheEntry) -> Verdict:
+        told.append(layers_beside(entry.engine_path, entry.sha256))  # the engine is still there
+        return verdict
+
+    verdict = judge_build(ROW, tiny.write_onnx(tmp_path / "tiny.onnx"), BuildConfig("fp32"), builder, keep=keep)
     assert verdict.outcome is Outcome.PASS, verdict.reason
+    (layers,) = told
+    assert layers is not None
+    assert layers.source == "builder log"
+    assert set(layers.by_precision) == {"fp32"}
+    (figure,) = verdict.summary.figures
+    assert (figure.name, figure.unit) == ("build_ns", "ns")
+    assert f"in {(figure.value or 0) / 1e9:.1f} s" in verdict.reason
     assert [check.name for check in verdict.checks] == ["build", "engine check", "another GPU", "one bit"]
     assert f"for SM {BUILD_SM}" in verdict.reason
     assert "built for sm89" in verdict.checks[2].reason

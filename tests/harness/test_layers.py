@@ -3,13 +3,16 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.layers import MOST_LAYERS, Layers, layers_beside, layers_of, read_layers, write_layers
 from harness.records import RecordError
 from harness.run_folder import RunFolder
-from runtime.data import EngineDescription, EngineLayer
+from runtime.architectures import ArchitectureRegistry
+from runtime.config import RuntimeConfig
+from runtime.data import BuildConfig, EngineDescription, EngineLayer
 from runtime.files import sha256_hex
 from runtime.sidecar import Manifest, write_manifest
 from runtime.strategies.trt_layers import LOG, Layer, layers_from_log, layers_path, layers_to_json
@@ -127,3 +130,43 @@ def test_a_name_that_leads_out_of_the_run_folder_is_not_followed(tmp_path: Path)
             read_layers(run, name)
     with pytest.raises(RecordError, match="cannot be read"):
         read_layers(run, "layers/none.json")
+
+
+def test_onnx_runtime_tells_each_node_that_ran_with_its_provider_and_type(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime: not installed")
+    pytest.importorskip("onnx", reason="onnx: not installed")
+    from runtime.strategies.ort import OnnxTrtEpRuntime
+    from tests.harness import tiny
+
+    runtime = OnnxTrtEpRuntime(RuntimeConfig(runtime="onnx_trt_ep", engine_cache_dir=tmp_path, device="cpu"))
+    handle = runtime.deserialize_engine(
+        runtime.compile_engine(tiny.write_onnx(tmp_path / "tiny.onnx"), BuildConfig("fp32"))
+    )
+    told = runtime.describe(handle)
+    runtime.release_engine(handle)
+    assert told.layers_source == "profile"
+    assert {each.provider for each in told.layers} == {"cpu"}
+    assert sum(each.precision == "fp32" for each in told.layers) == told.nodes_by_precision["fp32"]
+    assert len(told.layers) == sum(told.nodes_by_provider.values())
+    assert "Gemm" in {each.kind.removeprefix("Fused") for each in told.layers}
+    assert told.built == ()
+
+
+def test_torch_tells_each_module_that_holds_weights_in_the_type_that_they_have(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch: not installed")
+    from runtime.strategies.torch_fp16 import PytorchFp16Runtime
+
+    def factory() -> Any:
+        return torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.LayerNorm(4))
+
+    registry = ArchitectureRegistry()
+    registry.register("small", factory)
+    torch.save(factory().state_dict(), tmp_path / "small.pt")
+    config = RuntimeConfig(runtime="pytorch_fp16", engine_cache_dir=tmp_path, device="cpu")
+    runtime = PytorchFp16Runtime(config, architecture_registry=registry)
+    entry = runtime.compile_engine(tmp_path / "small.pt", BuildConfig("fp16"))
+    handle = runtime.deserialize_engine(replace(entry, extras={**entry.extras, "architecture": "small"}))
+    told = runtime.describe(handle)
+    runtime.release_engine(handle)
+    assert told.layers_source == "modules"
+    assert told.layers == (EngineLayer("0", "Linear", "fp16", "cpu"), EngineLayer("2", "LayerNorm", "fp16", "cpu"))
