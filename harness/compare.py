@@ -101,7 +101,7 @@ def compare_runs(
     ]
     judged = [_by_the_way(*one) if one[0].id in twins else one for one in judged]
     judged, family = _held_against_number(judged, alpha)
-    rows = sorted((_settled(row, changes) for row, changes in judged), key=_order)
+    rows = sorted((_settled(*one) if one[0].id not in twins else _settled_beside(*one) for one in judged), key=_order)
     versions, environment = _differences(base, new)
     shown = [_boards_differ(sides, case_id) for case_id in shared]
     board = [_of_board(words) for words in dict.fromkeys(word for words in shown for word in words)]
@@ -205,9 +205,18 @@ def _twins(sides: Sequence[Mapping[str, Sequence[Entry]]]) -> dict[str, str]:
 
 def _by_the_way(row: RowChange, changes: Sequence[Judged]) -> tuple[RowChange, list[Judged]]:
     """A row that shows what another route would bring: it holds no release, which is judged by the route that the base took."""
-    words = f"by another precision route than the base's: {row.words}"
     quiet = [replace(one, change=replace(one.change, may_block=False)) for one in changes]
-    return replace(row, words=words, may_block=False), quiet
+    return replace(row, may_block=False), quiet
+
+
+def _settled_beside(row: RowChange, judged: Sequence[Judged]) -> RowChange:
+    """Its standing is that of its figures all the same."""
+    loud = [replace(one, change=replace(one.change, may_block=one.change.is_judged)) for one in judged]
+    told = _settled(row, loud)
+    changes = tuple(one.change for one in judged)
+    return replace(
+        told, changes=changes, may_block=False, words=f"by another precision route than the base's: {told.words}"
+    )
 
 
 def _of_engines(sides: Sequence[Mapping[str, Sequence[Entry]]], shared: Sequence[str]) -> set[str]:

@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 
 from harness.compare import UnlikeError, compare, compare_runs, read_comparison, write_comparison
+from harness.compare_load import Loaded
 from harness.compare_records import Cause, Comparison, Decision, RowChange, Standing, State
 from harness.errors import UsageError
-from harness.records import BoardState, Outcome, Verdict
+from harness.records import BoardState, Figure, Outcome, Verdict
 from tests.harness.compared_runs import (
     CAPS,
     NEWER,
     a_run,
     base_runs,
     broken,
+    launch,
     measured,
     new_runs,
     not_run,
@@ -317,3 +319,90 @@ def test_a_comparison_is_written_and_read_again_whole(tmp_path: Path) -> None:
 def test_the_same_folder_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no run folder"):
         compare([tmp_path], [tmp_path / "other"])
+
+
+# --- builds, and rows by another route ---------------------------------------------------------------------------------
+
+
+def with_twin(loaded: Loaded, **given: Any) -> Loaded:
+    """The run with its latency row a second time, by another precision route."""
+    timed = next(one for one in loaded.run.verdicts if one.case.kind == "latency")
+    case = replace(timed.case, id=f"{timed.case.id}@strongly-typed", route="strongly-typed")
+    measurement = replace(timed.summary.measurement, case=case, lineage={"route": "strongly-typed"})
+    twin = replace(timed, summary=replace(timed.summary, measurement=measurement))
+    slower = tuple(launch(20.0, number=seen.launch) for seen in loaded.launches[timed.case.id]["disk"])
+    run = replace(loaded.run, verdicts=(*loaded.run.verdicts, twin), planned=(*loaded.run.planned, case))
+    return replace(loaded, run=run, launches={**loaded.launches, case.id: {"disk": slower}})
+
+
+def test_a_row_by_another_route_beside_that_of_the_base_holds_nothing() -> None:
+    by_flags = with_measurement(lineage={"route": "flags"})
+    base = base_runs(change=on("latency", by_flags))
+    found = compare_runs(base, [with_twin(one) for one in new_runs(change=on("latency", by_flags))])
+    twin = next(one for one in found.rows if one.id.endswith("@strongly-typed"))
+    p95 = next(change for change in twin.changes if change.name == "p95")
+    assert (found.decision, twin.standing, twin.may_block) == (Decision.ADOPT, Standing.WORSE, False)
+    assert (p95.cause, p95.base_sessions, p95.new_sessions) == (Cause.PRECISION, 3, 2)
+    assert twin.words.startswith("by another precision route than the base's: p95 worse, p50 worse: +1")
+    assert found.foremost[0].row == twin.id
+
+
+def test_a_route_that_the_new_version_has_not_is_the_cause() -> None:
+    gone = "route changed: implicit INT8 with a calibrator is gone in TensorRT 11.0; explicit Q/DQ nodes instead"
+    found = compare_runs(base_runs(), new_runs(ms=12.0, change=on("latency", with_measurement(notes=(gone,)))))
+    p95 = next(change for change in row(found, "latency").changes if change.name == "p95")
+    assert p95.cause is Cause.PRECISION
+    assert p95.why.startswith("another route: implicit INT8 with a calibrator is gone")
+
+
+def with_builds(runs: list[Loaded], factors: tuple[float, ...], prefix: str) -> list[Loaded]:
+    """Each launch on an engine of its own, which makes it so much slower; the same engines in every boot."""
+    found = []
+    for one in runs:
+        ((case_id, launches),) = one.launches.items()
+        seen = tuple(
+            replace(each, p50_ns=each.p50_ns * factor, p95_ns=each.p95_ns * factor, build=f"{prefix}{at}")
+            for at, (each, factor) in enumerate(zip(launches["disk"], factors, strict=True))
+            if each.p50_ns and each.p95_ns
+        )
+        found.append(replace(one, launches={case_id: {"disk": seen}}))
+    return found
+
+
+def test_engines_that_differ_from_build_to_build_widen_the_interval_of_boots_that_share_them() -> None:
+    spread = (0.94, 1.0, 1.06)
+    base, new = with_builds(base_runs(), spread, "old"), with_builds(new_runs(ms=10.4), spread, "new")
+    alone = compare_runs(base_runs(), new_runs(ms=10.4))
+    built = compare_runs(base, new)
+    wide, narrow = (
+        next(change for change in row(found, "latency").changes if change.name == "p95") for found in (built, alone)
+    )
+    assert wide.high is not None
+    assert narrow.high is not None
+    assert wide.high - 1 > 2 * (narrow.high - 1)
+    assert (wide.base_builds, wide.new_builds) == (3, 3)
+
+
+def test_one_build_of_the_base_decides_nothing_on_build_time_and_an_engine_is_told_by_one_row() -> None:
+    def figures(seconds: float, megabytes: float) -> Callable[[Verdict], Verdict]:
+        told = (
+            Figure("build_ns", seconds * 1e9, "ns", "built in this run"),
+            Figure("engine_bytes", megabytes * 1e6, "bytes", ""),
+        )
+
+        def turn(one: Verdict) -> Verdict:
+            if one.case.kind not in ("latency", "parity"):
+                return one
+            measurement = replace(one.summary.measurement, lineage={"engine": f"e{seconds}"})
+            return replace(one, summary=replace(one.summary, measurement=measurement, figures=told))
+
+        return turn
+
+    found = compare_runs(base_runs(change=figures(30, 20)), new_runs(change=figures(90, 25)))
+    told = [(one.kind, change) for one in found.rows for change in one.changes if change.about in ("build", "engine")]
+    own = {change.name: change for kind, change in told if kind == "latency"}
+    assert {kind for kind, _ in told} == {"latency", "load"}
+    assert (own["build time"].standing, own["build time"].may_block) == (Standing.UNKNOWN, False)
+    assert "a single base build does not tell how far builds lie apart" in own["build time"].words
+    assert (own["engine size"].standing, own["engine size"].cause) == (Standing.CHANGED, Cause.TOOL)
+    assert own["engine size"].ratio == pytest.approx(1.25)
