@@ -848,3 +848,18 @@ def test_an_empty_calibration_folder_is_refused_before_a_library_is_asked(
     told = refused(bench, model, asked("int8", tmp_path / "empty"), kind=CalibrationCacheError)
     assert "holds no calibration inputs" in told
     assert len(bench.device.calls) == calls
+
+
+@pytest.mark.covers("TT-02", "TT-10")
+def test_where_a_release_has_both_routes_each_builds_an_engine_of_its_own(
+    tmp_path: Path, model: Path, frames: Path
+) -> None:
+    with bench_of(tmp_path / "engines", "10.16.1.11") as bench:
+        by_flags = asked("int8", frames, typing="flags")
+        assert bench.provision(model, by_flags)[0].extras["route"] == "flags+calibrator"
+        entry, is_new = bench.provision(model, asked("int8", frames))  # the same name: it takes the other's place
+        assert (is_new, entry.extras["route"]) == (True, "strongly-typed+qdq")
+        assert bench.provision(model, by_flags)[1]
+        assert not bench.provision(model, by_flags)[1]
+    with bench_of(tmp_path / "newer", "11.4.0.106") as bench:
+        assert "does not build by the route 'flags'" in refused(bench, model, by_flags)
