@@ -44,6 +44,9 @@ examples:
   trigate run my.toml --publish                  what a CI job uploads: the run, and the engines that it is about
   trigate run my.toml --dry-run                  which rows there would be, why some cannot run, hours and disk
   trigate run --simulated throttles_after_400s   an hour on a simulated Orin that gets too hot, in seconds
+  trigate run --like runs/jp62a --out runs/jp72  after a reflash: what that run measured, to be compared with it
+  trigate run my.toml --builds 3                 three engines of each kind, since two builds of one version differ
+  trigate run --against old/bin/python --out b   this environment against another one, in turn, on this host
   trigate run -- -k disk                         what comes after -- goes to pytest: -k, -m, -p, ...
 """
 
