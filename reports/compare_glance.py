@@ -60,13 +60,16 @@ def glance(rows: Sequence[Row]) -> list[Line]:
     for row in rows:
         groups.setdefault((row.model, row.runtime, row.precision), []).append(row)
     models = {row.model for row in rows if row.kind in _OF_A_MODEL}
-    of_all = [row for row in rows if row.model not in models]
+    of_all: dict[tuple[str, str, str], list[Change]] = {}
+    for row in rows:
+        if row.model not in models:
+            for change in row.changes:
+                model = change.name.rpartition(" of ")[2]
+                of_all.setdefault((model, row.runtime, row.precision), []).append(change)
     lines = []
     for (model, runtime, precision), own in groups.items():
         changes = [change for row in own for change in row.changes]
-        for row in of_all:
-            if row not in own and (row.runtime, row.precision) == (runtime, precision):
-                changes += [change for change in row.changes if change.name.endswith(f" of {model}")]
+        changes += of_all.get((model, runtime, precision), []) if model in models else []
         gravest = min(own, key=lambda row: _rank(row.standing))
         cells = {name: cell for name in COLUMNS if (cell := _cell(name, [one for one in changes if one.about == name]))}
         name = " · ".join(filter(None, (model, runtime, precision)))

@@ -257,24 +257,23 @@ def _tally(rows: Sequence[Row]) -> dict[str, int]:
 
 def render_markdown(comparison: Comparison) -> str:
     """A comment on a pull request: the decision, what changed, and why. The gravest rows are the last to be left out."""
-    most = 1024
-    text = _draw(comparison, most)
+    most, lines = 1024, glance(comparison.rows)
+    text = _draw(comparison, lines, most)
     while len(text) > _LIMIT and most > 1:
         most //= 2
-        text = _draw(comparison, most)
+        text = _draw(comparison, lines, most)
     if len(text) <= _LIMIT:
         return text
     whole = text[:_LIMIT].rpartition("\n")[0]
     return f"{whole}\n\n**Cut here, at what a pull request takes; all of it is in `compare.html`.**\n"
 
 
-def _draw(comparison: Comparison, most: int) -> str:
+def _draw(comparison: Comparison, lines: Sequence[Line], most: int) -> str:
     first = [row for row in comparison.rows if row.standing in _FIRST]
     changed = _changed(comparison.rows)
     pairs = [(row, one) for row in changed for one in telling(row)]
     alike = len(comparison.rows) - len(first) - len(changed)
     simulated = sum(row.simulated for row in comparison.rows)
-    lines = glance(comparison.rows)
     columns = {name: title for name, title in COLUMNS.items() if any(name in line.cells for line in lines)}
     parts = [
         f"## trigate compare: {_text(comparison.decision)}",

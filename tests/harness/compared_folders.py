@@ -16,7 +16,7 @@ from harness.layers import Layers
 from harness.records import Figure, Outcome, Run, Summary, Verdict, to_json
 from harness.samples import COLUMNS
 from runtime.data import EngineLayer
-from tests.harness.compared_runs import a_run, case, measured, parity_of
+from tests.harness.compared_runs import NEWER, a_run, broken, case, measured, parity_of
 
 KINDS = ("latency", "parity", "load", "build", "semantic")
 """Five rows of each model."""
@@ -91,3 +91,22 @@ def a_signoff(
 
 def write_run(folder: Path, run: Run) -> None:
     (folder / "run.json").write_text(json.dumps(to_json(run)), encoding="utf-8")
+
+
+def a_comparison(folder: Path) -> Path:
+    """The page of a bump of three models: slower in the tail, three layers in another precision, and a row that broke."""
+    from harness.compare import compare, write_comparison
+    from harness.records import run_from_text
+    from reports import compare_page
+
+    base = [a_signoff(folder / f"old-{boot}", boot=boot, models=3, requests=2000) for boot in ("b1", "b2", "b3")]
+    whole = tuple(replace(one, precision="fp32") if at < 3 else one for at, one in enumerate(LAYERS[:38]))
+    new = [
+        a_signoff(folder / f"new-{boot}", boot=boot, models=3, requests=2000, tail=1.3, layers=whole, environment=NEWER)
+        for boot in ("n1", "n2")
+    ]
+    for one in new:
+        run = run_from_text((one / "run.json").read_text(encoding="utf-8"))
+        write_run(one, replace(run, verdicts=(*run.verdicts[:-1], broken(run.verdicts[-1]))))
+    write_comparison(compare(base, new), folder / "page")
+    return next(path for path in compare_page.write(folder / "page") if path.suffix == ".html")

@@ -17,6 +17,7 @@ from harness.compare_records import Standing
 from harness.records import RecordError, Verdict, to_json
 from reports import compare_page
 from reports.compare_page import bar, read, render_html, render_markdown
+from tests.harness.compared_folders import a_comparison
 from tests.harness.compared_runs import base_runs, broken, new_runs, not_run, on
 
 pytestmark = pytest.mark.covers("RE-02")
@@ -166,3 +167,25 @@ def test_thousands_of_rows_are_drawn_within_what_a_pull_request_takes(tmp_path: 
     html = render_html(comparison)
     assert len(html) < 3_000_000
     assert "more rows are in compare.json" in html
+
+
+def test_a_page_of_run_folders_shows_shifts_and_layers_and_a_comment_that_fits(tmp_path: Path) -> None:
+    path = a_comparison(tmp_path)
+    html, markdown = path.read_text(encoding="utf-8"), path.with_suffix(".md").read_text(encoding="utf-8")
+    page = Page(html)
+    assert not page.open
+    assert sum(attrs.get("class") == "shift" for _, attrs in page.elements) == 3
+    assert "the slow calls alone are slower by more than the margin" in html
+    assert "/block0/conv + /block0/relu" in html
+    assert html.index("What matters most</h2>") < html.index('id="shifts"') < html.index('id="rows"')
+    assert "1. **✗ stopped working** model2-tensorrt-fp16-b1-semantic" in markdown
+    assert len(markdown) < 65_536
+
+
+def test_a_comment_that_is_cut_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare_page, "_LIMIT", 900)
+    write_comparison(a_bump(), tmp_path)
+    told = render_markdown(read(tmp_path / "compare.json"))
+    assert told.startswith("## trigate compare: HOLD")
+    assert told.endswith("**Cut here, at what a pull request takes; all of it is in `compare.html`.**\n")
+    assert len(told) < 1100
