@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 
+from harness.compare import compare_runs, write_comparison
+from reports import compare_page
+from reports.history_page import read, render_html
+from tests.harness.compared_runs import base_runs, broken, new_runs, on
 from tests.reports.browsers import installed
+from tests.reports.test_history_page import a_history
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright: not installed")
 
@@ -88,16 +93,28 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-@pytest.fixture(scope="module", params=["full", "flown"])
-def opened(request: pytest.FixtureRequest, browser: Any) -> Iterator[Opened]:
-    """Of a run of Tier-1 with every outcome and a hostile name, and of one of Tier-2. Opened once, offline."""
-    report: Path = request.getfixturevalue(request.param) / "report.html"
+@pytest.fixture(scope="module")
+def pages(full: Path, flown: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Reports of a run of Tier-1 with every outcome and a hostile name, and of one of Tier-2; a bump; and a history."""
+    folder = tmp_path_factory.mktemp("pages")
+    write_comparison(compare_runs(base_runs(), new_runs(change=on("parity", broken), ms=12.0)), folder)
+    compare_page.write(folder)
+    history = folder / "history.html"
+    history.write_text(render_html(read(a_history(*[1e7] * 5, *[1.2e7] * 5, step=5))), encoding="utf-8")
+    reports = {"full": full / "report.html", "flown": flown / "report.html"}
+    return {**reports, "compared": folder / "compare.html", "history": history}
+
+
+@pytest.fixture(scope="module", params=["full", "flown", "compared", "history"])
+def opened(request: pytest.FixtureRequest, browser: Any, pages: dict[str, Path]) -> Iterator[Opened]:
+    """One of the pages, opened once, offline."""
     context = browser.new_context(offline=True)
     seen = Opened(context.new_page())
     context.on("request", lambda asked: seen.asked.append(asked.url))
     seen.page.on("console", lambda message: seen.said.append(message.text))
     seen.page.on("pageerror", lambda error: seen.said.append(str(error)))
-    seen.page.goto(report.as_uri())
+    seen.page.goto(pages[request.param].as_uri())
+    seen.page.evaluate("document.querySelectorAll('details').forEach(folded => { folded.open = true })")
     yield seen
     context.close()
 
@@ -131,7 +148,9 @@ def test_every_text_can_be_read_on_what_is_behind_it(opened: Opened, scheme: str
     assert {key: at for key, at in found.items() if at["ratio"] < 1} == {}
 
 
-@pytest.mark.parametrize("opened", ["flown"], indirect=True)  # the tree of the other is large, and made of the same
+@pytest.mark.parametrize(
+    "opened", ["flown", "compared", "history"], indirect=True
+)  # of full it is large, and made of the same
 def test_a_screen_reader_hears_a_name_of_every_picture_and_a_table_is_one_on_a_phone_too(opened: Opened) -> None:
     page = opened.at(390)
     session = page.context.new_cdp_session(page)
@@ -141,7 +160,7 @@ def test_a_screen_reader_hears_a_name_of_every_picture_and_a_table_is_one_on_a_p
             heard.setdefault(node["role"]["value"].lower(), []).append(node.get("name", {}).get("value", ""))
     session.detach()
     pictures = heard.get("image", []) + heard.get("img", [])
-    assert len(pictures) == page.locator("svg[role=img]").count() > 10
+    assert len(pictures) == page.locator("svg[role=img]").count() > 0
     assert all(pictures)
     assert len(heard["table"]) == page.locator("table").count()
     assert all(heard["table"])
@@ -166,28 +185,28 @@ def test_the_tab_key_reaches_every_link_and_table_in_order_and_shows_where_it_is
     count = page.evaluate(
         "(window.stops = [...document.querySelectorAll('a[href], summary, [tabindex=\"0\"]')]).length"
     )
-    for first in (0, count - 15):  # from the top, and to the end
+    most = min(count, 15)
+    for first in sorted({0, count - most}):  # from the top, and to the end
         page.evaluate("first => first ? stops[first - 1].focus() : document.activeElement.blur()", first)
         seen = []
-        for _ in range(15):
+        for _ in range(most):
             page.keyboard.press("Tab")
             seen.append(page.evaluate(FOCUS))
-        assert seen == [[first + at, True] for at in range(15)]
+        assert seen == [[first + at, True] for at in range(most)]
 
 
 def test_every_verdict_is_told_by_a_word_and_a_sign_and_not_by_its_colour_alone(opened: Opened) -> None:
     page = opened.at(1280, forced="active")
-    told = page.evaluate(
-        "[...document.querySelectorAll('.badge')].map(b => [b.className, b.textContent, b.offsetWidth])"
-    )
-    signs: dict[str, set[tuple[str, str]]] = {}
-    for kind, text, width in told:
-        sign, word = re.split(r"\s*\b", text.strip(), maxsplit=1)
+    colours: dict[str, set[str]] = {}
+    for kind, text, width in page.evaluate(
+        "[...document.querySelectorAll('.badge')].map(b => [b.className, b.textContent.trim(), b.offsetWidth])"
+    ):
         assert width > 10
-        signs.setdefault(kind, set()).add((sign, word))
-    assert all(len(texts) == 1 for texts in signs.values())
-    for part in range(2):
-        assert len({next(iter(texts))[part] for texts in signs.values()}) == len(signs) >= 4
+        sign, word = re.split(r"\s*\b", text, maxsplit=1)
+        assert sign
+        colours.setdefault(word, set()).add(kind)
+    assert all(len(kinds) == 1 for kinds in colours.values())
+    assert "history" in page.url or len(colours) >= 4
 
 
 def test_no_table_is_cut_on_paper(opened: Opened) -> None:
@@ -196,7 +215,7 @@ def test_no_table_is_cut_on_paper(opened: Opened) -> None:
     assert page.locator("nav").is_hidden()
     paper = page.pdf(prefer_css_page_size=True)
     sizes = set(re.findall(rb"/MediaBox\s*\[\s*0 0 ([\d.]+) ([\d.]+)\]", paper))
-    assert len(re.findall(rb"/Type\s*/Page\b", paper)) >= 4
+    assert len(re.findall(rb"/Type\s*/Page\b", paper)) >= 1
     assert all(
         float(width) == pytest.approx(842, abs=1) and float(height) == pytest.approx(595, abs=1)
         for width, height in sizes
