@@ -246,6 +246,7 @@ def _list(arguments: argparse.Namespace) -> int:
     if found.total > len(found.runs):
         print(f"{len(found.runs)} of {found.total} runs; --limit {found.total} lists all.")
     _notes(found.notes)
+    _notes(f"run {run.id[:12]} is doubtful: {note}" for run in found.runs for note in run.notes)
     return 0
 
 
@@ -262,7 +263,7 @@ def _run_line(run: Listed) -> Sequence[str]:
         run.profile,
         run.machine,
         ", ".join(f"{name} {run.facts[name]}" for name in names if name in run.facts),
-        "; ".join([*marks, *(f"doubtful: {note}" for note in run.notes)]),
+        "; ".join([*marks, *(["doubtful"] if run.notes else [])]),
     )
 
 
@@ -509,7 +510,7 @@ def _plain(text: str) -> str:
 
 def _notes(notes: Iterable[str]) -> None:
     for note in notes:
-        print(f"Note: {_plain(note)}.")
+        print(f"Note: {_plain(note).rstrip('.')}.")
 
 
 def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
