@@ -171,12 +171,13 @@ def _workshop(out: Path) -> Iterator[Path]:
 
 def _gathered(folders: Sequence[Path], work: Path, say: Callable[[str], None]) -> tuple[dict[str, str], dict[str, Run]]:
     """(sha256 by name in the bundle, run by folder in it), with every file copied. Raises ``UsageError``."""
-    fit_together(dict(zip(labels_for(folders), map(read_run, folders), strict=True)))
+    before = list(map(read_run, folders))
+    fit_together(dict(zip(labels_for(folders), before, strict=True)))
     files: dict[str, str] = {}
     runs: dict[str, Run] = {}
-    for folder in folders:
+    for folder, run in zip(folders, before, strict=True):
         say(f"copying {folder}")
-        inside = f"runs/{read_run(folder).id}"
+        inside = f"runs/{run.id}"
         tree = walk(folder)
         for name, words in tree.odd.items():
             raise UsageError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -139,8 +140,8 @@ def fit_together(runs: Mapping[str, Run]) -> None:
     for name, run in runs.items():
         if not _RUN_ID.fullmatch(run.id):
             raise UsageError(f"{name} has the run id {run.id!r:.60}, which names no folder. Was its run.json edited?")
-        settled = [verdict.case.id for verdict in run.verdicts]
-        if twice := next((case for at, case in enumerate(settled) if case in settled[:at]), ""):
+        counts = Counter(verdict.case.id for verdict in run.verdicts)
+        if twice := next((case for case, count in counts.items() if count > 1), ""):
             raise UsageError(f"{name} has two verdicts of the row {twice}. Was its run.json edited?")
     combine(list(runs.items()))
 
