@@ -62,6 +62,17 @@ exit codes: 0 built, or nothing to build; 1 the build failed; 2 the call or the 
 """
 
 
+INSPECT_EXAMPLES = """\
+examples:
+  trigate inspect engines/matcher__sm87_jp6.2_trt10.3_fp16.engine   each reason why it would be refused here, if any
+  trigate inspect engines/*.engine                                  a line each
+  trigate inspect runs/a                                            its verdict, what it has published, what is missing
+
+exit codes: 0 in order: an engine would pass here, a run or a pack is whole (whatever the run's verdict); 1 refused or damaged:
+a run folder lacks a file that its run.json names; 2 the call is wrong
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command ``trigate``: parse, do, and end with the exit code of RE-04."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -255,6 +266,7 @@ def _add_pack(commands: Any) -> None:
     )
     _add_what(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
 
 
 def _add_compile(commands: Any) -> None:
@@ -298,8 +310,9 @@ def _add_init(commands: Any) -> None:
 
 def _add_inspect(commands: Any) -> None:
     parser = command(
-        commands, "inspect", _inspect, "what a file says of itself, and whether it would pass the engine check here"
-    )
+        commands, "inspect", _inspect, "what a file says of itself, and whether it would pass the engine check here",
+        epilog=INSPECT_EXAMPLES,
+    )  # fmt: skip
     parser.add_argument(
         "file", type=Path, nargs="+", metavar="FILE",
         help="a model, engine, cache, sidecar, checkpoint, pack or run folder; several are listed, two caches compared",
@@ -440,14 +453,16 @@ def _as_like(arguments: argparse.Namespace) -> argparse.Namespace:
 def _pack(arguments: argparse.Namespace) -> int:
     from harness.assemble import make_pack
     from harness.pack import write_pack
+    from harness.words import counted
 
-    pack, configuration = make_pack(_request(arguments), _house(quiet=False))
+    pack, configuration = make_pack(_request(arguments), _house(quiet=arguments.quiet))
     path = write_pack(pack, configuration, arguments.out)
     if arguments.json:
         print(json.dumps({"pack": str(path.parent), "sha256": pack.sha256, "models": sorted(pack.models)}))
     else:
         print(
-            f"{path.parent}: {len(pack.models)} models, sha256 {pack.sha256[:16]}. Run it with: trigate run --pack {path.parent}"
+            f"{path.parent}: {counted(len(pack.models), 'model')}, sha256 {pack.sha256[:16]}. "
+            f"Run it with: trigate run --pack {path.parent}"
         )
     return 0
 
@@ -677,6 +692,7 @@ def _progress(arguments: argparse.Namespace) -> Progress:
 
 def _print_plan(job: Job, arguments: argparse.Namespace) -> int:
     from harness.records import to_json
+    from harness.words import counted
 
     if arguments.json:
         print(json.dumps({"rows": to_json(job.cases), "cost": to_json(_cost(job))}, indent=1))
@@ -687,7 +703,7 @@ def _print_plan(job: Job, arguments: argparse.Namespace) -> int:
     for words in job.said:
         print(words)
     runnable = [case for case in job.cases if not case.not_run]
-    print(f"{len(job.cases)} rows, {len(runnable)} of them can run here: {_cost(job).to_text()}.")
+    print(f"{counted(len(job.cases), 'row')}, {len(runnable)} of them can run here: {_cost(job).to_text()}.")
     return 0
 
 

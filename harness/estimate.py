@@ -16,6 +16,7 @@ from harness.plan import flight_models
 from harness.profiles import Profile
 from harness.records import ABOUT_A_FLIGHT, Case
 from harness.stopping import MOST_ROWS
+from harness.words import counted
 
 __all__ = ["Cost", "cost_of"]
 
@@ -67,7 +68,7 @@ class Cost:
     def to_text(self) -> str:
         """As ``12 rows, 1.5 to 14 hours, at most 240 MB on disk``."""
         size = _size(self.disk_bytes + self.requests * _JOURNAL_BYTES)
-        return f"{self.rows} rows, {_span(self.least_s, self.most_s)}, at most {size} on disk"
+        return f"{counted(self.rows, 'row')}, {_span(self.least_s, self.most_s)}, at most {size} on disk"
 
 
 def cost_of(cases: Sequence[Case], profile: Profile, models: Mapping[str, ModelConfig]) -> Cost:

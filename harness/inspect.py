@@ -6,16 +6,17 @@ Several files are listed, one line each; two calibration caches are compared, te
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.lineage import broken_links
+from harness.lineage import INDEX, broken_links
 from harness.pack import load_pack
 from harness.publish import published
-from harness.records import RecordError, run_from_text
+from harness.records import RecordError, Run, run_from_text
+from harness.words import counted
 from runtime import EngineCacheEntry, EngineGate, EngineHashMismatchError, RuntimeCoreError, model_sha256
 from runtime.calibration import CalibrationRanges, cache_sidecar, compare_ranges, dataset_sidecar, parse_ranges
 from runtime.files import sha256_hex
@@ -30,6 +31,11 @@ from runtime.strategies.trt_timing import read_timing_cache
 __all__ = ["Findings", "compare_caches", "inspect", "listing"]
 
 _ROWS_SHOWN = 40
+_OF_ROWS = ("samples_file", "trace_file", "errors_file", "raw_file", "layers_file")
+_LAYERS_AGAIN = (
+    "`trigate compile MODEL --force` writes it again, with the engine. The engine loads without it; where precision was read "
+    "says the manifest"
+)
 _BESIDE = (".layers.json", ".json", ".dataset_sha256", ".sha256")
 
 
@@ -37,7 +43,8 @@ _BESIDE = (".layers.json", ".json", ".dataset_sha256", ".sha256")
 class Findings:
     """``says``: the file's own words. ``refusals``: why it would not pass here; empty if it would.
 
-    ``rows``: a table, its head first; of which people are shown the beginning.
+    ``rows``: a table, its head first; of which people are shown the beginning. ``refused``, ``good``: the word in front of a
+    refusal, and the sentence where there is none; those of the engine check, unless the file is no matter of that.
     """
 
     kind: str
@@ -47,6 +54,8 @@ class Findings:
     notes: tuple[str, ...] = field(default=())
     rows: tuple[tuple[str, ...], ...] = field(default=())
     where: str = "here"
+    refused: str = "REFUSED"
+    good: str = ""
 
     @property
     def passes(self) -> bool:
@@ -70,7 +79,9 @@ class Findings:
         if len(self.rows) > _ROWS_SHOWN + 1:
             lines.append(f"    … {len(self.rows) - _ROWS_SHOWN - 1} more; --json has all.")
         lines += [f"  note: {note}" for note in self.notes]
-        lines += [f"  REFUSED: {reason}" for reason in self.refusals] or [f"  would pass {self.where}"]
+        lines += [f"  {self.refused}: {reason}" for reason in self.refusals] or [
+            f"  {self.good or f'would pass {self.where}'}"
+        ]
         return "\n".join(lines)
 
 
@@ -112,13 +123,12 @@ def listing(found: Sequence[Findings]) -> str:
     rows: list[tuple[str, ...]] = [("file", "kind", "size", "precision", "route", "layers", "verdict")]
     for each in found:
         says = each.says
-        verdict = f"REFUSED: {each.refusals[0]}" if each.refusals else "would pass"
+        verdict = f"{each.refused}: {each.refusals[0]}" if each.refusals else each.good or "would pass"
         told = (says.get("manifest precision", ""), says.get("manifest route", ""), says.get("layers", ""))
         rows.append((each.path.name, each.kind, str(says.get("size", "")), *map(str, told), verdict))
     refused = sum(not each.passes for each in found)
-    return "\n".join(
-        [*_aligned(rows), f"{len(found)} files; {len(found) - refused} would pass, {refused} are refused."]
-    )
+    right = "in order" if any(each.good for each in found) else "would pass"
+    return "\n".join([*_aligned(rows), f"{len(found)} files: {len(found) - refused} {right}, {refused} refused."])
 
 
 def compare_caches(old: Path, new: Path) -> Findings:
@@ -130,8 +140,8 @@ def compare_caches(old: Path, new: Path) -> Findings:
         ratio = "" if change.ratio is None else f"{change.ratio:.4g}"
         rows.append((change.tensor, _number(change.old), _number(change.new), ratio))
     says = {
-        "old": f"{old.name}, {first.header}, {len(first.ranges)} tensors",
-        "new": f"{new.name}, {second.header}, {len(second.ranges)} tensors",
+        "old": f"{old.name}, {first.header}, {counted(len(first.ranges), 'tensor')}",
+        "new": f"{new.name}, {second.header}, {counted(len(second.ranges), 'tensor')}",
         "changed": f"{sum(change.old != change.new for change in changes)} of {len(changes)} tensors",
     }
     return Findings("two calibration caches", new, says, rows=tuple(rows))
@@ -209,15 +219,18 @@ def _with_published(findings: Findings) -> Findings:
         told = (each["file"], each.get("kind", ""), each.get("size_bytes", ""), str(each.get("sha256", ""))[:16])
         rows.append((*map(str, told), " ".join(map(str, each.get("rows", ())))))
     kept = sum(bool(each.get("copied")) for each in files)
-    says = {**findings.says, "published": f"{kept} files in engines/, {len(files) - kept} listed by digest"}
+    says = {**findings.says, "published": f"{counted(kept, 'file')} in engines/, {len(files) - kept} listed by digest"}
     return replace(findings, says=says, rows=tuple(rows))
 
 
 def _with_layers(findings: Findings, path: Path) -> Findings:
     """What each layer computes in, from the file beside the engine; it is no part of the engine check."""
-    if not path.exists():
-        return findings
-    data = path.read_bytes()
+    options = findings.says.get("manifest builder_options", {})
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        lacking = (f"{path.name} is missing: {_LAYERS_AGAIN}",) if "layers_sha256" in options else ()
+        return replace(findings, notes=(*findings.notes, *lacking))
     try:
         told = json.loads(data)
         if told["schema"] != LAYERS_SCHEMA:
@@ -228,12 +241,12 @@ def _with_layers(findings: Findings, path: Path) -> Findings:
             reads, writes = (" ".join(dict.fromkeys(layer[key])) for key in ("inputs", "outputs"))
             rows.append((layer["precision"] or "-", layer["kind"], layer["name"], reads, writes))
         says = {**findings.says, "layers": counts or "unknown", "layers told by": str(told["source"])}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return replace(findings, notes=(*findings.notes, f"{path.name} cannot be read: {error!r}"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        words = f"{path.name} cannot be read ({error!r:.80}): {_LAYERS_AGAIN}"
+        return replace(findings, notes=(*findings.notes, words))
     notes = findings.notes
-    options = findings.says.get("manifest builder_options", {})
     if options.get("layers_sha256", sha256_hex(data)) != sha256_hex(data):
-        notes = (*notes, f"{path.name} is not the file that was written with this engine")
+        notes = (*notes, f"{path.name} is not the file that was written with this engine: {_LAYERS_AGAIN}")
     return replace(findings, says=says, rows=tuple(rows), notes=notes)
 
 
@@ -332,25 +345,47 @@ def _folder(path: Path) -> Findings:
         says: dict[str, Any] = {"sha256": pack.sha256, "size": pack.size, "seed": pack.seed}
         for name, model in pack.models.items():
             says[name] = f"reference: {model.reference}; inputs: {len(model.feed_sha256)}, {model.inputs_origin}"
-        return Findings("pack", path, says)
+        return Findings("pack", path, says, good="the pack is whole")
     if (path / "run.json").exists():
-        try:
-            run = run_from_text((path / "run.json").read_text(encoding="utf-8"))
-        except (OSError, RecordError) as error:
-            return Findings("run", path, {}, (str(error),))
-        says = {
-            "started": run.started_at,
-            "complete": run.complete,
-            "exit code": run.exit_code,
-            "verdict": run.last_line,
-        }
-        refusals = () if run.complete else ("the run is not complete: go on with --resume.",)
-        return _with_published(Findings("run", path, says, refusals, broken_links(run, path)))
+        return _run(path)
     if (path / "bundle.json").exists():
         return _bundle(path)
     raise UsageError(
         f"{path} is neither a pack nor a run folder, nor a bundle: it has no pack.json, run.json or bundle.json."
     )
+
+
+def _run(path: Path) -> Findings:
+    """What a run came to, and whether its folder holds what ``run.json`` names; a run that failed is as whole as any."""
+    try:
+        run = run_from_text((path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, RecordError, ValueError, RecursionError) as error:
+        return Findings("run", path, {}, (f"run.json cannot be read: {error}",), refused="DAMAGED")
+    says: dict[str, Any] = {
+        "id": run.id,
+        "started": run.started_at,
+        "complete": run.complete,
+        "rows": f"{len(run.verdicts)} of {len(run.planned)} have a verdict",
+        "exit code": run.exit_code,
+        "verdict": run.last_line,
+        "published": "nothing; `trigate run --publish` keeps engines, sidecars and manifests",
+    }
+    notes = () if run.complete else ("the run is not complete: give its call again, with --resume",)
+    good = "the run folder is whole: every file that run.json names is there"
+    found = Findings("run", path, says, tuple(_damages(run, path)), (*notes, *broken_links(run, path)))
+    return _with_published(replace(found, refused="DAMAGED", good=good))
+
+
+def _damages(run: Run, folder: Path) -> Iterator[str]:
+    """The files that a record or its index of engines names and its folder has not, a sentence each."""
+    measured = ((verdict.case.id, verdict.summary.measurement) for verdict in run.verdicts)
+    named = [(name, row) for row, one in measured for kind in _OF_ROWS if (name := getattr(one, kind))]
+    named += [(each["file"], INDEX) for each in published(folder) if each.get("copied")]
+    for name, whose in named:
+        if "\0" in name or not (folder / name).resolve().is_relative_to(folder.resolve()):
+            yield f"{whose} names {name!r}, which is not inside the run folder."
+        elif not (folder / name).is_file():
+            yield f"{name} is missing, which {whose} names: copy the whole folder again."
 
 
 def _bundle(path: Path) -> Findings:

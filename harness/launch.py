@@ -31,6 +31,7 @@ from harness.station import Engine, HasFacts, Order, Seen, Station
 from harness.stopping import MOST_ROWS, rule_of
 from harness.telemetry import Values
 from harness.trace import Frame, Trace
+from harness.words import counted as so_many
 from runtime.errors import DeviceLostError, RuntimeCoreError
 from runtime.protocol import Array
 
@@ -174,13 +175,13 @@ class _Launch:
                 else:
                     _ClosedLoop(self).run()
             except KeyboardInterrupt:
-                incomplete = f"{INTERRUPTED} after {len(self.log)} requests"
+                incomplete = f"{INTERRUPTED} after {so_many(len(self.log), 'request')}"
             except _Ended as ended:
                 incomplete = str(ended)
             except DeviceLostError as error:
-                incomplete = f"the device was lost after {len(self.log)} requests: {error}"
+                incomplete = f"the device was lost after {so_many(len(self.log), 'request')}: {error}"
             except MemoryError:
-                incomplete = f"the harness ran out of memory after {len(self.log)} requests"
+                incomplete = f"the harness ran out of memory after {so_many(len(self.log), 'request')}"
         if measurement is None:
             measurement = Measurement(
                 self.order.streams[self.order.judged].case, simulated=bool(self.station.simulated)
@@ -253,9 +254,9 @@ class _Launch:
     def duties(self, words: Callable[[], str]) -> None:
         """What is done once a second: ended from outside? broken? what to tell?"""
         if self.broken:
-            raise _Ended(f"{self.broken}, after {len(self.log)} requests")
+            raise _Ended(f"{self.broken}, after {so_many(len(self.log), 'request')}")
         if self.stop():
-            raise _Ended(f"stopped after {len(self.log)} requests")
+            raise _Ended(f"stopped after {so_many(len(self.log), 'request')}")
         self.say(words())
 
     # Calls

@@ -104,7 +104,7 @@ def layers_beside(engine: Path, sha256: str) -> Layers | None:
             for each in told["layers"]
         ]
         return Layers(str(told["source"]), sha256, tuple(layers))
-    except (OSError, RuntimeCoreError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, RuntimeCoreError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from harness.errors import UsageError
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Run, Verdict
 from harness.rejudge import read_run
+from harness.words import counted
 from runtime.strategies.trt_precision import typings_of
 
 __all__ = [
@@ -198,10 +199,12 @@ def plan_like(planned: Sequence[Case], like: Like, trt: str) -> Planned:
     absent = sum(bool(case.not_run) for case in cases)
     extra = [case.id for case in planned if case.id not in known]
     said = [
-        f"like run {like.run.id} ({like.folder.resolve().name}): {len(cases)} rows, {absent} of them cannot run here"
+        f"like run {like.run.id} ({like.folder.resolve().name}): {counted(len(cases), 'row')}, {absent} of them cannot run here"
     ]
     if extra:
-        said.append(f"{len(extra)} rows that this host could have beside them are left out: the base has no {extra[0]}")
+        said.append(
+            f"{counted(len(extra), 'row')} that this host could have {'is' if len(extra) == 1 else 'are'} left out: the base has no {extra[0]}"
+        )
     return Planned(tuple(cases), notes, tuple(said))
 
 

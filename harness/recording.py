@@ -28,6 +28,7 @@ from harness.align import STALE_PERIODS, energy, throttling
 from harness.errors import UsageError, did_you_mean
 from harness.telemetry import Instruments, next_tick
 from harness.trace import Frame, Trace
+from harness.words import counted
 from runtime.protocol import Array
 from runtime.thermal import SourceReading
 from runtime.thermal_sources.nvml import LIMIT_BITS
@@ -104,7 +105,7 @@ def record(
                 writer.add(instruments.read(now_ns - begun_ns))
                 if say is not None and now_ns - told_ns >= 10_000_000_000:
                     told_ns = now_ns
-                    say(f"{(now_ns - begun_ns) / 1e9:.0f} of {seconds:g} s, {len(writer.trace)} frames")
+                    say(f"{(now_ns - begun_ns) / 1e9:.0f} of {seconds:g} s, {counted(len(writer.trace), 'frame')}")
                 sleep(max(0.0, (next_tick(begun_ns, period_ns, clock()) - clock()) / 1e9))
         except KeyboardInterrupt:
             notes.append(f"interrupted after {(clock() - begun_ns) / 1e9:.1f} of {seconds:g} s; what there was is kept")
@@ -409,7 +410,7 @@ def _read_tegrastats(
     good = [(number, line) for number, line in lines if tegrastats.looks_like(line)]
     notes = []
     if len(lines) > len(good):
-        notes.append(f"{len(lines) - len(good)} lines are not tegrastats' and were left out")
+        notes.append(f"left out, as not tegrastats': {counted(len(lines) - len(good), 'line')}")
     if not is_whole and len(good) > 1 and len(good[-1][1].split()) < len(good[-2][1].split()):
         notes.append(f"line {good[-1][0]}, the last, was cut off; the trace ends before it")
         good = good[:-1]
@@ -452,7 +453,7 @@ def _gap_notes(trace: Trace) -> list[str]:
     gaps = _gaps(trace)
     shown = ", ".join(f"{(b - a) / 1e9:.1f} s after {a / 1e9:.1f} s" for a, b in gaps[:5])
     return (
-        [f"{len(gaps)} gaps longer than {STALE_PERIODS} periods: {shown}{', ...' if len(gaps) > 5 else ''}"]
+        [f"{counted(len(gaps), 'gap')} longer than {STALE_PERIODS} periods: {shown}{', ...' if len(gaps) > 5 else ''}"]
         if gaps
         else []
     )

@@ -29,6 +29,7 @@ from harness.session import exit_of, run_rows, timed
 from harness.tier2 import Tier2
 from harness.warned import ABOUT_NUMERICS, Ear, listening, warned
 from harness.watchdog import Hangs, call_within
+from harness.words import counted
 from runtime.config import RuntimeConfig
 from runtime.data import EngineCacheEntry
 from runtime.errors import RuntimeCoreError, RuntimeNotAvailableError
@@ -168,7 +169,7 @@ class _State:
         if interrupted:
             line = f"Interrupted after {len(ordered)} of {len(self.job.cases)} rows; go on with --resume. {line}"
         if internal:
-            line = f"Internal error in {len(internal)} rows (see notes). {line}"
+            line = f"Internal error in {counted(len(internal), 'row')} (see notes). {line}"
         self._write(
             replace(
                 self.record,

@@ -65,6 +65,7 @@ from harness.tier2_gate import (
     within_deadline,
 )
 from harness.trace import Frame, Trace
+from harness.words import counted
 from runtime.data import EngineCacheEntry
 from runtime.errors import RuntimeCoreError
 from runtime.protocol import Array
@@ -712,7 +713,7 @@ def _with_files(verdict: Verdict, seen: TakeoffSeen, board: BoardConfig | None) 
         ("calibration caches", caches, board.caches_bytes if board else None),
     ):
         size = sum(path.stat().st_size for path in files if path.exists())
-        figures.append(Figure(f"{what.replace(' ', '_')}_bytes", float(size), "bytes", f"{len(files)} files"))
+        figures.append(Figure(f"{what.replace(' ', '_')}_bytes", float(size), "bytes", counted(len(files), "file")))
         if limit is not None:
             outcome = Outcome.FAIL if size > limit else Outcome.PASS
             checks.append(Check(what, outcome, f"{what} take {bytes_in_words(size)} of {bytes_in_words(limit)}"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.board import GPU_FOLDERS, PowerMode, parse_nvpmodel
 from harness.probes import Finding, Host, Probe, ok, unknown, wrong
+from harness.words import counted
 from runtime.platform import JETPACK_OF_L4T
 
 __all__ = ["KNOWN_ZONES", "PROBES", "TOTAL_RAILS"]
@@ -133,7 +134,7 @@ def _throttle_alerts(host: Host) -> Finding:
     if mute:
         return wrong(f"no state can be read of {', '.join(mute)}", alerts=sorted(alerts))
     raised = [kind for kind, state in alerts.items() if state]
-    return ok(f"{len(alerts)} alerts, raised now: {', '.join(raised) or 'none'}", alerts=sorted(alerts))
+    return ok(f"{counted(len(alerts), 'alert')}, raised now: {', '.join(raised) or 'none'}", alerts=sorted(alerts))
 
 
 def _frequency_caps(host: Host) -> Finding:
@@ -404,7 +405,7 @@ def _nvmap_clients(host: Host) -> Finding:
     rows = [line for line in text.splitlines() if line.strip() and not re.match(r"\s*(CLIENT|total)", line)]
     if len(found) < len(rows):
         return wrong(f"{len(rows) - len(found)} of {len(rows)} lines are of another form: {rows[0][:80]!r}")
-    return ok(f"{len(found)} processes")
+    return ok(counted(len(found), "process", "processes"))
 
 
 _KERNEL = "public reports and dumps of boards; the kernel's documentation"

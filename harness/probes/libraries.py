@@ -27,6 +27,7 @@ import numpy as np
 
 from harness.board import GPU_FOLDERS, SystemFiles
 from harness.probes import Finding, Host, Probe, ok, unknown, wrong
+from harness.words import counted
 from runtime.config import RuntimeConfig
 from runtime.data import BuildConfig, EngineCacheEntry
 from runtime.errors import InferenceError, OutOfMemoryError, RuntimeCoreError, RuntimeNotAvailableError
@@ -368,7 +369,7 @@ def nvml(
             yield "energy-counter", unknown(f"this GPU does not tell: {error}")
         try:
             found = library.nvmlDeviceGetComputeRunningProcesses(device)
-            yield "nvml-processes", ok(f"{len(found)} processes on the GPU")
+            yield "nvml-processes", ok(f"{counted(len(found), 'process', 'processes')} on the GPU")
         except Exception as error:
             yield "nvml-processes", unknown(f"this GPU does not tell: {error}")
     finally:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from harness.cli import main
 from harness.errors import UsageError
 from harness.inspect import Findings, compare_caches, inspect, listing
+from harness.records import Case, Measurement, Outcome, Run, Summary, Verdict
+from harness.run_folder import RunFolder
 from runtime.files import sha256_hex
 from runtime.names import parse_engine_name
 from runtime.platform import HostTuple
@@ -51,7 +54,7 @@ def engine(folder: Path, data: bytes = b"", name: str = NAME) -> Path:
 def only(findings: Findings) -> str:
     assert not findings.passes
     (reason,) = findings.refusals
-    assert f"REFUSED: {reason}" in findings.to_text()
+    assert f"{findings.refused}: {reason}" in findings.to_text()
     assert json.loads(json.dumps(findings.to_json()))["refusals"] == [reason]
     return reason
 
@@ -159,6 +162,67 @@ def test_a_damaged_run_folder_or_pack_is_refused_with_the_reason(tmp_path: Path)
         assert only(found)
 
 
+def a_run_folder(path: Path, **changes: Any) -> Path:
+    """A run of two planned rows, of which one has failed, with the one file that it names."""
+    rows = tuple(Case(name, 1, "parity", "disk", "onnx_trt_ep", "fp32", "fp32", "small") for name in ("a", "b"))
+    row = Verdict(Summary(Measurement(rows[0], raw_file="raw/a.npz")), Outcome.FAIL, "too far")
+    given: dict[str, Any] = {"complete": True, "exit_code": 1, "last_line": "FAIL 1: a.", "verdicts": (row,)}
+    run = Run(
+        "r1", "t0", "t1", command="trigate run", seed=0, settings={}, environment={}, configuration_sha256="",
+        pack_sha256="", planned=rows, trigate_version="0", **{**given, **changes},
+    )  # fmt: skip
+    with RunFolder(path) as folder:
+        folder.write_run(run)
+        folder.write("raw/a.npz", b"PK")
+    return path
+
+
+@pytest.mark.covers("RE-01")
+def test_a_run_that_failed_tells_its_verdict_and_that_its_folder_is_whole(tmp_path: Path) -> None:
+    found = inspect(a_run_folder(tmp_path / "run"), HOST)
+    assert found.passes
+    assert (found.says["exit code"], found.says["verdict"]) == (1, "FAIL 1: a.")
+    assert found.says["rows"] == "1 of 2 have a verdict"
+    assert found.says["published"].startswith("nothing; ")
+    text = found.to_text()
+    assert "would pass" not in text
+    assert text.endswith("the run folder is whole: every file that run.json names is there")
+    assert listing([found, found]).splitlines()[-1] == "2 files: 2 in order, 0 refused."
+
+
+@pytest.mark.covers("RE-01")
+def test_a_run_that_was_cut_off_is_no_damaged_one(tmp_path: Path) -> None:
+    found = inspect(a_run_folder(tmp_path / "run", complete=False, exit_code=None, last_line="b is running."), HOST)
+    assert found.passes
+    assert found.says["verdict"] == "b is running."
+    assert "give its call again, with --resume" in found.notes[0]
+
+
+@pytest.mark.covers("RE-01")
+def test_a_file_that_a_run_names_and_lacks_is_damage_as_is_one_outside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = a_run_folder(tmp_path / "run")
+    assert main(["inspect", str(run)]) == 0
+    (run / "raw/a.npz").unlink()
+    assert "raw/a.npz is missing, which a names" in only(inspect(run, HOST))
+    assert main(["inspect", str(run)]) == 1
+    assert "  DAMAGED: raw/a.npz" in capsys.readouterr().out
+    (run / "run.json").write_text((run / "run.json").read_text().replace("raw/a.npz", "../a.npz"))
+    assert "is not inside the run folder" in only(inspect(run, HOST))
+
+
+@pytest.mark.covers("RE-05")
+def test_a_published_engine_that_is_gone_is_damage(tmp_path: Path) -> None:
+    run = a_run_folder(tmp_path / "run")
+    (run / "engines").mkdir()
+    files = [{"file": "engines/x/a.engine", "copied": True}, {"file": "model.onnx", "copied": False}]
+    (run / "engines/index.json").write_text(json.dumps({"schema": 1, "files": files, "rows": {}}))
+    found = inspect(run, HOST)
+    assert found.says["published"] == "1 file in engines/, 1 listed by digest"
+    assert "engines/x/a.engine is missing" in only(found)
+
+
 @pytest.mark.covers("TR-06")
 def test_an_onnx_model_says_its_signature_and_its_operators(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="onnx: not installed")
@@ -228,8 +292,23 @@ def test_a_file_of_layers_that_cannot_be_read_is_a_note_and_no_refusal(tmp_path:
     found = inspect(path, HOST)
     assert found.passes
     assert "its schema is 9" in found.notes[0]
-    path.with_name(path.name + ".layers.json").write_text("[")
-    assert "cannot be read" in inspect(path, HOST).notes[0]
+    for damaged in ("[", "[" * 100_000):
+        path.with_name(path.name + ".layers.json").write_text(damaged)
+        (note,) = inspect(path, HOST).notes
+        assert "cannot be read" in note
+        assert "`trigate compile MODEL --force` writes it again" in note
+
+
+def test_a_file_of_layers_that_was_written_and_is_gone_is_a_note_which_says_how_to_have_it_again(
+    tmp_path: Path,
+) -> None:
+    path = engine(tmp_path)
+    assert inspect(path, HOST).notes == ()  # nothing says that there was one
+    told = json.loads(manifest_path(path).read_text())
+    manifest_path(path).write_text(json.dumps({**told, "builder_options": {"layers_sha256": "0" * 64}}))
+    found = inspect(path, HOST)
+    assert found.passes
+    assert f"{path.name}.layers.json is missing: `trigate compile MODEL --force`" in found.notes[0]
 
 
 @pytest.mark.covers("TR-03")
@@ -251,7 +330,7 @@ def test_several_files_are_listed_one_line_each(tmp_path: Path) -> None:
     assert "fp16 2, fp32 1" in told[1]
     assert told[1].endswith("would pass")
     assert "REFUSED: " in told[2]
-    assert told[3] == "2 files; 1 would pass, 1 are refused."
+    assert told[3] == "2 files: 1 would pass, 1 refused."
 
 
 RANGES = b"TRT-100300-EntropyCalibration2\nimage: 3f800000\nconv: 40000000\n"
@@ -301,8 +380,6 @@ def test_two_calibration_caches_are_compared_by_tensor(tmp_path: Path) -> None:
 def test_the_command_lists_several_files_and_compares_two_caches(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from harness.cli import main
-
     two = [str(cache(tmp_path, name)) for name in ("a.cache", "b.cache")]
     assert main(["inspect", *two]) == 0
     assert "0 of 2 tensors" in capsys.readouterr().out
@@ -313,7 +390,7 @@ def test_the_command_lists_several_files_and_compares_two_caches(
     capsys.readouterr()
     built.write_bytes(plan(body=b"bodY"))
     assert main(["inspect", "--elsewhere", str(built), two[0]]) == 1
-    assert "2 files; 1 would pass, 1 are refused." in capsys.readouterr().out
+    assert "2 files: 1 would pass, 1 refused." in capsys.readouterr().out
 
 
 def test_a_timing_cache_says_whether_a_build_would_use_it(tmp_path: Path) -> None:

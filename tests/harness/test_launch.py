@@ -287,7 +287,7 @@ def test_an_end_before_the_first_call_is_done_keeps_its_row() -> None:
     station = TinyStation(fails=failing(KeyboardInterrupt, lambda call: call == 0))
     seen = run_launch(station, order(stream()))
     assert (len(seen.log), seen.measurement.sample_count, seen.measurement.simulated) == (1, 0, True)
-    assert seen.incomplete == f"{INTERRUPTED} after 1 requests"
+    assert seen.incomplete == f"{INTERRUPTED} after 1 request"
 
 
 class FullDisk(io.RawIOBase):

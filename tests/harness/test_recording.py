@@ -239,7 +239,7 @@ def test_lines_of_tegrastats_lie_where_their_dates_or_an_interval_put_them(tmp_p
     found = read_recording(path)
     assert [frame.at_ns // MS for frame in found.trace] == [0, 500, 1000, 21_000]
     assert [frame.values["cpu_temp_c"] for frame in found.trace] == [40.0, 41.0, 42.0, 43.0]
-    assert found.notes == ("1 gaps longer than 3 periods: 20.0 s after 1.0 s",)
+    assert found.notes == ("1 gap longer than 3 periods: 20.0 s after 1.0 s",)
     assert [frame.at_ns // MS for frame in load_trace(path, interval_s=0.1)] == [0, 100, 200, 300]
     path.write_text(f"sudo: a password is required\n{LINE.format(c=40, mw=1)}\n{LINE.format(c=41, mw=2)}\n{LINE[:30]}")
     with pytest.raises(UsageError, match=r"line 2 .* has no date; pass --interval"):
@@ -247,7 +247,7 @@ def test_lines_of_tegrastats_lie_where_their_dates_or_an_interval_put_them(tmp_p
     cut = read_recording(path, interval_s=1.0)
     assert len(cut.trace) == 2
     assert cut.notes == (
-        "1 lines are not tegrastats' and were left out", "line 4, the last, was cut off; the trace ends before it"
+        "left out, as not tegrastats': 1 line", "line 4, the last, was cut off; the trace ends before it"
     )  # fmt: skip
     for interval_s in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(UsageError, match="expected seconds above 0"):
@@ -354,7 +354,7 @@ def test_a_summary_of_little_says_what_it_does_not_know() -> None:
     assert "energy: not known (a single frame)" in text
     text, summary = run_replay(TRACES / "thor_gated_over_current.jsonl")
     assert [(gap["start_s"], gap["end_s"]) for gap in summary["gaps"]] == [(7.0, 13.0)]
-    assert "note: 1 gaps longer than 3 periods: 6.0 s after 7.0 s" in text
+    assert "note: 1 gap longer than 3 periods: 6.0 s after 7.0 s" in text
     assert summary["episodes"][0]["causes"] == ["over-current"]
 
 
