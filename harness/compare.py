@@ -106,7 +106,7 @@ def compare_runs(
     shown = [_boards_differ(sides, case_id) for case_id in shared]
     board = [_of_board(words) for words in dict.fromkeys(word for words in shown for word in words)]
     told = [_side(one) for one in base], [_side(one) for one in new]
-    decision, words, code, to_do = decide(rows, *told)
+    decision, words, code, to_do = decide(rows, *told, is_reflashed=_is_reflashed(versions))
     return Comparison(
         decision=decision,
         words=words,
@@ -354,8 +354,7 @@ def _caveats(
     sides: Sequence[Mapping[str, Sequence[Entry]]],
     shared: Sequence[str],
 ) -> Iterable[str]:
-    bumped = [one for one in versions if one.name not in LOOSE]
-    reflashed = any(one.name in ("jetpack", "l4t") for one in bumped)
+    reflashed = _is_reflashed(versions)
     if any(one.measurement.simulated for case_id in shared for side in sides for one in side[case_id]):
         yield "Rows of a simulated board are among these: they show how the comparison works, and are no evidence."
     if not versions:
@@ -404,6 +403,10 @@ def _caveats(
             "Nothing here is decided by it."
         )  # fmt: skip
     yield from (f"{one.name}: {note}" for one in (*base, *new) for note in one.notes)
+
+
+def _is_reflashed(versions: Sequence[Difference]) -> bool:
+    return any(one.name in ("jetpack", "l4t") for one in versions)
 
 
 def _earlier(first: datetime, second: datetime) -> bool:

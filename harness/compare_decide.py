@@ -20,13 +20,13 @@ _WEIGHT = {standing: at for at, standing in enumerate((
 
 
 def decide(
-    rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side]
+    rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side], *, is_reflashed: bool = False
 ) -> tuple[Decision, str, int, list[str]]:
-    """(what to do, that in words, the exit code, what would decide)."""
+    """(what to do, that in words, the exit code, what would decide). ``is_reflashed``: the base's board is not there any more."""
     holding = [row for row in rows if row.may_block and row.standing in (Standing.BROKE, Standing.WORSE)]
     missing = [row for row in rows if row.may_block and row.standing is Standing.MISSING]
     undecided = [row for row in rows if row.may_block and row.standing is Standing.OPEN]
-    to_do = [*_missing(missing), *_more(undecided, base, new)]
+    to_do = [*_missing(missing), *_more(undecided, base, new, is_reflashed)]
     if holding:
         names = ", ".join(row.id for row in holding[:3]) + (f" and {len(holding) - 3} more" if len(holding) > 3 else "")
         broke = sum(row.standing is Standing.BROKE for row in holding)
@@ -72,7 +72,7 @@ def _missing(rows: Sequence[RowChange]) -> list[str]:
     return [f"{what} ({ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''})." for what, ids in absent.items()]
 
 
-def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side]) -> list[str]:
+def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side], is_reflashed: bool) -> list[str]:
     """How long: boot sessions on each side, at what a run of that side took."""
     named = [
         (row.id, change)
@@ -97,11 +97,13 @@ def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side]) 
         *again,
         *facts[:3],
         *([f"And {counted(len(facts) - 3, 'fact')} more."] if facts[3:] else []),
-        *_sessions(open_, base, new),
+        *_sessions(open_, base, new, is_reflashed),
     ]
 
 
-def _sessions(open_: Sequence[tuple[str, Change]], base: Sequence[Side], new: Sequence[Side]) -> list[str]:
+def _sessions(
+    open_: Sequence[tuple[str, Change]], base: Sequence[Side], new: Sequence[Side], is_reflashed: bool
+) -> list[str]:
     """Boot sessions that would decide, and what no number of them would that anybody measures."""
     if not open_:
         return []
@@ -109,9 +111,10 @@ def _sessions(open_: Sequence[tuple[str, Change]], base: Sequence[Side], new: Se
     able = [one for _, one in open_ if _is_within_reach(one, took_s)]
     hopeless = [(row, one) for row, one in open_ if not _is_within_reach(one, took_s)]
     more = [max((count for one in able if (count := _more_sessions(one)[at]) is not None), default=0) for at in (0, 1)]
+    old = "base (on a board that still has its version)" if is_reflashed else "base"
     parts = [
         f"{counted(count, 'more boot session')} of the {name}, about {_duration(count * took)}"
-        for name, count, took in zip(("base", "new side"), more, took_s, strict=True)
+        for name, count, took in zip((old, "new side"), more, took_s, strict=True)
         if count > 0
     ]
     told = []
@@ -147,7 +150,7 @@ def _in_vain(hopeless: Sequence[tuple[str, Change]]) -> list[str]:
     words = (
         f"Measuring longer will not decide {what}: {spread}, against a margin of {100 * worst.margin:g} %, so that {needed} "
         "would be needed. Find what sets boots apart (clocks not pinned, no soak, other processes), measure pairs in turn on "
-        "one host, or accept a wider --margin."
+        "one host (trigate run --against), or accept a wider --margin."
     )
     return [words]
 

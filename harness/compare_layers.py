@@ -55,11 +55,11 @@ def compare_layers(base: Sequence[Layers], new: Sequence[Layers]) -> LayersChang
     )
 
 
-def in_words(changed: Sequence[LayerChange], count: int, what: str, most: int = 3) -> str:
-    """``2 layers changed precision: /conv fp16 → fp32, …``; empty where none did."""
+def in_words(changed: Sequence[LayerChange], count: int, total: int, what: str, most: int = 3) -> str:
+    """``2 of 40 layers changed precision: /conv fp16 → fp32, …``; empty where none did."""
     named = ", ".join(f"{one.name} {one.base} → {one.new}" for one in changed[:most])
     more = f" and {count - most} more" if count > most else ""
-    return f"{count} layer{'s' if count > 1 else ''} changed {what}: {named}{more}" if count else ""
+    return f"{count} of {max(count, total)} layers changed {what}: {named}{more}" if count else ""
 
 
 def _first(runs: Sequence[Layers]) -> Layers:

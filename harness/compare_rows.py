@@ -304,7 +304,7 @@ class _Row:
 
     def _precision(self) -> Iterable[Judged]:
         layers = self.layers
-        of_layers = in_words(layers.changed, layers.changed_count, "precision") if layers is not None else ""
+        of_layers = _layers_words(layers)
         if self.route and self.route != of_layers:
             yield _fact(
                 "precision that ran", Standing.CHANGED, self.route, Cause.PRECISION, "read back from the engine"
@@ -319,6 +319,8 @@ class _Row:
             yield _fact(
                 "layers", Standing.CHANGED, f"{of_layers}; {counts}", Cause.PRECISION, "read back from the engine"
             )
+        elif not layers.matched:
+            yield _fact("layers", Standing.UNKNOWN, f"which layers changed is not known, no name matches; {counts}")
         else:
             yield _fact("layers", _EMPTY, counts)
 
@@ -477,7 +479,7 @@ class _Row:
                 name=name,
                 unit=unit,
                 standing=standing,
-                words=change.reason,
+                words=change.reason + (f"; pairs differ by {100 * spread:.0f} %: a quieter host would decide" if is_open else ""),
                 base=old,
                 new=now,
                 ratio=change.ratio,
@@ -1020,8 +1022,8 @@ def _route_words(base: Entries, new: Entries, layers: LayersChange | None) -> st
     routes = [_values(side, lambda one: one.measurement.lineage.get("route", "")) for side in (base, new)]
     if routes[0] and routes[1] and not set(routes[0]) & set(routes[1]):
         return f"route {' or '.join(routes[0])}, now {' or '.join(routes[1])}"
-    if layers is not None and layers.changed_count:
-        return in_words(layers.changed, layers.changed_count, "precision")
+    if of_layers := _layers_words(layers):
+        return of_layers
     nodes = [_counts(side, lambda one: one.measurement.nodes_by_precision) for side in (base, new)]
     if (
         nodes[0]
@@ -1039,9 +1041,15 @@ def _shares_differ(old: Mapping[str, int], now: Mapping[str, int]) -> bool:
     return any(abs(old.get(name, 0) / totals[0] - now.get(name, 0) / totals[1]) > 0.05 for name in {*old, *now})
 
 
+def _layers_words(layers: LayersChange | None) -> str:
+    if layers is None:
+        return ""
+    return in_words(layers.changed, layers.changed_count, sum(layers.base.values()), "precision")
+
+
 def _place_words(base: Entries, new: Entries, layers: LayersChange | None) -> str:
     if layers is not None and layers.moved_count:
-        return in_words(layers.moved, layers.moved_count, "place")
+        return in_words(layers.moved, layers.moved_count, sum(layers.base.values()), "place")
     nodes = [_counts(side, lambda one: one.measurement.nodes_by_provider) for side in (base, new)]
     if nodes[0] and nodes[1] and not any(one in nodes[1] for one in nodes[0]):
         return f"nodes on {_said(nodes[0])}, now on {_said(nodes[1])}"

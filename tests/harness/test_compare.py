@@ -107,7 +107,7 @@ def test_a_power_cap_that_moved_in_mid_run_is_measured_again() -> None:
 def test_a_single_base_session_decides_nothing_and_the_page_says_how_long_it_takes() -> None:
     found = compare_runs(base_runs()[:1], new_runs(ms=13.0))
     assert (found.decision, found.exit_code) == (Decision.MEASURE_MORE, 3)
-    assert "2 more boot sessions of the base, about 80 min" in found.words
+    assert "2 more boot sessions of the base (on a board that still has its version), about 80 min" in found.words
     p95 = next(change for change in row(found, "latency").changes if change.name == "p95")
     assert (p95.standing, p95.cause) == (Standing.OPEN, Cause.WORK)
     assert p95.ratio == pytest.approx(1.3, abs=0.03)

@@ -35,8 +35,8 @@ def test_a_layer_that_is_fused_otherwise_now_is_matched_by_its_operators() -> No
     assert (found.base, found.new) == ({"fp16": 2}, {"fp32": 2, "fp16": 1})
     assert found.changed == (LayerChange("/a/conv + /a/relu", "fp16", "fp32"),)
     assert (found.matched, found.base_only, found.new_only) == (3, 1, 0)
-    assert in_words(found.changed, found.changed_count, "precision") == (
-        "1 layer changed precision: /a/conv + /a/relu fp16 → fp32"
+    assert in_words(found.changed, found.changed_count, 2, "precision") == (
+        "1 of 2 layers changed precision: /a/conv + /a/relu fp16 → fp32"
     )
 
 
@@ -102,6 +102,14 @@ def test_layers_that_lost_their_precision_are_the_cause_of_more_time() -> None:
     assert (told["p95"].standing, told["p95"].cause) == (Standing.WORSE, Cause.PRECISION)
     assert "/a/conv + /a/relu fp16 → fp32" in told["p95"].why
     assert found.foremost[0].why == told["p95"].why
+
+
+def test_where_no_name_survives_it_says_that_it_does_not_know_which_changed() -> None:
+    now = engine(("__myl_fused_0", "Myelin", "fp16"), ("__myl_fused_1", "Myelin", "fp16"))
+    found = compare_runs(with_layers(base_runs(), OLD), with_layers(new_runs(), now))
+    (told,) = (change for row in found.rows for change in row.changes if change.name == "layers")
+    assert told.standing is Standing.UNKNOWN
+    assert told.words.startswith("which layers changed is not known")
 
 
 def test_layers_of_the_same_precision_are_the_same_and_told_once() -> None:
