@@ -51,6 +51,7 @@ from runtime.protocol import Array
 __all__ = [
     "CALLS",
     "FIGURES",
+    "MOST_S",
     "Installation",
     "Paired",
     "PairedRow",
