@@ -379,7 +379,7 @@ def _run_against(arguments: argparse.Namespace) -> int:
     house = _house(quiet=arguments.quiet)
     job = assemble(_request(arguments), house, arguments.command_line, dry_run=arguments.dry_run)
     if arguments.dry_run:
-        return _print_plan(replace(job, cases=rows_of(job)), arguments)
+        return _print_pairs(rows_of(job), arguments)
     out: Path = arguments.out or Path("runs") / stamp()
     with code_alone() as code:
         sides = run_against(
@@ -393,6 +393,23 @@ def _run_against(arguments: argparse.Namespace) -> int:
         _append(arguments.summary, out / "new" / "report.md")
     print(json.dumps(to_json(found), indent=1) if arguments.json else f"compared: {written[0]}\n{found.words}")
     return 130 if any(one.interrupted for one in sides[:2]) else found.exit_code
+
+
+def _print_pairs(cases: Sequence[Case], arguments: argparse.Namespace) -> int:
+    from harness.against import MOST_S
+    from harness.paired import LOOKS
+    from harness.records import to_json
+
+    if arguments.json:
+        print(json.dumps({"rows": to_json(list(cases)), "pairs": list(LOOKS), "launch_s": MOST_S}, indent=1))
+        return 0
+    for case in cases:
+        print(f"tier {case.tier}  {case.id}" + (f"  NOT RUN here: {case.not_run}" if case.not_run else ""))
+    print(
+        f"Rows of tier 2 take {LOOKS[0]} to {LOOKS[-1]} pairs each: two processes, which build or load the engine anew and then "
+        f"measure for {MOST_S:.0f} s at most."
+    )
+    return 0
 
 
 def _stored(run: Run) -> argparse.Namespace:
