@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.board import describe_difference
 from harness.combine import labels_for
 from harness.compare_decide import beyond_margin, decide, foremost
-from harness.compare_likeness import CAPS, LOOSE, VERSIONS, UnlikeError, differences
+from harness.compare_likeness import CAPS, VERSIONS, UnlikeError, differences
 from harness.compare_load import MOST, Loaded, boot_of, load_folder
 from harness.compare_records import Cause, Comparison, Difference, RowChange, Side, Standing
 from harness.compare_rows import MARGINS, Entry, Judged, judge_row
