@@ -479,7 +479,8 @@ class _Row:
                 name=name,
                 unit=unit,
                 standing=standing,
-                words=change.reason + (f"; pairs differ by {100 * spread:.0f} %: a quieter host would decide" if is_open else ""),
+                words=change.reason
+                + (f"; pairs differ by {100 * spread:.0f} %: a quieter host would decide" if is_open else ""),
                 base=old,
                 new=now,
                 ratio=change.ratio,
