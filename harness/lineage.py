@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ __all__ = [
     "inputs_sha256",
     "lineage_of_all",
     "lineage_table",
+    "with_lineage",
 ]
 
 INDEX = "engines/index.json"
@@ -202,6 +203,14 @@ def another_model(lineage: Mapping[str, str]) -> str:
     if model and engine and engine != model and not built_from and "builder" not in lineage:
         return f"the file that ran is {engine[:16]}, and the packed one is {model[:16]}"
     return ""
+
+
+def with_lineage(measurement: Measurement, facts: EngineFacts) -> Measurement:
+    """The measurement with its engine's lineage; of an engine that is not of the packed model it is no witness."""
+    other = another_model(facts.lineage)
+    notes = (*measurement.notes, f"{other}: no witness of the packed model") if other else measurement.notes
+    witness = measurement.witness and not other
+    return replace(measurement, lineage=dict(facts.lineage), notes=notes, witness=witness)
 
 
 def lineage_of_all(facts: Mapping[str, EngineFacts]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from harness.inputs import Feed, digest
-from harness.lineage import EngineFacts, another_model, facts_of
+from harness.lineage import EngineFacts, facts_of, with_lineage
 from harness.pack import ModelPack
 from harness.plan import lane_name
 from harness.records import BoardState, Case, Measurement
@@ -167,7 +167,7 @@ class Bench:
                 digest(feed) for feed in feeds
             )  # after the calls: a runtime that changes its inputs shows
             measurement, facts = replace(engine.measurement(), input_sha256=at_the_door), engine.facts()
-        return Observed(replace(measurement, warnings=tuple(warned)), outputs, facts)
+        return Observed(with_lineage(replace(measurement, warnings=tuple(warned)), facts), outputs, facts)
 
 
 class Opened:
@@ -253,10 +253,6 @@ class _Resident:
         claim = _broken_claim(case, label, ran, described.nodes_by_precision if described else {})
         if claim:
             notes.append(claim)
-        lineage = self.facts().lineage
-        other = another_model(lineage)
-        if other:
-            notes.append(f"{other}: no witness of the packed model")
         return Measurement(
             case=case,
             placement=f"{label}[{described.provider if described else 'unknown'}]",
@@ -266,9 +262,8 @@ class _Resident:
             nodes_by_provider=dict(described.nodes_by_provider) if described else {},
             nodes_by_precision=dict(described.nodes_by_precision) if described else {},
             simulated=bool(getattr(self.runtime, "simulated", False)),
-            witness=not (claim or other),
+            witness=not claim,
             model_sha256=self.entry.sha256,
-            lineage=dict(lineage),
             load_ns=self.load_ns,
             first_call_ns=first_call_ns,
             threads=dict(bench.threads),

@@ -110,7 +110,8 @@ def run_job(job: ProcessJob, tell: Tell, environ: Mapping[str, str]) -> None:
             tell({"step": f"looking for leaks of {case.model}"})
             calls = _looks(partial(_call_often, engine, feeds, job.calls_per_look), job.looks, meter)
             cycles = _looks(partial(_cycle, bench, case, engine.runtime, feeds[0]), job.cycles, meter)
-            seen[at] = replace(seen[at], calls=calls, cycles=cycles)
+            facts = replace(engine.facts(), layers=Layers())  # rows that infer have them
+            seen[at] = replace(seen[at], calls=calls, cycles=cycles, facts=facts)
         tell({"step": "releasing"})
     tell({"seen": to_json(ProcessSeen(start_ns, import_ns, ready_ns, tuple(seen), marks, unified))})
 
@@ -145,7 +146,6 @@ def _called(engine: Opened, feeds: Sequence[Feed], meter: MemoryMeter, path: Pat
         first_call_ns=first_call_ns,
         digests=tuple(map(digest, outputs)),
         marks=marks,
-        facts=replace(engine.facts(), layers=Layers()),  # rows that infer have them
     )
 
 

@@ -119,7 +119,10 @@ def _placed(folder: RunFolder, file: EngineFile, engine: str, *, everything: boo
 
 
 def _put(source: Path, target: Path, *, may_link: bool) -> None:
-    """A hard link where the file may be linked and the disk has them, else a copy; whole or not at all. Raises ``OSError``."""
+    """A hard link where the file may be linked and the disk has them, else a copy; whole or not at all. Raises ``OSError``.
+
+    Who changes a linked file in place changes the cache's too, which the engine gate then refuses.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.part")
     draft.unlink(missing_ok=True)

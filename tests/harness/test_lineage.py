@@ -16,6 +16,7 @@ from harness.config import ModelConfig  # noqa: E402
 from harness.fakes.device import SimulatedDevice  # noqa: E402
 from harness.fakes.install import installed  # noqa: E402
 from harness.inputs import digest  # noqa: E402
+from harness.inspect import inspect  # noqa: E402
 from harness.layers import read_layers  # noqa: E402
 from harness.lineage import EngineFacts, broken_links, facts_of, inputs_sha256, lineage_table  # noqa: E402
 from harness.measure import Bench, Observed  # noqa: E402
@@ -349,3 +350,15 @@ def test_a_figure_that_the_row_has_already_is_not_told_twice(tmp_path: Path, see
     with RunFolder(tmp_path / "run") as folder:
         figures = keep_engines(verdict, {"": facts(seen)}, folder).summary.figures
     assert [figure for figure in figures if figure.name == "build_ns"] == [own]
+
+
+@pytest.mark.covers("RE-05")
+def test_inspect_lists_what_a_run_has_published_and_each_break_of_the_chain(tmp_path: Path, seen: Observed) -> None:
+    run, path = kept(tmp_path, seen)
+    with RunFolder(path, resume=True) as folder:
+        folder.write_run(altered(run, inputs="4f" * 32))
+    found = inspect(path)
+    assert str(found.says["published"]).startswith("7 files in engines/")
+    assert {row[1] for row in found.rows[1:]} == {"calibration cache", "engine", "layers", "manifest", "sidecar"}
+    assert all(row[-1] == case().id for row in found.rows[1:])
+    assert any("the inputs at the runtime's door are not the packed ones" in note for note in found.notes)
