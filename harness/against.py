@@ -1,8 +1,9 @@
 """``--against PYTHON``: two installations in turn on one host, by interleaved pairs of fresh processes (methods A6).
 
 Of each pair one process runs with this installation's libraries (the new side) and one with the other's (the base), in an
-order that a seeded coin decides for each two pairs, so that who goes first is balanced; both run the very code that runs here, on the same pack. A pair gives the logarithm of the
-ratio of p95 and of p50; what the host did meanwhile is on both of its sides. Both sides become ordinary run folders.
+order that a seeded coin decides for each two pairs, so that who goes first is balanced; both run the very code that runs
+here, on the same pack. A pair gives the logarithm of the ratio of p95 and of p50; what the host did meanwhile is on both of
+its sides. Both sides become ordinary run folders.
 """
 
 from __future__ import annotations
@@ -333,10 +334,8 @@ class _Measuring:
         order: list[str] = []
         coin = random.Random(f"{self.seed}/{case.id}")  # noqa: S311 (a design, no secret)
         for pair in range(LOOKS[-1]):
-            if pair % 2:  # so that at each look both orders were equally often
-                order = order[::-1]
-            else:
-                order = ["base", "new"] if coin.random() < 0.5 else ["new", "base"]
+            # the second of each two pairs is turned round: at every look both orders were equally often
+            order = [order[1], order[0]] if pair % 2 else coin.sample(["base", "new"], 2)
             seen = {}
             for name in order:
                 self.progress.said(f"pair {pair + 1}, {name}; {_so_far(row)}")
