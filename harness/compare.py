@@ -29,6 +29,9 @@ __all__ = ["MARGINS", "Comparison", "UnlikeError", "compare", "compare_runs", "r
 _ENGINE_ROWS = ("latency", "build", "load", "parity", "semantic")
 """Whose rows tell an engine's size, build and layers, the first there is."""
 
+_OWN_SETTINGS = ("seed", "simulated", "like", "out", "history")
+"""Of a run alone: where it was put, and after which other it was made."""
+
 _GRAVITY = {standing: at for at, standing in enumerate(Standing)}
 _FIRST = {Standing.BROKE: 0, Standing.MISSING: 1, Standing.STARTED: 2}
 
@@ -332,7 +335,7 @@ def _differences(base: Sequence[Loaded], new: Sequence[Loaded]) -> tuple[list[Di
                 **one.run.environment,
                 "trigate": one.run.trigate_version,
                 "configuration": one.run.configuration_sha256[:16],
-                **{f"setting {name}": value for name, value in one.run.settings.items() if name not in ("seed", "simulated")},
+                **{f"setting {name}": value for name, value in one.run.settings.items() if name not in _OWN_SETTINGS},
             }
             for one in side
         ]
@@ -406,7 +409,7 @@ def _caveats(
 
 
 def _is_reflashed(versions: Sequence[Difference]) -> bool:
-    return any(one.name in ("jetpack", "l4t") for one in versions)
+    return any(one.name in ("jetpack", "l4t") and "none" not in (one.base, one.new) for one in versions)
 
 
 def _earlier(first: datetime, second: datetime) -> bool:

@@ -50,6 +50,9 @@ _BUILT = re.compile(r"built it for SM \S+ in ([0-9.]+) s, ([0-9.]+) MB")
 _ROUTE_CHANGED = "route changed: "
 """How a note begins that tells of a row whose route the new version has not."""
 
+_OF_OURS = re.compile(rf", baseline |^{_ROUTE_CHANGED}|^by the (base's )?route")
+"""What the harness notes of a row of itself, which is told elsewhere: a baseline held against it, and routes (``--like``)."""
+
 _TIMED = ("latency", "flight", "heat")
 _STATES = list(State)
 _EMPTY = Standing.SAME
@@ -820,7 +823,7 @@ class _Row:
                 {_shape(text): text for one in side for text in getattr(one.measurement, what)}
                 for side in (self.base, self.new)
             ]
-            fresh = [text for shape, text in told[1].items() if shape not in told[0] and ", baseline " not in text]
+            fresh = [text for shape, text in told[1].items() if shape not in told[0] and not _OF_OURS.search(text)]
             for text in fresh[:_MOST_TEXTS]:
                 yield _fact(f"new {what[:-1]}", Standing.CHANGED, text, Cause.TOOL, "the base said nothing of it")
             if fresh[_MOST_TEXTS:]:
@@ -881,6 +884,7 @@ def _in_words(apart: Apart, unit: str) -> str:
     """The reason as ``harness.unpaired`` gives it, without the name of the figure, which stands beside it, and the outcome."""
     seen, _, why = apart.reason.partition(f": {apart.outcome.value}: ")
     seen = re.sub(r"^.*? (?=[+-][0-9.]+ % \[)", "", seen)
+    seen = re.sub(r"[+-]0\.0(?= %|,|\])", "0.0", seen)
     if unit != "ns":
         why = why.replace("slower", "more").replace("faster", "less")
     return f"{seen}: {why}"

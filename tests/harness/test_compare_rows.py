@@ -266,6 +266,26 @@ def test_a_warning_that_is_new_is_shown_and_one_that_counts_otherwise_is_not() -
     assert {change.standing for change in found} == {Standing.CHANGED}
 
 
+@pytest.mark.parametrize(
+    ("old", "now"),
+    [
+        ("buffer at 0x7f00aa10 is not aligned", "buffer at 0x55d0c2 is not aligned"),
+        ("cache /tmp/a1/timing.cache is older", "cache /tmp/b2/x.cache is older"),
+        ("engine 9a9a9a9a9a9a9a9a was rebuilt", "engine bcbcbcbcbcbcbcbc was rebuilt"),
+        ("[10:59:01.25] 17 tactics in 3.5 s", "[11:02:44.01] 19 tactics in 4.1 s"),
+        ("", "p95 is 3 % over its own, baseline of 2026"),
+        ("", "route changed: implicit INT8 is gone; explicit Q/DQ instead"),
+        ("", "by the base's route, flags; TensorRT 10.16 would take strongly-typed: see x@strongly-typed"),
+    ],
+)
+def test_a_warning_is_not_new_for_its_numbers_addresses_digests_times_and_paths(old: str, now: str) -> None:
+    found = compare_runs(
+        base_runs(change=with_measurement(warnings=(old,), notes=(old,))),
+        new_runs(change=with_measurement(warnings=(now,), notes=(now,))),
+    )
+    assert not [change for row in found.rows for change in row.changes if change.about == "warnings"]
+
+
 def test_a_move_to_the_cpu_holds_the_release() -> None:
     found = compare_runs(base_runs(), new_runs(change=on("latency", with_measurement(provider="cpu"))))
     where = changes(found, "latency")["where it runs"]
