@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from harness.compare import compare_runs, write_comparison
-from reports import compare_page
+from reports import compare_page, html, tables
 from reports.history_page import read, render_html
+from reports.run_folder import read_run
 from tests.harness.compared_runs import base_runs, broken, new_runs, on
 from tests.reports.browsers import installed
 from tests.reports.test_history_page import a_history
@@ -58,6 +60,8 @@ SIZES = """() => {
     plot: Math.min(...sizes('svg.band, svg.lane', 'width')),
     scrolled: [...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.ariaLabel)} }"""
 
+"""Of the page; of the smallest text and the narrowest plot, endless where there is none; and which tables are scrolled."""
+
 FOCUS = """() => { const e = document.activeElement, style = getComputedStyle(e), at = e.getBoundingClientRect();
   return [stops.indexOf(e), style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2
     && at.bottom > 0 && at.top < innerHeight && at.right > 0] }"""
@@ -94,18 +98,22 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def pages(full: Path, flown: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(flown: Path, builder: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Reports of a run of Tier-1 with every outcome and a hostile name, and of one of Tier-2; a bump; and a history."""
     folder = tmp_path_factory.mktemp("pages")
+    builder.full_run(folder)
+    run, models = read_run(folder), ("lightglue", "adhop", builder.HOSTILE.replace("\ud800", "?"))
+    few = tuple(verdict for verdict in run.verdicts if verdict.case.model in models)
+    run = replace(run, planned=tuple(verdict.case for verdict in few), verdicts=few)
+    (folder / "full.html").write_text(html.render(folder, run, tables.make(run)), encoding="utf-8")
     write_comparison(compare_runs(base_runs(), new_runs(change=on("parity", broken), ms=12.0)), folder)
     compare_page.write(folder)
-    history = folder / "history.html"
-    history.write_text(render_html(read(a_history(*[1e7] * 5, *[1.2e7] * 5, step=5))), encoding="utf-8")
-    reports = {"full": full / "report.html", "flown": flown / "report.html"}
-    return {**reports, "compared": folder / "compare.html", "history": history}
+    history = render_html(read(a_history(*[1e7] * 5, *[1.2e7] * 5, step=5)))
+    (folder / "history.html").write_text(history, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in ("full", "compare", "history")} | {"flown": flown / "report.html"}
 
 
-@pytest.fixture(scope="module", params=["full", "flown", "compared", "history"])
+@pytest.fixture(scope="module", params=["full", "flown", "compare", "history"])
 def opened(request: pytest.FixtureRequest, browser: Any, pages: dict[str, Path]) -> Iterator[Opened]:
     """One of the pages, opened once, offline."""
     context = browser.new_context(offline=True)
@@ -127,30 +135,25 @@ def test_nothing_is_asked_for_but_the_file_and_the_console_says_nothing(opened: 
     assert page.evaluate("document.compatMode") == "CSS1Compat"
 
 
-@pytest.mark.parametrize("width", [320, 390, 1280])
-def test_the_page_is_never_wider_than_the_screen(opened: Opened, width: int) -> None:
-    seen = opened.at(width).evaluate(SIZES)
-    assert seen["whole"] <= width
-    assert seen["tick"] >= 12, "text in plots keeps its size"
-    assert seen["plot"] > min(width, 500) / 2
-    if width < 700:
-        assert seen["scrolled"] == [], "on a phone no table is scrolled sideways"
+def test_the_page_is_never_wider_than_the_screen(opened: Opened) -> None:
+    for width in (320, 390, 1280):
+        seen = opened.at(width).evaluate(SIZES)
+        assert seen["whole"] <= width
+        assert seen["tick"] >= 12, "text in plots keeps its size"
+        assert seen["plot"] > min(width, 500) / 2
+        assert width == 1280 or seen["scrolled"] == [], "on a phone no table is scrolled sideways"
 
 
-@pytest.mark.parametrize("media", ["screen", "print"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "media"), [("light", "screen"), ("dark", "screen"), ("dark", "print")])
 def test_every_text_can_be_read_on_what_is_behind_it(opened: Opened, scheme: str, media: str) -> None:
     page = opened.at(1280, scheme=scheme, media=media)
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (paper == "rgb(255, 255, 255)") is (scheme == "light" or media == "print")
     found = page.evaluate(CONTRAST)
-    assert len(found) >= (2 if media == "print" else 6)
+    assert len(found) >= 2
     assert {key: at for key, at in found.items() if at["ratio"] < 1} == {}
 
 
-@pytest.mark.parametrize(
-    "opened", ["flown", "compared", "history"], indirect=True
-)  # of full it is large, and made of the same
 def test_a_screen_reader_hears_a_name_of_every_picture_and_a_table_is_one_on_a_phone_too(opened: Opened) -> None:
     page = opened.at(390)
     session = page.context.new_cdp_session(page)
@@ -222,14 +225,11 @@ def test_no_table_is_cut_on_paper(opened: Opened) -> None:
     )
 
 
-def test_html_in_the_name_of_a_model_stays_text(browser: Any, full: Path) -> None:
-    with browser.new_context(offline=True) as context:
-        page = context.new_page()
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.goto((full / "report.html").as_uri())
-        heading = page.locator("h2", has_text="<script>alert('x')</script>")
-        assert heading.count() == 1
-        assert "名前 عربي" in heading.inner_text()
-        assert page.locator("script").count() == 0
-        assert said == [], "a script would be refused by the page's policy, and told here"
+@pytest.mark.parametrize("opened", ["full"], indirect=True)
+def test_html_in_the_name_of_a_model_stays_text(opened: Opened) -> None:
+    page = opened.at(390)
+    heading = page.locator("h2", has_text="<script>alert('x')</script>")
+    assert heading.count() == 1
+    assert "名前 عربي" in heading.inner_text()
+    assert page.locator("script").count() == 0
+    assert opened.said == [], "a script would be refused by the page's policy, and told here"
