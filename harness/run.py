@@ -117,8 +117,9 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
         for verdict in state.verdicts.values():
             job.tier2.recall(verdict)
     left = [case for case in job.cases if case.id not in state.verdicts]
-    for case in left:
-        folder.discard(f"raw/{case.id}.npz")  # of a try that was cut off: no evidence of what the row comes to now
+    for case in left:  # of a try that was cut off: no evidence of what the row comes to now
+        folder.discard(f"raw/{case.id}.npz")
+        folder.discard(f"layers/{case.id}.json")
 
     def settle(case: Case) -> Verdict:
         progress.begun(case)

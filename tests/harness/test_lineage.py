@@ -12,7 +12,8 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="onnx: not installed")
 pytest.importorskip("polygraphy", reason="polygraphy: not installed")
 
-from harness.config import ModelConfig  # noqa: E402
+import tiers  # noqa: E402
+from harness.config import Configuration, ModelConfig  # noqa: E402
 from harness.fakes.device import SimulatedDevice  # noqa: E402
 from harness.fakes.install import installed  # noqa: E402
 from harness.inputs import digest  # noqa: E402
@@ -20,9 +21,11 @@ from harness.inspect import inspect  # noqa: E402
 from harness.layers import read_layers  # noqa: E402
 from harness.lineage import EngineFacts, broken_links, facts_of, inputs_sha256, lineage_table  # noqa: E402
 from harness.measure import Bench, Observed  # noqa: E402
-from harness.pack import Maker, ModelPack  # noqa: E402
+from harness.pack import Maker, ModelPack, Pack  # noqa: E402
+from harness.plan import Ask  # noqa: E402
 from harness.publish import keep_engines, published  # noqa: E402
 from harness.records import Case, Figure, Measurement, Outcome, Run, Summary, Verdict, from_json, to_json  # noqa: E402
+from harness.run import Job, Progress, run  # noqa: E402
 from harness.run_folder import RunFolder  # noqa: E402
 from runtime.architectures import ArchitectureRegistry  # noqa: E402
 from runtime.config import RuntimeConfig  # noqa: E402
@@ -362,3 +365,40 @@ def test_inspect_lists_what_a_run_has_published_and_each_break_of_the_chain(tmp_
     assert {row[1] for row in found.rows[1:]} == {"calibration cache", "engine", "layers", "manifest", "sidecar"}
     assert all(row[-1] == case().id for row in found.rows[1:])
     assert any("the inputs at the runtime's door are not the packed ones" in note for note in found.notes)
+
+
+@pytest.mark.covers("RE-02", "RE-05")
+def test_a_row_of_a_real_run_comes_with_all_of_it_and_a_pair_with_both_engines(bench: Bench, tmp_path: Path) -> None:
+    """By ``harness.run.run``: what ends in run.json, and in the folder."""
+    rows = [case("fp32"), replace(case("fp32", kind="pair"), against="third.party:Class")]
+    job = Job(
+        ask=Ask((1,), (), (), "small", (), None, {}),
+        cases=tuple(rows),
+        pack=Pack(bench.packs, "9a" * 32, 0, "small"),
+        broken={},
+        configuration=Configuration("c.toml", tmp_path, "c0" * 32),
+        models={name: pack.config() for name, pack in bench.packs.items()},
+        bench=Bench(bench.packs, bench.config, bench.build),
+        suites=Path(str(tiers.__file__)).parent,
+        environment={"sm": "none"},
+        settings={},
+        command=["trigate"],
+        version="0",
+        gpu_host=False,
+        device="auto",
+        publish="engines",
+    )
+    with RunFolder(tmp_path / "run") as folder:
+        stale = folder.write(f"layers/{rows[1].id}.json", b"of a try that was cut off")
+        done = run(job, folder, Progress())
+    parity, pair = (verdict.summary.measurement for verdict in done.verdicts)
+    layers = read_layers(tmp_path / "run", parity.layers_file)
+    assert layers is not None
+    assert layers.engine == parity.lineage["engine"]
+    assert parity.lineage["reference"]
+    assert pair.layers_file == ""
+    assert not (tmp_path / "run" / stale).exists()
+    assert pair.lineage["engine[third.party:Class]"]
+    assert {"engine_bytes", "build_ns"} <= {figure.name for figure in done.verdicts[0].summary.figures}
+    assert {row for each in published(tmp_path / "run") for row in each["rows"]} == {row.id for row in rows}
+    assert broken_links(done, tmp_path / "run") == ()
