@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,11 +187,23 @@ def read(path: Path) -> Comparison:
             raise RecordError(f"it has schema {schema}; this trigate reads up to {SCHEMA}: upgrade trigate.")
         if schema < SCHEMA:
             raise RecordError(f"it has schema {schema}, of an older trigate: compare the runs again.")
-        return from_json(Comparison, value)
+        found = from_json(Comparison, value)
+        for row in found.rows:
+            for shift in row.shifts:
+                _check(shift, row.id)
+        return found
     except FileNotFoundError:
         raise RecordError(f"{path.parent} has no compare.json. Give the folder that `trigate compare` wrote.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
+
+
+def _check(shift: Shift, row: str) -> None:
+    columns = (shift.base_ns, shift.ratio, shift.low, shift.high)
+    if {len(column) for column in columns} != {len(shift.percents)}:
+        raise RecordError(f"the percentile shift of {shift.model} in {row} has columns of unlike lengths.")
+    if not all(value is None or 0 < value < math.inf for column in columns for value in column):
+        raise RecordError(f"the percentile shift of {shift.model} in {row} has a value that is no figure above 0.")
 
 
 def as_percent(ratio: float) -> str:

@@ -189,3 +189,14 @@ def test_a_comment_that_is_cut_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     assert told.startswith("## trigate compare: HOLD")
     assert told.endswith("**Cut here, at what a pull request takes; all of it is in `compare.html`.**\n")
     assert len(told) < 1100
+
+
+@pytest.mark.parametrize(("name", "values"), [("ratio", [1.0]), ("low", [-1.0] * 99), ("high", ["nan"] * 99)])
+def test_a_percentile_shift_that_was_edited_is_refused_by_name(tmp_path: Path, name: str, values: list[Any]) -> None:
+    path = a_comparison(tmp_path).with_name("compare.json")
+    value = json.loads(path.read_text())
+    row = next(row for row in value["rows"] if row["shifts"])
+    row["shifts"][0][name] = values
+    path.write_text(json.dumps(value))
+    with pytest.raises(RecordError, match=f"percentile shift of {row['model']} in {row['id']}"):
+        read(path)
