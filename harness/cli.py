@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -605,7 +606,7 @@ def _house(*, quiet: bool) -> House:
         suites=Path(tiers.__file__).parent,
         version=version(),
         environ=os.environ,
-        prepare=_prepare,
+        prepare=partial(_prepare, quiet=quiet),
         say=(lambda words: None) if quiet else (lambda words: print(words, file=sys.stderr)),
         runtime_suites={"conformance": _conformance, "faults": _faults},
         hooks=("fixtures.flight:register", "fixtures.conformance:register"),
@@ -626,7 +627,7 @@ def _faults(case: Case, build: Build, config: RuntimeConfig) -> Verdict:
     return settle_faults(case, build, config)
 
 
-def _prepare(request: Request, names: Sequence[str]) -> None:
+def _prepare(request: Request, names: Sequence[str], *, quiet: bool) -> None:
     """Make several model packs at once, a process and one thread each: small operators gain nothing from threads."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
@@ -638,7 +639,7 @@ def _prepare(request: Request, names: Sequence[str]) -> None:
     count = min(usable_cores(), len(names))
     with ProcessPoolExecutor(count, mp_context=spawn, initializer=_end_quietly) as pool:
         try:
-            list(pool.map(_prepare_one, [request] * len(names), names))
+            list(pool.map(partial(_prepare_one, quiet=quiet), [request] * len(names), names))
         except (
             BrokenProcessPool
         ):  # a child was killed, for memory perhaps: the parent makes what is missing, one by one
@@ -660,14 +661,14 @@ def _end_quietly() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
-def _prepare_one(request: Request, name: str) -> None:
+def _prepare_one(request: Request, name: str, *, quiet: bool) -> None:
     from dataclasses import replace
 
     from harness.assemble import make_pack
     from harness.errors import UsageError
 
     with contextlib.suppress(UsageError):  # it comes again, with its sentence, when the parent asks for this model
-        make_pack(replace(request, models=(name,)), _house(quiet=False))
+        make_pack(replace(request, models=(name,)), _house(quiet=quiet))
 
 
 def _flight_source(name: str, size: str, seed: int, cache: Path) -> SourceModel:

@@ -202,8 +202,9 @@ def plan_like(planned: Sequence[Case], like: Like, trt: str) -> Planned:
         f"like run {like.run.id} ({like.folder.resolve().name}): {counted(len(cases), 'row')}, {absent} of them cannot run here"
     ]
     if extra:
+        are = "is" if len(extra) == 1 else "are"
         said.append(
-            f"{counted(len(extra), 'row')} that this host could have {'is' if len(extra) == 1 else 'are'} left out: the base has no {extra[0]}"
+            f"{counted(len(extra), 'row')} that this host could have {are} left out: the base has no {extra[0]}"
         )
     return Planned(tuple(cases), notes, tuple(said))
 
