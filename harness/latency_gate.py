@@ -153,7 +153,8 @@ def judge(
     behind_ns = load.lateness_ns(columns)[columns["phase"] == Phase.MEASURE]
     events = _event_checks(seen)
     broken = next((check.reason for check in events if check.outcome is not Outcome.PASS), "")
-    found = _found(seen, behind_ns, streams, is_open, pooled, idle_w, broken)
+    rows = load.select(columns, stream=judged)
+    found = _found(seen, rows, behind_ns, streams, is_open, pooled, idle_w, broken)
     checks = [
         *outer,
         *_clock_checks(columns),
@@ -555,6 +556,7 @@ def _measured_words(pooled: LatencyFigures | None, seen: Sequence[_Launch]) -> s
 
 def _found(  # noqa: PLR0917 # the row, taken apart
     seen: Sequence[_Launch],
+    rows: Columns,
     behind_ns: Array,
     streams: Sequence[Stream],
     is_open: bool,
@@ -562,10 +564,11 @@ def _found(  # noqa: PLR0917 # the row, taken apart
     idle_w: float | None,
     broken: str,
 ) -> tuple[Figure, ...]:
-    """Figures beside the quantiles, each of all launches. ``broken``: why device events are not believed."""
+    """Figures beside the quantiles, each of all launches. ``rows``: theirs together. ``broken``: why device events are not
+    believed.
+    """
     if not seen:
         return ()
-    rows = _joined([one.rows for one in seen])
     figures = [*_split(rows, broken), *_lateness(behind_ns)]
     if is_open:
         queued = load.waits_ns(rows)[rows["status"] != Status.DROPPED]
@@ -588,13 +591,6 @@ def _found(  # noqa: PLR0917 # the row, taken apart
         ]
     )
     return tuple(figures)
-
-
-def _joined(parts: Sequence[Columns]) -> Columns:
-    """Rows of several launches, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _split(rows: Columns, broken: str) -> list[Figure]:

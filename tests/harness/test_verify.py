@@ -42,6 +42,7 @@ from tests.harness.released_runs import ENGINE, LATENCY, PARITY, a_clause, a_rel
 
 MADE_AT = "2026-11-21T12:00:00+00:00"
 TODAY = datetime.date(2026, 11, 22)
+JOURNAL = "samples/killed.journal"
 WAIVER = f"""
 [[waiver]]
 row = "{LATENCY}"
@@ -61,6 +62,7 @@ class Home:
         self.key, self.foreign = load_private_key(path / "key"), load_private_key(path / "foreign")
         pack = a_pack(path / "pack")
         run = a_release(path / "run", pack)
+        (path / "run" / JOURNAL).write_bytes(bytes(960))
         another(path / "cloud", run, (a_clause(),))
         slower(path / "slow-run", path / "run")
         self.make([path / "run", path / "cloud"], path / "good")
@@ -264,6 +266,10 @@ def samples_truncated(bundle: Path, home: Home) -> None:
     path.write_bytes(path.read_bytes()[:1000])
 
 
+def a_journal_truncated(bundle: Path, home: Home) -> None:
+    (run_of(bundle) / JOURNAL).write_bytes(bytes(96))
+
+
 def a_link_in_place_of_a_file(bundle: Path, home: Home) -> None:
     path = run_of(bundle) / "limits.json"
     path.rename(home.path / "elsewhere.json")
@@ -328,6 +334,7 @@ TAMPERINGS: tuple[tuple[Callable[[Path, Home], None], tuple[str, ...]], ...] = (
         samples_truncated,
         (f"CHANGED: runs/.*/samples/{LATENCY}.parquet was changed", "cannot be computed again: .*cannot be read"),
     ),
+    (a_journal_truncated, (f"CHANGED: runs/.*/{JOURNAL} was changed",)),
     (
         a_link_in_place_of_a_file,
         ("ADDED: runs/.*/limits.json is a symbolic link", "REMOVED: runs/.*/limits.json was removed"),
