@@ -4,9 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.combine import Combined, combine, labels_for, requirements_of
 from harness.errors import UsageError
@@ -86,6 +89,30 @@ def test_a_row_that_is_the_same_in_two_runs_is_one_row() -> None:
     found = combined(run_of("one", row("a", required=True)), run_of("two", row("a"), row("b")))
     assert found.rows == {"a": "one", "b": "two"}
     assert found.run.verdicts[0].case.required
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(list(Outcome))), min_size=1, max_size=8), st.randoms())
+def test_in_whatever_order_the_runs_are_given_the_rows_and_their_verdict_are_the_same(
+    rows: list[tuple[int, Outcome]], chance: Random
+) -> None:
+    """Each row ran in one of three runs, and did not in the others."""
+    runs = [
+        run_of(
+            f"run {at}",
+            *(row(f"r{k}", outcome if at == where else Outcome.NOT_RUN) for k, (where, outcome) in enumerate(rows)),
+        )
+        for at in range(3)
+    ]
+    whole = combined(*runs).run
+    shuffled = combined(*chance.sample(runs, 3)).run
+    assert {each.case.id: each.outcome for each in whole.verdicts} == {
+        f"r{k}": outcome for k, (_, outcome) in enumerate(rows)
+    }
+    assert {each.case.id: each.outcome for each in shuffled.verdicts} == {
+        each.case.id: each.outcome for each in whole.verdicts
+    }
+    assert (shuffled.exit_code, shuffled.id, shuffled.complete) == (whole.exit_code, whole.id, whole.complete)
+    assert (whole.exit_code == 1) == any(outcome is Outcome.FAIL for _, outcome in rows)
 
 
 def test_runs_of_two_packs_are_refused_with_both_named() -> None:
