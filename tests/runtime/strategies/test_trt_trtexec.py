@@ -24,7 +24,13 @@ def job(precision: str = "fp16", *profiles: Profile) -> BuildJob:
 
 def command(asked: BuildJob, told: dict[str, bool], **more: Path) -> list[str]:
     has_ranges = asked.precision in ("int8", "mixed")
-    expression = choose(asked.precision, **told, calibrators="calibration_cache" in more, has_ranges=has_ranges)
+    expression = choose(
+        asked.precision,
+        strong_typing=told["strong_typing"],
+        precision_flags=told["precision_flags"],
+        calibrators="calibration_cache" in more,
+        has_ranges=has_ranges,
+    )
     return compose(
         Path("/t/trtexec"),
         asked,
