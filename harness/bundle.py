@@ -17,14 +17,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.bundle_files import copy_hashed, explained, walk, write_archive
 from harness.combine import labels_for, requirements_of
 from harness.errors import UsageError
 from harness.limits import read_limits
+from harness.pack import Pack
 from harness.recompute import recompute, recompute_run
 from harness.recomputed import Recomputed
 from harness.records import RecordError, Run, from_json, to_json
@@ -41,8 +42,8 @@ __all__ = [
     "PAGE",
     "WAIVERS",
     "Made",
-    "contradictions_of",
     "is_bundle",
+    "judge_again",
     "make_bundle",
     "record_text",
     "requires_of",
@@ -90,7 +91,10 @@ def make_bundle(
     accepted = parse_waivers(waivers, WAIVERS) if waivers is not None else ()
     with _workshop(out) as work:
         files, runs = _gathered(folders, work, say)
-        contradictions = list(_contradictions(runs, work, say))
+        contradictions: list[Problem] = []
+        for inside, run in runs.items():
+            say(f"computing the verdicts of {run.id} again")
+            contradictions += judge_again(run, work / inside)[1]
         requires = {run.id: requires_of(run, work / inside) for inside, run in runs.items()}
         signoff = decide(
             list(runs.values()),
@@ -134,23 +138,30 @@ def requires_of(run: Run, folder: Path) -> tuple[str, ...]:
     return limits.require if limits is not None else requirements_of(run)
 
 
-def contradictions_of(run: Run, rows: Sequence[Recomputed], told: Sequence[str]) -> Iterator[Problem]:
-    """Where a run is not what its own raw samples make it, or cannot be computed again; no waiver covers it.
+def judge_again(run: Run, folder: Path, pack: Pack | None = None) -> tuple[tuple[Recomputed, ...], tuple[Problem, ...]]:
+    """Each verdict of a run computed again, and where the run is not what its own samples make it, or cannot be computed again.
 
-    ``rows``: of ``recompute``; ``told``: of ``recompute_run``.
+    No waiver covers such a problem. Words are the same wherever the folder lies. ``pack``: as ``recompute`` takes it.
     """
+    where = f"{folder}/"
+    rows = tuple(
+        replace(row, words=row.words.replace(where, ""), differs=tuple(one.replace(where, "") for one in row.differs))
+        for row in recompute(folder, run, pack)
+    )
+    told = (words.replace(where, "") for words in recompute_run(folder, run, rows))
+    return rows, (*_contradictions(rows), *(Problem(f"run {run.id}: {words}", True) for words in told))
+
+
+def _contradictions(rows: Sequence[Recomputed]) -> Iterator[Problem]:
     for row in rows:
         if row.now is None:
-            yield Problem(
-                f"{row.case_id} is {row.was.value}, which cannot be computed again: {row.words}", False, row.case_id
-            )
+            words = f"{row.case_id} is {row.was.value}, which cannot be computed again: {row.words}"
+            yield Problem(words, False, row.case_id)
         elif row.now is not row.was:
             words = f"{row.case_id} was {row.was.value}; by {row.source} it is {row.now.value}: {row.words}"
             yield Problem(words, True, row.case_id)
         elif row.differs:
             yield Problem(f"{row.case_id}: {'; '.join(row.differs)}", True, row.case_id)
-    for words in told:
-        yield Problem(f"run {run.id}: {words}", True)
 
 
 @contextlib.contextmanager
@@ -190,13 +201,6 @@ def _gathered(folders: Sequence[Path], work: Path, say: Callable[[str], None]) -
         if f"runs/{runs[inside].id}" != inside:
             raise UsageError(f"{folder} changed while it was copied: another run stands in it now.")
     return files, runs
-
-
-def _contradictions(runs: Mapping[str, Run], work: Path, say: Callable[[str], None]) -> Iterator[Problem]:
-    for inside, run in runs.items():
-        say(f"computing the verdicts of {run.id} again")
-        rows = recompute(work / inside, run)
-        yield from contradictions_of(run, rows, recompute_run(work / inside, run, rows))
 
 
 def _put(work: Path, out: Path, say: Callable[[str], None]) -> None:

@@ -25,15 +25,14 @@ from harness.bundle import (
     KEY_COPY,
     PAGE,
     WAIVERS,
-    contradictions_of,
     is_bundle,
+    judge_again,
     requires_of,
     signoff_from,
 )
 from harness.bundle_files import hash_file, identity, is_safe_name, unpack, walk
 from harness.errors import UsageError
 from harness.pack import Pack
-from harness.recompute import recompute, recompute_run
 from harness.recomputed import Recomputed
 from harness.records import RecordError, Run, to_json
 from harness.rejudge import read_run
@@ -46,7 +45,8 @@ __all__ = ["Finding", "Verification", "verify"]
 
 _MOST_BYTES = 64 << 20
 _MOST_SHOWN = 30
-_GRAVE = ("signature", "changed", "added", "removed", "verdict", "record")
+_GRAVE = ("signature", "changed", "removed", "added", "verdict", "record")
+_ORDER = (*_GRAVE, "failed", "open", "signer")
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class _Verifier:
     ) -> None:
         self.folder, self.key, self.today, self.pack, self.found = folder, key, today, pack, found
         self.rows: list[RowSeen] = []
-        self.contradictions: dict[str, list[Problem]] = {}
+        self.contradictions: dict[str, tuple[Problem, ...]] = {}
         self.waivers: tuple[Waiver, ...] = ()
 
     def look(self, name: str) -> Verification:
@@ -162,17 +162,18 @@ class _Verifier:
         self._compare_files(files, envelope)
         self._compare_statement(files, again, envelope)
         self._compare_untouched(before)
-        signoff = again or self._told()
+        told = self._told()
+        signoff = again or told
         self._compare_decision(signoff)
         return Verification(
             bundle=name,
             signer=envelope.signer if envelope else "",
             is_trusted=bool(envelope and envelope.is_trusted),
             result=signoff.result if signoff else "",
-            decision=signoff.decision if signoff else "",
+            decision=told.decision if told else "",
             files=len(names),
             rows=tuple(self.rows),
-            findings=tuple(dict.fromkeys(self.found)),
+            findings=tuple(sorted(dict.fromkeys(self.found), key=lambda finding: _ORDER.index(finding.kind))),
             waivers=tuple(self._waivers_in_words(signoff)),
             judged_by=signoff.trigate_version if signoff else "",
             verified_by=importlib.metadata.version("trigate"),
@@ -232,7 +233,8 @@ class _Verifier:
     def _runs(self, names: Sequence[str]) -> dict[str, Run]:
         """Each run of the bundle by its folder, with its verdicts computed again."""
         runs: dict[str, Run] = {}
-        for inside in sorted({"/".join(name.split("/")[:2]) for name in names if name.startswith("runs/")}):
+        parts = [name.split("/") for name in names]
+        for inside in sorted({"/".join(each[:2]) for each in parts if each[0] == "runs" and len(each) > 2}):
             try:
                 run = read_run(self.folder / inside)
             except UsageError as error:
@@ -247,10 +249,8 @@ class _Verifier:
         return runs
 
     def _judge(self, run: Run, inside: str) -> None:
-        folder = self.folder / inside
         try:
-            rows = recompute(folder, run, self.pack if run.pack_sha256 else None)
-            found = list(contradictions_of(run, rows, recompute_run(folder, run, rows)))
+            rows, found = judge_again(run, self.folder / inside, self.pack if run.pack_sha256 else None)
         except UsageError:
             raise  # another pack was given: the call is wrong
         except Exception as error:  # whatever a forger may think of is a finding, and no reason to stop looking
@@ -435,6 +435,7 @@ def _by_id(signoff: SignOff) -> dict[str, Any]:
     table: dict[str, Any] = to_json(signoff)
     for name in ("rows", "runs"):
         table[name] = {entry["id"]: entry for entry in table[name]}
+    table["problems"] = [problem.words for problem in signoff.problems]
     return {name: dict(enumerate(value, 1)) if isinstance(value, list) else value for name, value in table.items()}
 
 

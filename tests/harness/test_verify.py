@@ -440,6 +440,18 @@ def test_an_unsigned_bundle_fails_without_a_key_as_well(bundle: Path, home: Home
 
 
 @pytest.mark.covers("RE-03")
+def test_evidence_that_lacks_samples_is_intact_and_no_sign_off_wherever_it_lies(home: Home, tmp_path: Path) -> None:
+    shutil.copytree(home.path / "run", tmp_path / "run")
+    (tmp_path / f"run/samples/{LATENCY}.parquet").unlink()
+    home.make([tmp_path / "run"], tmp_path / "bundle", evidence_only=True)
+    (tmp_path / "bundle").rename(tmp_path / "moved")
+    seen = look(tmp_path / "moved", home.key.public)
+    assert {finding.kind for finding in seen.findings} == {"open"}, seen.to_text()
+    assert str(tmp_path) not in (tmp_path / "moved" / PAGE).read_text()
+    assert (seen.exit_code, seen.to_text().splitlines()[-1]) == (3, f"INTACT, AND NO SIGN-OFF: {tmp_path / 'moved'}")
+
+
+@pytest.mark.covers("RE-03")
 def test_a_byte_changed_in_any_file_is_named_with_the_file(bundle: Path, home: Home) -> None:
     for name in walk(bundle).files:
         path = bundle / name
@@ -511,7 +523,7 @@ def test_a_file_that_changes_while_it_is_verified_is_named(
         path.with_name("other").replace(path)  # the same bytes, by way of another file
         return rows
 
-    monkeypatch.setattr("harness.verify.recompute", slowly)
+    monkeypatch.setattr("harness.bundle.recompute", slowly)
     seen = look(bundle, home.key.public)
     assert f"samples/{LATENCY}.parquet was touched while the bundle was verified" in seen.to_text()
     assert seen.exit_code == 1
