@@ -317,7 +317,8 @@ class _Row:
         counts = f"by precision {_said([layers.base])}"
         counts += f", now {_said([layers.new])}" if layers.new != layers.base else ""
         if layers.base_only or layers.new_only:
-            counts += f"; {layers.matched} operators match by name; {layers.base_only} layers before, {layers.new_only} now not"
+            unmatched = f"of {layers.base_only} layers before and {layers.new_only} now none does"
+            counts += f"; {layers.matched} operators match by name, {unmatched}"
         if of_layers:
             yield _fact(
                 "layers", Standing.CHANGED, f"{of_layers}; {counts}", Cause.PRECISION, "read back from the engine"
@@ -840,6 +841,7 @@ def _of_engines(judged: Judged) -> Judged:
     change = judged.change
     words = (
         change.words.replace("boot sessions", "builds").replace("more boots", "more builds").replace("session", "build")
+    words = words.replace(" of 1 launch", "")
     )
     is_open = change.standing is Standing.OPEN
     change = replace(change, words=words, is_judged=not is_open, needed_base=None, needed_new=None)

@@ -61,7 +61,7 @@ _CHANGED = ("", "Row", "Figure", "Base", "New", "Shift", "Cause")
 _QUIET = ("same", "not known")
 _FIRST = ("stopped working", "no evidence", "started working")
 _HEADERS = {"ADOPT": "pass", "HOLD": "fail"}
-_WIDTH, _HEIGHT = 220, 14
+_WIDTH, _HEIGHT = 150, 14
 
 
 def write(folder: Path) -> list[Path]:
