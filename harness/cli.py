@@ -59,7 +59,9 @@ examples:
   trigate compile matcher.onnx --precision int8 --calibration frames/
   trigate compile matcher.onnx --shapes "points:1x64x2..1x512x2..1x2048x2"
 
-exit codes: 0 built, or nothing to build; 1 the build failed; 2 the call or the configuration is wrong; 130 Ctrl-C
+exit codes: 0 built, or nothing to build; 1 the build failed; 2 the call is wrong (the model is none, int8 without
+--calibration, ...) or a library is missing; 4 internal error; 130 Ctrl-C. --json prints an object in every case: the entry, or
+error and exit_code
 """
 
 
@@ -78,7 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command ``trigate``: parse, do, and end with the exit code of RE-04."""
     words = list(sys.argv[1:] if argv is None else argv)
     cut = words.index("--") if "--" in words else len(words)
-    arguments = make_parser().parse_args(words[:cut])
+    try:
+        arguments = make_parser().parse_args(words[:cut])
+    except _WrongCall as wrong:
+        if "--json" in words[:cut]:
+            print(json.dumps({"error": wrong.sentence, "exit_code": 2}))
+        raise
     arguments.command_line, arguments.pytest = ["trigate", *words], words[cut + 1 :]
     from harness.errors import UsageError
 
@@ -87,8 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _refuse(str(error), arguments)
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
+        return _refuse("Interrupted.", arguments, 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -98,13 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, RuntimeCoreError):
             return _refuse(str(error), arguments)
         if _was_interrupted(error):
-            print("Interrupted.", file=sys.stderr)
-            return 130
+            return _refuse("Interrupted.", arguments, 130)
         import traceback
 
         traceback.print_exc()
-        print(f"trigate: internal error: {error!r}. Please report it with the lines above.", file=sys.stderr)
-        return 4
+        return _refuse(f"internal error: {error!r}. Please report it with the lines above.", arguments, 4)
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
@@ -114,16 +118,27 @@ def _was_interrupted(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _refuse(sentence: str, arguments: argparse.Namespace) -> int:
+def _refuse(sentence: str, arguments: argparse.Namespace, code: int = 2) -> int:
+    """Tell people, and machines where they asked; the exit code."""
     if getattr(arguments, "json", False):
-        print(json.dumps({"error": sentence, "exit_code": 2}))
-    print(f"trigate: {sentence}", file=sys.stderr)
-    return 2
+        print(json.dumps({"error": sentence, "exit_code": code}))
+    print(sentence if code == 130 else f"trigate: {sentence}", file=sys.stderr)
+    return code
+
+
+class _WrongCall(SystemExit):
+    """``sentence``: what is wrong; it is on standard error already."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(2)
+        self.sentence = sentence
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"trigate: {message}. Try `{self.prog} --help`.\n")
+        sentence = f"{message}. Try `{self.prog} --help`."
+        print(f"trigate: {sentence}", file=sys.stderr)
+        raise _WrongCall(sentence)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -504,10 +519,7 @@ def _compile(arguments: argparse.Namespace) -> int:
                 bar = around.enter_context(BuildProgress(Console(file=sys.stderr)))
             done = compile_model(order, os.environ, on_progress=bar, log=log)
     except EngineBuildError as error:
-        if arguments.json:
-            print(json.dumps({"error": str(error), "exit_code": 1}))
-        print(f"trigate: {error}", file=sys.stderr)
-        return 1
+        return _refuse(str(error), arguments, 1)
     print(json.dumps(done.to_json(), indent=1) if arguments.json else done.to_text())
     return 0
 

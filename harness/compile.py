@@ -12,16 +12,19 @@ from typing import Any
 from harness.errors import UsageError
 from runtime.config import BUILD_FLAGS, RuntimeConfig, is_built
 from runtime.data import BuildConfig, EngineCacheEntry, Profile
-from runtime.errors import ConfigError, RuntimeNotAvailableError
+from runtime.errors import ConfigError, EngineBuildError, RuntimeNotAvailableError
 from runtime.factory import build_inference_runtime
 from runtime.logs import EventLog
+from runtime.model_file import check_external_data, read_model_facts
 from runtime.platform import HostTuple, detect_host
-from runtime.strategies.trt_build import build_engine, provision
+from runtime.strategies.trt_build import build_engine, check_profiles, provision
 from runtime.strategies.trt_job import Launch, Progress
 from runtime.strategies.trt_layers import layers_path
 from runtime.strategies.trt_trtexec import find_trtexec
 
 __all__ = ["Compiled", "Order", "compile_model", "parse_shapes"]
+
+_OPTIONS = {"calibration_dataset": "--calibration DIR", "optimization_profiles": "--shapes INPUT:MIN..OPT..MAX"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,42 @@ def parse_shapes(text: str) -> Profile:
         ) from error
 
 
+def _checked(order: Order, environ: Mapping[str, str], host: HostTuple) -> tuple[BuildConfig, Path | None]:
+    """What is to be built, and the program of that route. Raises ``UsageError`` for what was named wrongly."""
+    if order.runtime != "tensorrt" and order.sm is not None:
+        raise UsageError(f"--sm is for tensorrt; {order.runtime} compiles nothing.")
+    if order.calibration is not None and not order.calibration.exists():
+        raise UsageError(
+            f"--calibration {order.calibration} does not exist. Give a folder of .npz files, one sample each."
+        )
+    try:
+        asked = BuildConfig(
+            precision=order.precision,
+            workspace_mb=order.workspace_mb,
+            calibration_dataset=order.calibration,
+            optimization_profiles=tuple(map(parse_shapes, order.shapes)),
+            route=order.route,
+        )
+        if order.runtime != "pytorch_fp16":
+            check_external_data(order.model)
+            inputs = read_model_facts(order.model).inputs
+        elif not order.model.is_file():
+            raise UsageError(f"{order.model} is no file. Give a checkpoint.")
+        if order.runtime != "tensorrt":
+            return asked, None
+        check_profiles(inputs, asked.optimization_profiles)
+        program = find_trtexec(order.trtexec, environ.get("PATH")) if order.route == "trtexec" else None
+    except EngineBuildError as error:
+        hint = next((f" Here that is {option}." for key, option in _OPTIONS.items() if key in str(error)), "")
+        raise UsageError(f"{error}{hint}") from error
+    if order.sm is None and host.sm == "none":
+        raise UsageError(
+            "there is no GPU here, and none was named to build for. Name its compute capability, as in --sm 89 "
+            "(TensorRT-RTX builds without it), or build on the board."
+        )
+    return asked, program
+
+
 def compile_model(
     order: Order,
     environ: Mapping[str, str],
@@ -100,19 +139,12 @@ def compile_model(
     launch: Launch | None = None,
     log: EventLog | None = None,
 ) -> Compiled:
-    """Carry the order out. Raises ``UsageError`` and the errors of the core."""
+    """Carry the order out. Raises ``UsageError`` for an order that no build could carry out, and the errors of the core."""
     begun = time.perf_counter()
-    asked = BuildConfig(
-        precision=order.precision,
-        workspace_mb=order.workspace_mb,
-        calibration_dataset=order.calibration,
-        optimization_profiles=tuple(map(parse_shapes, order.shapes)),
-        route=order.route,
-    )
+    host = host or detect_host()
+    asked, program = _checked(order, environ, host)
     config = RuntimeConfig(runtime=order.runtime, engine_cache_dir=order.out, trtexec_timeout_s=order.timeout_s)
     if order.runtime != "tensorrt":
-        if order.sm is not None:
-            raise UsageError(f"--sm is for tensorrt; {order.runtime} compiles nothing.")
         entry = build_inference_runtime(config, environ=environ).compile_engine(order.model, asked)
         return Compiled(entry, None, time.perf_counter() - begun)
     if not is_built(order.runtime, environ):
@@ -122,9 +154,9 @@ def compile_model(
         )
     how: dict[str, Any] = {
         "config": config,
-        "host": host or detect_host(),
+        "host": host,
         "sm": order.sm,
-        "trtexec": find_trtexec(order.trtexec, environ.get("PATH")) if order.route == "trtexec" else None,
+        "trtexec": program,
         "launch": launch,
         "log": log,
         "on_progress": on_progress,

@@ -158,7 +158,38 @@ def _opened(path: Path, fs: FileSystem, *, is_model: bool = True) -> Iterator[Da
             raise EngineBuildError(
                 f"{path.name} is truncated or damaged: {error}.", remedy="Copy or export the model again."
             ) from None
-        raise EngineBuildError(f"{path.name} is not an ONNX model: {error}.", remedy="Name an .onnx file.") from None
+        raise EngineBuildError(
+            f"{path.name} is not an ONNX file: {kind_of(data)}, {len(data)} bytes.", remedy="Name an .onnx file."
+        ) from error
+
+
+_STARTS = {
+    b"PK\x03\x04": "a zip archive (a torch checkpoint is one)",
+    b"\x80": "a Python pickle",
+    b"\x1f\x8b": "gzip data",
+    b"\x89HDF": "an HDF5 file",
+    b"\x89PNG": "a PNG image",
+    b"ftrt": "a TensorRT engine",
+    b"vtrt": "a TensorRT-RTX engine",
+    b"\x7fELF": "an ELF program",
+}
+
+
+def kind_of(data: Data) -> str:
+    """What a file is by how it begins: ``a zip archive ...``, ``a page of HTML``, ``text that begins '...'``, ``binary data``."""
+    head = bytes(data[:64])
+    for start, kind in _STARTS.items():
+        if head.startswith(start):
+            return kind
+    if head[4:8] == b"TFL3":
+        return "a TensorFlow Lite model"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "a page of HTML"
+    text = head.decode("utf-8", "replace").rstrip("\ufffd")  # the last letter may be cut in two
+    is_text = bool(text) and all(letter.isprintable() or letter.isspace() for letter in text)
+    return (
+        f"text that begins {text.splitlines()[0][:30]!r}" if is_text else f"binary data that begins {head[:8].hex(' ')}"
+    )
 
 
 def _walk(data: Data) -> _Walk:

@@ -81,7 +81,7 @@ def test_int8_is_calibrated_on_the_folder_that_is_named(orin: SimulatedDevice, t
         np.savez(tmp_path / "frames" / f"{at}.npz", x=np.full((2, tiny.WIDTH), at, np.float32))
     done = compile_here(order(tmp_path, precision="int8", calibration=tmp_path / "frames"))
     assert done.entry.extras["route"] == "flags+calibrator"
-    with pytest.raises(EngineBuildError, match="int8 needs a calibration_dataset"):
+    with pytest.raises(UsageError, match=r"int8 needs a calibration_dataset.* Here that is --calibration DIR\."):
         compile_here(order(tmp_path, precision="int8"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(CalibrationCacheError, match="holds no calibration inputs"):
@@ -114,7 +114,7 @@ def test_a_runtime_that_is_switched_off_compiles_nothing(orin: SimulatedDevice, 
 
 @pytest.mark.covers("TT-01")
 def test_trtexec_is_looked_for_on_the_search_path(orin: SimulatedDevice, tmp_path: Path) -> None:
-    with pytest.raises(EngineBuildError, match="neither /usr/src/tensorrt/bin/trtexec nor on the search path"):
+    with pytest.raises(UsageError, match="neither /usr/src/tensorrt/bin/trtexec nor on the search path"):
         compile_here(order(tmp_path, route="trtexec"), {"PATH": str(tmp_path)})
 
 
@@ -171,15 +171,26 @@ def test_the_command_builds_a_real_engine_once_and_ends_with_0(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["absent.onnx"], 1, "absent.onnx is not in"),
-        (["tiny.onnx"], 1, "there is no GPU here, and none was named to build for"),
+        (["absent.onnx"], 2, "absent.onnx is not in"),
+        (["page.onnx", "--sm", "89"], 2, "page.onnx is not an ONNX file"),
+        (["page.onnx", "--runtime", "onnx_trt_ep"], 2, "page.onnx is not an ONNX file"),
+        (["absent.pt", "--runtime", "pytorch_fp16"], 2, "absent.pt is no file"),
+        (["tiny.onnx"], 2, "there is no GPU here, and none was named to build for"),
         (["tiny.onnx", "--sm", "89", "--shapes", "x:1..2"], 2, "--shapes 'x:1..2'"),
         (["tiny.onnx", "--sm", "89", "--workspace-mb", "0"], 2, "workspace_mb is 0"),
-        (["tiny.onnx", "--sm", "89", "--precision", "int8"], 1, "int8 needs a calibration_dataset"),
+        (["tiny.onnx", "--sm", "89", "--shapes", "y:1x2"], 2, "'y'"),
+        (["tiny.onnx", "--sm", "89", "--calibration", "frames"], 2, "--calibration frames does not exist"),
+        (["tiny.onnx", "--sm", "89", "--route", "trtexec", "--trtexec", "absent"], 2, "absent"),
+        (["tiny.onnx", "--sm", "89", "--precision", "fp17"], 2, "invalid choice: 'fp17'"),
+        (["tiny.onnx", "--bogus"], 2, "unrecognized arguments: --bogus"),
+        (["tiny.onnx", "--sm", "89", "--precision", "int8"], 2, "int8 needs a calibration_dataset"),
         (["tiny.onnx", "--runtime", "onnx_trt_ep", "--sm", "89"], 2, "--sm is for tensorrt"),
+        (["tiny.onnx", "--sm", "89"], 1, "the builder gave up"),
+        (["tiny.onnx", "--sm", "89"], 2, "tensorrt is not installed"),
+        (["tiny.onnx", "--sm", "89"], 4, "internal error"),
     ],
 )
-def test_the_command_ends_with_1_where_a_build_fails_and_2_where_the_call_is_wrong(
+def test_the_command_ends_with_1_where_a_build_fails_and_2_where_the_call_is_wrong_or_a_library_missing(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -191,11 +202,22 @@ def test_the_command_ends_with_1_where_a_build_fails_and_2_where_the_call_is_wro
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("harness.compile.detect_host", lambda: HostTuple("none", "none", "rtx1.7.1.116"))
+    raised = {1: EngineBuildError(says), 2: RuntimeNotAvailableError(says), 4: ValueError(says)}
+
+    def provision(*_: object, **__: object) -> None:
+        raise raised[code]
+
+    monkeypatch.setattr("harness.compile.provision", provision)
     tiny.write_onnx(tmp_path / "tiny.onnx")
-    assert main(["compile", *words, "--quiet", "--json"]) == code
+    (tmp_path / "page.onnx").write_text("<!DOCTYPE html>")
+    try:
+        ended = main(["compile", *words, "--quiet", "--json"])
+    except SystemExit as wrong:
+        ended = int(wrong.code or 0)
+    assert ended == code
     told = capsys.readouterr()
     assert says in json.loads(told.out)["error"]
     assert json.loads(told.out)["exit_code"] == code
     assert says in told.err
-    assert "Traceback" not in told.err
+    assert ("Traceback" in told.err) == (code == 4)
     assert not (tmp_path / "engines").exists()

@@ -316,11 +316,19 @@ GOOD = model(numpy_helper.from_array(np.zeros(2, np.float32), "w")).SerializeToS
         (GOOD[: len(GOOD) // 2], "is truncated or damaged"),
         (b"\x08\x0a\x42\x02\x10\x12", "is truncated or damaged: it holds no graph"),
         (b"\x08\x0a\x10" + b"\x80" * 10 + b"\x01" + GOOD, "a number that does not end before byte 13"),
-        (GOOD[:1], r"is truncated or damaged|is not an ONNX model"),
-        (b"PK\x03\x04" + bytes(100), "is not an ONNX model"),
-        (b"<!DOCTYPE html><html></html>", "is not an ONNX model"),
-        (b"hello world, this is a text", "is not an ONNX model"),
-        (bytes(range(128, 256)), "is not an ONNX model"),
+        (GOOD[:1], r"is truncated or damaged|is not an ONNX file"),
+        (
+            b"PK\x03\x04" + bytes(100),
+            r"m\.onnx is not an ONNX file: a zip archive \(a torch checkpoint is one\), 104 bytes\.",
+        ),
+        (b"<!DOCTYPE html><html></html>", "is not an ONNX file: a page of HTML, 28 bytes"),
+        (
+            b"hello world, this is a text",
+            "is not an ONNX file: text that begins 'hello world, this is a text', 27 bytes",
+        ),
+        ("grüße".encode() * 20, "is not an ONNX file: text that begins 'grüße"),
+        (bytes(range(128, 256)), "is not an ONNX file: a Python pickle, 128 bytes"),
+        (bytes(range(200, 256)), "is not an ONNX file: binary data that begins c8 c9 ca cb cc cd ce cf, 56 bytes"),
     ],
 )
 def test_what_is_no_model_is_told_apart(tmp_path: Path, data: Any, words: Any) -> None:

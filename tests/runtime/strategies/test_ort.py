@@ -511,7 +511,7 @@ def bad_models() -> dict[str, tuple[Any, list[str]]]:
         "wrong type": (model([node("And", ["x", "x"], ["y"], name="n7")], x, y), ["n7", "And"]),
         "text tensors": (model([node("Identity", ["x"], ["y"])], *text), ["'x' is ", "expected one of float16"]),
         "empty": (b"", ["empty"]),
-        "no model": (b"hello, this is not a model", ["not an ONNX model"]),
+        "no model": (b"hello, this is not a model", ["not an ONNX file"]),
         "truncated": (good[:-30], ["m.onnx"]),
         "LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", ["Git LFS"]),
     }
