@@ -839,10 +839,14 @@ def _about(what: str, judged: Iterable[Judged]) -> list[Judged]:
 def _of_engines(judged: Judged) -> Judged:
     """A change of figures that each build has one of: more boot sessions would not decide on it."""
     change = judged.change
-    words = (
-        change.words.replace("boot sessions", "builds").replace("more boots", "more builds").replace("session", "build")
-    words = words.replace(" of 1 launch", "")
-    )
+    words = change.words
+    for old, new in (
+        ("boot sessions", "builds"),
+        ("more boots", "more builds"),
+        ("session", "build"),
+        (" of 1 launch", ""),
+    ):
+        words = words.replace(old, new)
     is_open = change.standing is Standing.OPEN
     change = replace(change, words=words, is_judged=not is_open, needed_base=None, needed_new=None)
     return replace(judged, change=replace(change, base_builds=change.base_sessions, new_builds=change.new_sessions))
