@@ -173,6 +173,12 @@ _TRACED = (
 )
 """Strips from telemetry, each of the first of its values that was read. The CPU's clock only where there is no GPU's."""
 
+_OF = {
+    "tj_temp_c": "junction", "gpu_temp_c": "GPU", "cpu_temp_c": "CPU", "soc_temp_c": "SoC",
+    "pss_bytes": "PSS", "rss_bytes": "RSS", "nvmap_bytes": "NvMap", "gpu_used_bytes": "the driver",
+}  # fmt: skip
+"""Where a value of several is from, in words."""
+
 
 def _story(folder: Path, row: Verdict, seen: Mapping[str, Calls]) -> Story:
     measurement, notes = row.summary.measurement, []
@@ -231,7 +237,7 @@ def _trace_strips(trace: Mapping[str, np.ndarray], clock: timeline.Clock) -> tup
         if name is None:
             untold.append(label)
             continue
-        told = f"{label} ({name.removesuffix('_c')})" if len(names) > 1 else label
+        told = f"{label} ({_OF[name]})" if len(names) > 1 else label
         strips.append(_strip(told, at_s, trace[name].astype(np.float64), unit, clock))
     return strips, [f"No instrument of its telemetry told: {', '.join(untold)}."] if untold else []
 

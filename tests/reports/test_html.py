@@ -295,7 +295,7 @@ def test_of_many_rows_with_samples_those_that_matter_most_are_plotted(
     monkeypatch.setattr(figures, "PLOTTED_ROWS", 4)
     text = html.render(tmp_path, run, tables.make(run))
     assert "Plotted are those that matter most: 4 of 6 rows over time." in text
-    assert text.count("<title>Memory of the process (pss_bytes) over time</title>") == 4
+    assert text.count("<title>Memory of the process (PSS) over time</title>") == 4
     assert text.count("<title>Latency of ") == 6, "a distribution has every row"
 
 

@@ -167,7 +167,7 @@ def test_time_lines_show_latency_clock_temperature_and_when_it_was_throttled(sou
     assert titles.count("Latency over time") == 2
     assert titles.count("Latency of lightglue over time") == 2, "the flight and the heat"
     assert titles.count("GPU clock over time") == 4
-    assert titles.count("Temperature (tj_temp) over time") == 4
+    assert titles.count("Temperature (junction) over time") == 4
     assert titles.count("When requests were throttled") == 4
     assert 'Power</bdi></strong> <span class="soft">21.5 W all along' in source
     assert "of all samples of a piece the smallest and the largest bound the filled area" in source
