@@ -404,7 +404,7 @@ def _wanted(names: Sequence[tuple[int, str, str]], figures: Sequence[str]) -> li
     if figures:
         return [one for one in names if one[1] in figures]
     ranked = sorted(names, key=lambda one: _HEADLINES.index(one[1]) if one[1] in _HEADLINES else len(_HEADLINES))
-    return ranked[:2]
+    return [one for one in ranked if one[1] in _HEADLINES][:2] or ranked[:1]
 
 
 def _mixed(told: Sequence[Series]) -> list[Series]:

@@ -22,7 +22,7 @@ from harness.records import RecordError, from_json
 from reports import words
 from reports.timeline import BINS, Lane, ends, into_bins
 
-__all__ = ["SCHEMA", "about", "draw", "read", "render_html", "shift", "steps_in_words", "title", "write"]
+__all__ = ["SCHEMA", "about", "draw", "read", "render_html", "shift", "short", "steps_in_words", "title", "write"]
 
 SCHEMA = 1
 """Of what this draws."""
@@ -131,8 +131,8 @@ def render_html(told: Told) -> str:
         finalize=lambda value: value if isinstance(value, Markup) else words.plain(str(value)),
     )
     environment.globals.update(
-        about=about, draw=draw, most=_MOST_ROWS, pieces=BINS, scale=scale, spread=words.spread, steps_in_words=steps_in_words,
-        thinned=is_thinned, title=title, version=told.trigate_version, DASH=words.DASH,
+        about=about, draw=draw, most=_MOST_ROWS, pieces=BINS, scale=scale, short=short, spread=words.spread,
+        steps_in_words=steps_in_words, thinned=is_thinned, title=title, version=told.trigate_version, DASH=words.DASH,
     )  # fmt: skip
     rows: dict[str, list[Series]] = {}
     for series in told.series:
@@ -171,6 +171,11 @@ def about(series: Series) -> str:
     )
 
 
+def short(run: str) -> str:
+    """As much of a run's id as tells it from others: ours are random, an import's begins with where it is from."""
+    return run if run.startswith("import-") else run[:12]
+
+
 def shift(before: float, after: float) -> str:
     """``+8.1 %``, from twice on ``x 2.4``; a dash where there is no ratio."""
     if before <= 0 or after <= 0:
@@ -189,7 +194,7 @@ def steps_in_words(series: Series) -> list[str]:
         )
         began = step.started_at[:16].replace("T", " ")
         changed = f"; with it changed: {', '.join(step.changed)}" if step.changed else "; no fact changed near it"
-        told.append(f"From run {step.run[:12]} ({began}) on {change}: {medians}{changed}.")
+        told.append(f"From run {short(step.run)} ({began}) on {change}: {medians}{changed}.")
     return told
 
 

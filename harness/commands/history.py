@@ -246,7 +246,7 @@ def _list(arguments: argparse.Namespace) -> int:
     if found.total > len(found.runs):
         print(f"{len(found.runs)} of {found.total} runs; --limit {found.total} lists all.")
     _notes(found.notes)
-    _notes(f"run {run.id[:12]} is doubtful: {note}" for run in found.runs for note in run.notes)
+    _notes(f"run {_short(run.id)} is doubtful: {note}" for run in found.runs for note in run.notes)
     return 0
 
 
@@ -257,7 +257,7 @@ def _run_line(run: Listed) -> Sequence[str]:
     marks += [f"by {run.source}"] if run.source != "trigate" else []
     return (
         run.started_at[:16].replace("T", " "),
-        run.id[:12] if run.source == "trigate" else run.id,
+        _short(run.id),
         ("not complete" if not run.complete else "" if run.exit_code is None else f"exit {run.exit_code}"),
         ", ".join(f"{outcome} {count}" for outcome, count in run.counts.items()),
         run.profile,
@@ -354,7 +354,7 @@ def _show_series(series: Series, limit: int) -> None:
         lines.append(
             (
                 point.started_at[:16].replace("T", " "),
-                point.run[:12],
+                _short(point.run),
                 words.spread(point.value, point.low, point.high, series.unit),
                 point.outcome,
                 "; ".join(filter(None, told)),
@@ -399,7 +399,7 @@ def _golden_list(arguments: argparse.Namespace) -> int:
     _table(
         ("Name", "Set", "Run", "Began", "Machine", "Where"),
         [
-            (one.name, one.set_at[:10], run.id[:12], run.started_at[:16].replace("T", " "), run.machine, run.path)
+            (one.name, one.set_at[:10], _short(run.id), run.started_at[:16].replace("T", " "), run.machine, run.path)
             for one in found
             for run in one.runs
         ],
@@ -418,10 +418,10 @@ def _golden_set(arguments: argparse.Namespace) -> int:
         ]
         golden = history.set_golden(arguments.name, words, now=time.time(), replacing=arguments.replace)
     if not _as_json(arguments, to_json(golden)):
-        print(f"golden:{golden.name} is {', '.join(run.id[:12] for run in golden.runs)}")
+        print(f"golden:{golden.name} is {', '.join(_short(run.id) for run in golden.runs)}")
         for run in golden.runs:
             if run.exit_code:
-                print(_plain(f"Note: run {run.id[:12]} ended with exit code {run.exit_code}: {run.last_line}"))
+                print(_plain(f"Note: run {_short(run.id)} ended with exit code {run.exit_code}: {run.last_line}"))
     return 0
 
 
@@ -432,7 +432,7 @@ def _golden_remove(arguments: argparse.Namespace) -> int:
     with History(_folder(arguments), writable=True) as history:
         gone = history.remove_golden(arguments.name)
     if not _as_json(arguments, to_json(gone)):
-        print(f"golden:{gone.name} is forgotten; it was {', '.join(run.id[:12] for run in gone.runs)}")
+        print(f"golden:{gone.name} is forgotten; it was {', '.join(_short(run.id) for run in gone.runs)}")
     return 0
 
 
@@ -501,6 +501,11 @@ def _limit(arguments: argparse.Namespace) -> int:
 
 def _by_added(arguments: argparse.Namespace) -> bool:
     return getattr(arguments, "order", "began") == "added"
+
+
+def _short(run: str) -> str:
+    """As on the page, without its libraries."""
+    return run if run.startswith("import-") else run[:12]
 
 
 def _plain(text: str) -> str:
