@@ -40,7 +40,9 @@ _KEY = b"PRIVATE KEY-----"
 
 @dataclass(frozen=True)
 class Tree:
-    """``files``: names relative to the folder, with slashes. ``odd``: what has no place in a bundle, and what it is."""
+    """``files``: names relative to the folder, with slashes. ``odd``: what has no place in a bundle, and what it is; of two
+    names that some systems take for one, the second, although both are files.
+    """
 
     files: tuple[str, ...]
     odd: Mapping[str, str] = field(default_factory=dict)
@@ -66,7 +68,7 @@ def walk(folder: Path) -> Tree:
                 raise UsageError(f"{folder} has more than {_MOST_FILES} files; a bundle has a few for each row.")
     for name, other in _alike(files):
         odd[name] = f"has the name of {other}, but for upper and lower case or accents"
-    return Tree(tuple(sorted(set(files) - set(odd))), odd)
+    return Tree(tuple(sorted(files)), odd)
 
 
 def _entries(folder: Path, inside: str) -> list[tuple[str, int]]:

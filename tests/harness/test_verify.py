@@ -341,7 +341,7 @@ TAMPERINGS: tuple[tuple[Callable[[Path, Home], None], tuple[str, ...]], ...] = (
     ),
     (
         a_name_that_differs_by_case,
-        ("ADDED: runs/.*/run.json has the name of .*RUN.json, but for upper and lower case",),
+        ("ADDED: runs/.*/run.json has the name of .*RUN.json, but for", "ADDED: runs/.*/RUN.json was added"),
     ),
     (the_page_changed, ("CHANGED: SIGNOFF.md was changed", "RECORD: SIGNOFF.md does not say what was decided")),
     (raw_statistics_changed, (f"CHANGED: runs/.*/raw/{PARITY}.npz was changed",)),
