@@ -23,7 +23,7 @@ import pytest
 
 import runtime
 from runtime.config import RuntimeConfig
-from runtime.data import BuildConfig, EngineCacheEntry, EngineHandle, Profile, TensorSpec, ThermalState
+from runtime.data import BuildConfig, EngineCacheEntry, EngineHandle, EngineLayer, Profile, TensorSpec, ThermalState
 from runtime.errors import (
     DeviceLostError,
     EngineBuildError,
@@ -1146,7 +1146,8 @@ def test_a_fused_tensorrt_node_has_no_precision_that_can_be_seen() -> None:
         "name": "TRTKernel_graph_g_0_kernel_time",
         "args": {"op_name": "TRTKernel", "provider": TENSORRT, "input_type_shape": [{"float": [1]}]},
     }
-    assert read_placement(json.dumps([event])) == Placement({"tensorrt": 1}, {"unknown": 1}, 0)
+    node = EngineLayer("TRTKernel_graph_g_0", "TRTKernel", "unknown", "tensorrt")
+    assert read_placement(json.dumps([event])) == Placement({"tensorrt": 1}, {"unknown": 1}, 0, (node,))
 
 
 @pytest.mark.covers("OR-06")
