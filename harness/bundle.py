@@ -88,6 +88,10 @@ def make_bundle(
     """
     if os.path.lexists(out):
         raise UsageError(f"--out: {out} exists already. Name a new one, so that no bundle is lost.")
+    if around := next((each for each in folders if out.resolve().is_relative_to(each.resolve())), None):
+        raise UsageError(
+            f"--out: {out} is inside the run folder {around}, which is what goes into it. Name one elsewhere."
+        )
     accepted = parse_waivers(waivers, WAIVERS) if waivers is not None else ()
     with _workshop(out) as work:
         files, runs = _gathered(folders, work, say)

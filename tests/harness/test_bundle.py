@@ -225,6 +225,8 @@ def test_a_bundle_is_never_written_over(home: Home, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     with pytest.raises(UsageError, match="exists already"):
         home.sign(tmp_path / "bundle")
+    with pytest.raises(UsageError, match="is inside the run folder"):
+        home.sign(home.path / "run" / "bundle")
 
 
 @pytest.mark.covers("RE-03")
