@@ -86,7 +86,7 @@ def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side], 
         f"Measure the new side again, about {_duration(max((one.took_s for one in new), default=0.0))}: {spoilt[0].again}."
     ] if spoilt else []  # fmt: skip
     facts = [
-        f"Decide {row.id}: {change.words}."
+        f"Decide {row.id}: {_brief(change.words)}."
         for row in rows
         if not any(change.again for change in row.changes)
         for change in row.changes
@@ -99,6 +99,12 @@ def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side], 
         *([f"And {counted(len(facts) - 3, 'fact')} more."] if facts[3:] else []),
         *_sessions(open_, base, new, is_reflashed),
     ]
+
+
+def _brief(words: str, most: int = 160) -> str:
+    """The first sentences, as far as they are short; all of it stands in its row."""
+    words = words.partition(" (but for that")[0].rstrip(".")
+    return words if len(words) <= most else f"{words[:most].rpartition(' ')[0]} …"
 
 
 def _sessions(

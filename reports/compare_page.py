@@ -315,7 +315,7 @@ def _draw(comparison: Comparison, lines: Sequence[Line], most: int) -> str:
 def _foremost(at: int, one: Foremost) -> str:
     more = f" and {one.others} more {'rows' if one.others > 1 else 'row'}" if one.others else ""
     cause = f" Cause: {_text(f'{one.cause}: {one.why}' if one.why else one.cause)}." if one.cause else ""
-    return f"{at}. **{_mark(one.standing)}** {_text(one.row)}{more}: {_text(one.words, 400)}.{cause}"
+    return f"{at}. **{_mark(one.standing)}** {_text(one.row)}{more}: {_text(one.words, 400).rstrip('.')}.{cause}"
 
 
 def _line(line: Line, columns: Mapping[str, str]) -> Sequence[str]:

@@ -100,3 +100,11 @@ def test_libraries_that_are_missing_are_one_matter_and_read_otherwise_than_what_
 
     found = compare_runs(base_runs(), new_runs(change=turn)).foremost
     assert [(one.standing, one.others) for one in found] == [(Standing.BROKE, 0), (Standing.MISSING, 2)]
+
+
+def test_a_long_reason_is_told_in_brief_where_it_is_to_be_decided() -> None:
+    long = "PASS before, INCONCLUSIVE now: 1 other process on the GPU. (but for that: " + "it was under " * 80 + ")"
+    one = change(Standing.OPEN, words=long, is_judged=False)
+    _, words, _, to_do = decide([row("memory", one)], [SIDE], [SIDE])
+    assert to_do == ["Decide memory: PASS before, INCONCLUSIVE now: 1 other process on the GPU."]
+    assert len(words) < 150
