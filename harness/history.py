@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
-from harness.history_entry import OURS, Entry, digest_of, entry_of, to_seconds
+from harness.history_entry import OURS, Entry, digest_of, entry_of
 from harness.history_index import SERIES, Index
 from harness.history_records import Added, Golden, Listed, Listing, Point, Query, Series, TimedStep, Told
 
@@ -151,12 +151,7 @@ class History:
         ``figures``: by default the two that say most of a row. ``mix``: what other tools measured of the same model, runtime and
         machine is put among our own, marked. Raises ``UsageError`` for a row or figure that there is not, and for too many.
         """
-        where, given = _series_where(query)
-        chosen = self._index.ask(
-            f"SELECT s.no, {', '.join(SERIES)} FROM series s WHERE", where,  # noqa: S608 (columns of ours)
-            "AND EXISTS (SELECT 1 FROM rows w WHERE w.series = s.no) ORDER BY s.row, s.source, s.simulated, s.machine, s.setting",
-            given,
-        )  # fmt: skip
+        chosen = self._chosen(*_series_where(query))
         if not chosen:
             raise UsageError(self._no_row(query))
         if len(chosen) > _MOST_SERIES:
@@ -169,16 +164,18 @@ class History:
             if figure not in known:
                 raise UsageError(f"no row that fits has the figure {figure!r}. {did_you_mean(figure, known)}")
         order = self._order(query, by_added)
-        told = [
-            series
-            for number, *key in chosen
-            for name in _wanted(names[number], figures)
-            if (series := self._one(number, key, name, order=order, outcome=query.outcome)).points
-        ]
-        told = _mixed(told) if mix else told
-        return Told(
-            tuple(self._with_steps(one) for one in told), "added" if by_added else "began", tuple(self._clocks())
-        ), tuple(sorted(known))
+
+        def read(number: int, key: Sequence[Any], names: Sequence[tuple[int, str, str]]) -> list[Series]:
+            found = [self._one(number, key, name, order=order, outcome=query.outcome) for name in names]
+            return [series for series in found if series.points]
+
+        told = [one for number, *key in chosen for one in read(number, key, _wanted(names[number], figures))]
+        if mix:
+            foreign = self._chosen("s.source != ?", [OURS])
+            guests = [one for number, *key in foreign for one in read(number, key, self._names(number))]
+            told = _mixed(told, guests, {seq: place for seq, (place, *_) in order.items()})
+        steps = tuple(self._with_steps(one) for one in told)
+        return Told(steps, "added" if by_added else "began", tuple(self._clocks())), tuple(sorted(known))
 
     def set_golden(self, name: str, words: Sequence[str], *, now: float, replacing: bool = False) -> Golden:
         """Name runs as a baseline. Raises ``UsageError`` for runs that are none: simulated, foreign, not complete, doubtful,
@@ -244,6 +241,14 @@ class History:
         return Listed(
             seq=seq, path=path, added_at=_moment(added), golden=tuple(name for (name,) in golden),
             **{**kept, "notes": tuple(told["notes"])},
+        )  # fmt: skip
+
+    def _chosen(self, where: str, given: Sequence[Any]) -> list[Any]:
+        """The series that fit and have a run: number, then what ``SERIES`` names."""
+        return self._index.ask(
+            f"SELECT s.no, {', '.join(SERIES)} FROM series s WHERE", where,  # noqa: S608 (columns of ours)
+            "AND EXISTS (SELECT 1 FROM rows w WHERE w.series = s.no) ORDER BY s.row, s.source, s.simulated, s.machine, s.setting",
+            given,
         )  # fmt: skip
 
     def _names(self, number: int) -> list[tuple[int, str, str]]:
@@ -407,20 +412,19 @@ def _wanted(names: Sequence[tuple[int, str, str]], figures: Sequence[str]) -> li
     return [one for one in ranked if one[1] in _HEADLINES][:2] or ranked[:1]
 
 
-def _mixed(told: Sequence[Series]) -> list[Series]:
-    """Foreign points among our own of the same model, runtime, machine and figure; what finds none of these stays alone."""
-    mixed, used = [], set[int]()
-    for one in told:
-        if one.source != OURS:
-            continue
-        points = list(one.points)
-        for at, other in enumerate(told):
-            if other.source != OURS and _alike(one, other):
-                points += [replace(point, mark=other.source) for point in other.points]
-                used.add(at)
-        points.sort(key=lambda point: (to_seconds(point.started_at) or 0.0, point.seq))
-        mixed.append(replace(one, points=tuple(points)))
-    return mixed + [one for at, one in enumerate(told) if one.source != OURS and at not in used]
+def _mixed(told: Sequence[Series], guests: Sequence[Series], place: Mapping[int, int]) -> list[Series]:
+    """Among our own points those of ``guests``, which other tools measured, of the same model, runtime, machine and figure.
+
+    ``place``: of a run in the order of time. A foreign series that was asked for and finds none of ours stays alone.
+    """
+    ours = [one for one in told if one.source == OURS]
+    alone = [one for one in told if one.source != OURS and not any(_alike(own, one) for own in ours)]
+    mixed = []
+    for own in ours:
+        points = [*own.points]
+        points += [replace(point, mark=one.source) for one in guests if _alike(own, one) for point in one.points]
+        mixed.append(replace(own, points=tuple(sorted(points, key=lambda point: place[point.seq]))))
+    return mixed + alone
 
 
 def _alike(one: Series, other: Series) -> bool:

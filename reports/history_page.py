@@ -231,7 +231,7 @@ def draw(series: Series) -> Markup:
         drawn += Markup(
             '<line class="step" x1="{0}%" x2="{0}%" y1="0" y2="{1}"/>'
             '<text class="step" x="{0}%" y="-4" text-anchor="{2}">{3}</text>'
-        ).format(place, _HEIGHT, side, f"{number}: {shift(step.before, step.after)}")
+        ).format(place, _HEIGHT, side, number if len(series.steps) > 1 else shift(step.before, step.after))
     values = [one.value for one in series.points]
     told = (
         f"{count} runs, {words.quantity(min(values), series.unit)} to {words.quantity(max(values), series.unit)}, median "

@@ -233,6 +233,8 @@ def test_what_another_tool_measured_stands_apart_unless_it_is_asked_in(history: 
     assert [(series.source, len(series.points)) for series in mixed.series] == [("trigate", 5)]
     assert [point.mark for point in mixed.series[0].points] == ["", "", "", "", "trtexec"]
     assert "mixed with what trtexec measured" in mixed.series[0].notes[0]
+    by_row, _ = history.series(Query(row=ROW), ["p50_ns"], mix=True)  # the import's row has another name
+    assert [(series.source, len(series.points)) for series in by_row.series] == [("trigate", 5)]
 
 
 def test_a_row_or_figure_that_there_is_not_is_named_with_the_nearest(history: History) -> None:
