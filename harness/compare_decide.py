@@ -14,6 +14,9 @@ _MOST_SESSIONS = 12
 
 _MOST_HOURS = 72.0
 
+_RESTS_ON = {"drift": "numerics", "p95": "latency", "energy": "energy", "memory": "memory"}
+"""What a release rests on, by what a change is about."""
+
 _WEIGHT = {standing: at for at, standing in enumerate((
     Standing.BROKE, Standing.WORSE, Standing.MISSING, Standing.OPEN, Standing.STARTED, Standing.CHANGED, Standing.BETTER,
 ))}  # fmt: skip
@@ -59,8 +62,15 @@ def decide(
         if count
     )
     work = f"{counted(len(evidence), 'row')} {_many(len(evidence), 'works', 'work')} on both sides"
-    told = f"ADOPT: no row regressed or stopped working; {work}{beside}.{simulated}"
+    told = f"ADOPT: no row regressed or stopped working; {work}{beside}.{_not_compared(evidence)}{simulated}"
     return Decision.ADOPT, told, 0, to_do
+
+
+def _not_compared(rows: Sequence[RowChange]) -> str:
+    """Of what a release rests on, what no row tells on both sides."""
+    told = {change.about for row in rows for change in row.changes if change.is_judged}
+    silent = [name for about, name in _RESTS_ON.items() if about not in told]
+    return f" Not compared: {', '.join(silent)}." if silent else ""
 
 
 def _missing(rows: Sequence[RowChange]) -> list[str]:

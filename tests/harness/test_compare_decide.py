@@ -108,3 +108,12 @@ def test_a_long_reason_is_told_in_brief_where_it_is_to_be_decided() -> None:
     _, words, _, to_do = decide([row("memory", one)], [SIDE], [SIDE])
     assert to_do == ["Decide memory: PASS before, INCONCLUSIVE now: 1 other process on the GPU."]
     assert len(words) < 150
+
+
+def test_an_adoption_says_what_nobody_compared() -> None:
+    numerics_alone = [replace(one, run=replace(one.run, verdicts=one.run.verdicts[:1], planned=one.run.planned[:1]))
+                      for one in (*base_runs(), *new_runs())]  # fmt: skip
+    found = compare_runs(numerics_alone[:3], numerics_alone[3:])
+    assert (found.decision, len(found.rows)) == (Decision.ADOPT, 1)
+    assert found.words.endswith("1 row works on both sides. Not compared: latency, energy, memory.")
+    assert "Not compared" not in compare_runs(base_runs(), new_runs()).words
