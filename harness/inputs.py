@@ -8,11 +8,12 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.parity import digest
 from runtime.data import TensorSpec, describe_shape
 from runtime.protocol import Array
@@ -22,6 +23,7 @@ __all__ = ["Feed", "call_hook", "check_feeds", "concrete", "digest", "load_npz",
 Feed = Mapping[str, Array]
 
 _INTEGER_HIGH = 2
+_MOST_OFFERED = 12
 
 
 def concrete(spec: TensorSpec, dims: Mapping[str, int]) -> tuple[int, ...]:
@@ -105,12 +107,28 @@ def resolve_hook(hook: str, folders: Iterable[Path]) -> Callable[..., Any]:
         if folder not in sys.path:
             sys.path.insert(0, folder)
     try:
-        found = getattr(importlib.import_module(module_name), name)
+        module = importlib.import_module(module_name)
+        found = getattr(module, name, None)
     except (Exception, SystemExit) as error:  # whoever ends the process would end it in green
         raise UsageError(f"{hook} cannot be loaded: {type(error).__name__}: {error}.") from error
+    if found is None:
+        raise UsageError(f"{hook} cannot be loaded: {module_name} has no {name!r}. {_offer(name, module)}")
     if not callable(found):
         raise UsageError(f"{hook} is a {type(found).__name__}; expected a function or class.")
     return found  # type: ignore[no-any-return] # callable() does not narrow Any
+
+
+def _offer(word: str, module: ModuleType) -> str:
+    """What a hook of this module may name: its own functions and classes, or all that it has where it has none."""
+    known = {name: value for name, value in vars(module).items() if callable(value) and not name.startswith("_")}
+    own = sorted(name for name, value in known.items() if getattr(value, "__module__", "") == module.__name__)
+    names = own or sorted(known)
+    if not names:
+        return "It has no function and no class."
+    near = did_you_mean(word, names)
+    more = f" and {len(names) - _MOST_OFFERED} more" if len(names) > _MOST_OFFERED else ""
+    has = f"It has {', '.join(names[:_MOST_OFFERED])}{more}."
+    return f"{near} {has}" if near.startswith("Did") else has
 
 
 def call_hook(hook: str, folders: Iterable[Path]) -> list[dict[str, Array]]:

@@ -284,7 +284,7 @@ class Maker:
             sizes = {name: opt for name, (_, opt, _) in model.dims.items()}
             feeds, origin = feeds_of.made_up(specs, sizes, SAMPLES, seed=self.seed), "made up from the signature"
         else:
-            raise UsageError(f"model {model.name!r} does not say what it takes. Give inputs = 'FILE.npz' or a hook.")
+            raise UsageError(_says_too_little(model, is_known=model.architecture in self.registry))
         if specs:
             feeds_of.check_feeds(feeds, specs, f"model {model.name!r}, inputs {origin}")
         return SourceModel(model.onnx, model.checkpoint, model.architecture, feeds, origin)
@@ -425,6 +425,15 @@ def _configuration(folder: Path, table: Mapping[str, Any], models: Mapping[str, 
 
 def _json_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _says_too_little(model: ModelConfig, *, is_known: bool) -> str:
+    """What to add to a model of which nobody knows what it takes."""
+    lacking = ["--inputs 'FILES*.npz' or module:function for what it takes (inputs = in a configuration)"]
+    if model.architecture and not is_known:
+        lacking.insert(0, f"--architecture {model.architecture}=package.module:factory for its torch module")
+    holds = f": {model.checkpoint.name} holds weights alone" if model.checkpoint else " says nothing of its inputs"
+    return f"model {model.name!r}{holds}. Give {', and '.join(lacking)}."
 
 
 def _with_feeds(source: SourceModel, feeds: Sequence[Feed], origin: str) -> SourceModel:

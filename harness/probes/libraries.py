@@ -44,6 +44,7 @@ __all__ = [
     "main",
     "nvml",
     "onnxruntime",
+    "plainly",
     "tensorrt",
     "trt_options",
 ]
@@ -192,16 +193,41 @@ def _session(library: Any, providers: list[Any], settings: Any = None) -> Any:
     return session
 
 
+_PLACE = re.compile(r"\S+\.(?:cc|cpp|cxx|cu|h|hpp):\d+ ")
+
+
+def plainly(error: BaseException) -> str:
+    """On one line, without the place in the library's own sources and the function there, which ONNX Runtime puts first."""
+    words = " ".join(str(error).split())
+    for _ in range(words.count(":")):
+        place = _PLACE.search(words)
+        if place is None:
+            break
+        words = words[: place.start()] + words[_after_function(words, place.end()) :].lstrip()
+    return words.strip()
+
+
+def _after_function(words: str, at: int) -> int:
+    """Behind the C++ function whose signature begins there; there itself, where none does."""
+    opened = words.find("(", at)
+    depth = 0
+    for end in range(opened, len(words)) if opened >= 0 and "::" in words[at:opened] else ():
+        depth += {"(": 1, ")": -1}.get(words[end], 0)
+        if depth == 0:
+            return end + 1
+    return at
+
+
 def trt_options(library: Any, options: Mapping[str, str]) -> Finding:
     """Whether a session of the TensorRT provider takes these options and has them in effect."""
     name = "TensorrtExecutionProvider"
     try:
         session = _session(library, [(name, dict(options))])
     except Exception as error:
-        words = " ".join(str(error).split())
+        words = plainly(error)
         if re.search(r"[Uu]nknown provider option|[Ii]nvalid.*option|not.*valid.*option", words):
             return wrong(f"onnxruntime {library.__version__} refuses one of our options: {words[:200]}")
-        return unknown(f"the provider does not load here: {words[:160]}")
+        return unknown(f"the provider does not load here: {words[:240]}")
     if name not in session.get_providers():
         return unknown("the provider is compiled in, and does not load here")
     effective = session.get_provider_options()[name]
@@ -274,7 +300,7 @@ def _out_of_memory(library: Any, size_bytes: int) -> Finding:
     try:
         library.empty(size_bytes, dtype=library.uint8, device="cuda")
     except Exception as error:
-        words = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        words = f"{type(error).__name__}: {plainly(error)[:120]}"
         text = str(error)
         known = "out of memory" in text.lower() or ("NVML_SUCCESS" in text and "INTERNAL ASSERT" in text)
         return ok(words) if known or isinstance(error, library.OutOfMemoryError) else wrong(words)
@@ -325,7 +351,7 @@ def load_under_work(library: Any, root: Path, *, readings: int = 30, every_s: fl
                 library.matmul(square, square)
                 library.cuda.synchronize()
         except Exception as error:  # whatever CUDA and its allocator raise
-            failed.append(f"{type(error).__name__}: {' '.join(str(error).split())[:120]}")
+            failed.append(f"{type(error).__name__}: {plainly(error)[:120]}")
 
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
@@ -426,7 +452,7 @@ def main(arguments: list[str], *, say: Callable[[str], object] = print, root: Pa
     except ImportError as error:
         say(json.dumps({"why": str(error)}))
     except Exception as error:
-        say(json.dumps({"why": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}))
+        say(json.dumps({"why": f"{type(error).__name__}: {plainly(error)[:300]}"}))
         return 1
     return 0
 

@@ -139,7 +139,7 @@ VALUE = 3
     ("hook", "says"),
     [
         ("no_such_module:Mine", "no_such_module:Mine cannot be loaded: ModuleNotFoundError: No module named"),
-        ("theirs:Mine", "theirs:Mine cannot be loaded: AttributeError: module 'theirs' has no attribute 'Mine'"),
+        ("theirs:Mine", "theirs:Mine cannot be loaded: theirs has no 'Mine'"),
         ("theirs:VALUE", "theirs:VALUE is a int; expected a function or class"),
         ("theirs:build", "theirs:build cannot be made: OSError: no licence"),
         ("theirs:stuck", r"theirs:stuck cannot be made: it did not come back in 0\.2 s"),

@@ -1,3 +1,6 @@
+import importlib
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +103,26 @@ def test_a_hook_yields_feeds_and_its_failures_are_told(tmp_path: Path) -> None:
             call_hook(f"hooks_of_a_test:{hook}", [tmp_path])
     with pytest.raises(UsageError, match="cannot be loaded: ModuleNotFoundError"):
         resolve_hook("no_such_module_at_all:f", [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def cases(): ...\nclass Frames: ...\n", "has no 'case'. Did you mean 'cases'? It has Frames, cases."),
+        ("from os.path import join\ndef frames(): ...\n", "has no 'case'. It has frames."),
+        ("from os.path import join\n", "has no 'case'. It has join."),
+        ("value = 3\n", "has no 'case'. It has no function and no class."),
+        ("".join(f"def f{at:02}(): ...\n" for at in range(14)), "f10, f11 and 2 more."),
+    ],
+)
+def test_a_hook_that_is_not_there_is_told_with_those_that_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, says: str
+) -> None:
+    (tmp_path / "hooks_that_are.py").write_text(source)
+    monkeypatch.delitem(sys.modules, "hooks_that_are", raising=False)
+    importlib.invalidate_caches()
+    with pytest.raises(UsageError, match=re.escape(says)):
+        resolve_hook("hooks_that_are:case", [tmp_path])
 
 
 def test_a_module_that_ends_the_process_does_not_end_it_in_green(tmp_path: Path) -> None:

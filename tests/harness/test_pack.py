@@ -152,6 +152,20 @@ def test_a_model_that_cannot_be_packed_is_told_and_leaves_nothing(tmp_path: Path
         maker(tmp_path / "cache").make([model])
 
 
+def test_a_checkpoint_alone_is_told_with_all_that_is_to_be_added(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    path.write_bytes(b"weights")
+    alone = maker(tmp_path / "cache")
+    model = ModelConfig("net", checkpoint=path, architecture="net")
+    with pytest.raises(
+        UsageError, match=r"net\.pt holds weights alone\. Give --architecture net=\S+ .*, and --inputs "
+    ):
+        alone.make([model])
+    alone.registry.register("net", object)
+    with pytest.raises(UsageError, match=r"net\.pt holds weights alone\. Give --inputs 'FILES"):
+        alone.make([model])
+
+
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     model = ModelConfig("tiny", onnx=tiny.write_onnx(tmp_path / "tiny.onnx"))

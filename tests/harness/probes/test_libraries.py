@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness.probes import Finding, Host, State, libraries
-from harness.probes.libraries import PROBES, asked, main
+from harness.probes.libraries import PROBES, asked, main, plainly
 from runtime.platform import HostTuple
 
 NOBODY = HostTuple("none", "none", "none")
@@ -349,3 +349,24 @@ def test_a_library_that_is_not_there_ends_a_child_in_peace(tmp_path: Path, monke
     said: list[str] = []
     assert main(["jtop", str(tmp_path)], say=said.append) in (0, 1)
     assert "jetson-stats cannot be imported" in json.loads(said[-1])["why"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "/onnxruntime_src/python/pybind_state.cc:729 void onnxruntime::python::Ops(P&, const onnxruntime::O&) Please install TensorRT libraries.",
+            "Please install TensorRT libraries.",
+        ),
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : /src/a/b.cc:2043 ort::P& ort::Get(std::function<void (int)>) no\n x.so",
+            "[ONNXRuntimeError] : 1 : FAIL : no x.so",
+        ),
+        ("a/b.h:3 it is (said)", "it is (said)"),
+        ("a.cc:1 b.cc:2 c::d( never closed", "c::d( never closed"),
+        ("no place at all: 3 (three)", "no place at all: 3 (three)"),
+        ("", ""),
+    ],
+)
+def test_the_place_in_a_librarys_own_sources_is_cut_away(said: str, told: str) -> None:
+    assert plainly(RuntimeError(said)) == told
