@@ -277,8 +277,10 @@ def test_a_large_run_is_cut_to_the_rows_that_matter_and_says_what_is_left_out(
     page = Page(text)
     assert (
         "Of 90 rows the 30 that matter most are told in full. Not told in full: PASS 60. They count in every sum here; "
-        "tables/verdicts.csv has a line for each, run.json everything." in page.text
+        "tables/verdicts.csv (`trigate report --format csv`) has a line for each, run.json everything." in page.text
     )
+    assert page.disorder == []
+    assert "<summary>" not in text
     assert 'id="row-29"' in text
     assert 'id="row-30"' not in text
     assert late.case.id in page.text, "what fails is told, wherever it stands"
@@ -286,6 +288,14 @@ def test_a_large_run_is_cut_to_the_rows_that_matter_and_says_what_is_left_out(
     assert "89 of 90 rows are within every limit that applies: model0, model1, " in page.text
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert {(a["href"] or "").removeprefix("#") for a in page.all("a")} <= set(ids)
+
+
+def test_the_links_to_many_models_are_folded_so_that_what_matters_stays_in_sight(tmp_path: Path) -> None:
+    run = big_run(tmp_path, rows=13 * 6, samples=13 * 6 * 400, stored=False)
+    page = Page(html.render(tmp_path, run, tables.make(run)))
+    assert "13 models" in page.text.partition("What matters most")[0]
+    assert len(page.all("details")) == len(page.all("summary")) == 1
+    assert page.disorder == []
 
 
 def test_of_many_rows_with_samples_those_that_matter_most_are_plotted(
