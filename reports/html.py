@@ -127,7 +127,8 @@ def _left_out(rows: Sequence[Verdict], anchors: Mapping[str, str]) -> str:
     counts = ", ".join(f"{outcome.value} {count:,}" for outcome, count in words.tally(out).items() if count)
     return (
         f"Of {len(rows):,} rows the {len(rows) - len(out):,} that matter most are told in full. Not told in full: {counts}. "
-        "They count in every sum here; tables/verdicts.csv (`trigate report --format csv`) has a line for each, run.json everything."
+        "They count in every sum here; tables/verdicts.csv (`trigate report --format csv`) has a line for each, "
+        "run.json everything."
     )
 
 
