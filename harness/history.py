@@ -135,11 +135,15 @@ class History:
         """The ids of rows that fit, each with its number of runs."""
         where, given = _series_where(query)
         of_runs, some = _runs_where(query, with_rows=False)
+        if some:
+            where, given = f"{where} AND w.run IN (SELECT r.seq FROM runs r WHERE {of_runs})", [*given, *some]  # noqa: S608
+        if query.outcome:
+            where, given = f"{where} AND w.outcome = ?", [*given, query.outcome]
         found = self._index.ask(
             "SELECT s.row, count(*) FROM series s JOIN rows w ON w.series = s.no WHERE",
-            f"{where} AND (? IN ('', w.outcome)) AND w.run IN (SELECT r.seq FROM runs r WHERE {of_runs})",  # noqa: S608
+            where,
             "GROUP BY s.row ORDER BY s.row",
-            [*given, query.outcome, *some],
+            given,
         )
         return dict(found)
 
