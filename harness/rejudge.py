@@ -20,7 +20,7 @@ from harness.config import Budget, Configuration, LoadLimits
 from harness.errors import UsageError, did_you_mean
 from harness.floors import Floor, Floors, key_of
 from harness.latency_gate import OWN_CHECKS, budget_ns_of, judge
-from harness.limits import LIMITS_FILE, limits_of, limits_text
+from harness.limits import LIMITS_FILE, limits_of, limits_text, read_limits
 from harness.memory import find
 from harness.profiles import PROFILES, Profile
 from harness.recording import traces_from_table
@@ -103,7 +103,8 @@ def rejudge(
     with RunFolder(out) as folder:
         for name in files:
             folder.write(name, (run_folder / name).read_bytes())
-        require = [word for word in run.settings.get("require", "").replace(",", " ").split() if word]
+        kept = read_limits(run_folder)  # of a configuration as well, where the settings have the command line's alone
+        require = kept.require if kept is not None else tuple(run.settings.get("require", "").replace(",", " ").split())
         judged = replace(
             run,
             complete=run.complete,

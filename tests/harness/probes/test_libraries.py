@@ -355,8 +355,8 @@ def test_a_library_that_is_not_there_ends_a_child_in_peace(tmp_path: Path, monke
     ("said", "told"),
     [
         (
-            "/onnxruntime_src/python/pybind_state.cc:729 void onnxruntime::python::Ops(P&, const onnxruntime::O&) Please install TensorRT libraries.",
-            "Please install TensorRT libraries.",
+            "/onnxruntime_src/python/pybind_state.cc:729 void onnxruntime::python::Ops(P&, const ort::O&) Please install it.",
+            "Please install it.",
         ),
         (
             "[ONNXRuntimeError] : 1 : FAIL : /src/a/b.cc:2043 ort::P& ort::Get(std::function<void (int)>) no\n x.so",
