@@ -174,15 +174,20 @@ class _Builds:
         if [len(one) for one in engines] != [len(one) for one in sessions]:
             told = [len(one) for one in engines], [len(one) for one in sessions]
             raise ValueError(f"the {side} names engines of {told[0]} launches by session; expected {told[1]}.")
-        names, squares, freedom = [], 0.0, 0
+        effects: dict[str, list[float]] = {}
+        groups: list[set[str]] = []  # of engines that sessions have in common: each has one mean of its own
+        count = 0
         for values, of_session in zip(sessions, engines, strict=True):
             known = sorted({name for name in of_session if name})
             logs = np.log(np.asarray(values, np.float64))
             means = np.array([logs[[name == own for own in of_session]].mean() for name in known])
-            names += known
-            squares += float(((means - means.mean()) ** 2).sum()) if known else 0.0
-            freedom += max(0, len(known) - 1)
-        return cls(len(set(names)), len(set(names)) == len(names), squares, freedom)
+            for name, mean in zip(known, means, strict=True):
+                effects.setdefault(name, []).append(float(mean - means.mean()))
+            joined = set(known).union(*(group for group in groups if group & set(known)))
+            groups = [group for group in groups if not group & joined] + ([joined] if joined else [])
+            count += len(known)
+        squares = sum(float(np.mean(each)) ** 2 for each in effects.values())
+        return cls(len(effects), len(effects) == count, squares, len(effects) - len(groups))
 
 
 def _between_builds(sides: tuple[_Builds, _Builds]) -> tuple[float, int] | None:
