@@ -36,6 +36,7 @@ _OF_ROWS = ("row", "model", "runtime", "kind", "precision", "machine")
 _MOST_SERIES = 64
 _TICK_S = 1.0
 _NEAR = 3
+_MOST_NOTES = 5
 
 
 class History:
@@ -112,7 +113,7 @@ class History:
         order = "ORDER BY r.seq DESC" if by_added else "ORDER BY r.began IS NULL, r.began DESC, r.seq DESC"
         total = self._index.ask("SELECT count(*) FROM runs r WHERE", where, given=given)[0][0]
         found = self._index.ask(_RUN, where, f"{order} LIMIT ?", [*given, limit])
-        return Listing(total, tuple(self._listed(row) for row in found), tuple(self._clocks()))
+        return Listing(total, tuple(self._listed(row) for row in found), self._notes())
 
     def find(self, word: str) -> Listed:
         """A run by its id, the beginning of it, or its folder. Raises ``UsageError``."""
@@ -179,7 +180,7 @@ class History:
             guests = [one for number, *key in foreign for one in read(number, key, self._names(number))]
             told = _mixed(told, guests, {seq: place for seq, (place, *_) in order.items()})
         steps = tuple(self._with_steps(one) for one in told)
-        return Told(steps, "added" if by_added else "began", tuple(self._clocks())), tuple(sorted(known))
+        return Told(steps, "added" if by_added else "began", self._notes()), tuple(sorted(known))
 
     def set_golden(self, name: str, words: Sequence[str], *, now: float, replacing: bool = False) -> Golden:
         """Name runs as a baseline. Raises ``UsageError`` for runs that are none: simulated, foreign, not complete, doubtful,
@@ -359,9 +360,15 @@ class History:
             )
             if why:
                 raise UsageError(f"run {run.id} can be no golden baseline: it {why}.")
-        for what in ("machine", "profile"):
-            if len(words := {getattr(run, what) for run in runs}) > 1:
+        for what, name in (("machine", "machine"), ("profile", "profile"), ("pack", "pack_sha256")):
+            if len(words := {getattr(run, name)[:40] or "none" for run in runs}) > 1:
                 raise UsageError(f"these runs are not of one {what}: {', '.join(sorted(words))}. A baseline is.")
+
+    def _notes(self) -> tuple[str, ...]:
+        """What there is to say of clocks, not without end."""
+        told = list(self._clocks())
+        more = [f"a clock ran backward {len(told) - _MOST_NOTES} more times"] if len(told) > _MOST_NOTES else []
+        return (*told[:_MOST_NOTES], *more)
 
     def _clocks(self) -> Iterator[str]:
         """Where a clock ran backward between two runs: the clock here by the order of adding, a board's by its uptime."""

@@ -167,9 +167,10 @@ class Index:
             db = sqlite3.connect(
                 f"{self.path.resolve().as_uri()}?mode=rw", uri=True, timeout=_WAIT_S, isolation_level=None
             )
-            db.execute("PRAGMA query_only = ON")
         try:
             self._check(db)
+            if not writable:
+                db.execute("PRAGMA query_only = ON")
         except BaseException:
             db.close()
             raise

@@ -51,6 +51,7 @@ class Listed:
     facts: Mapping[str, str] = field(default_factory=dict)
     golden: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    pack_sha256: str = ""
 
 
 @dataclass(frozen=True)

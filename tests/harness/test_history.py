@@ -255,6 +255,14 @@ def test_a_clock_here_that_ran_backward_between_two_runs_is_said(history: Histor
     assert [run.seq for run in history.runs(Query(), by_added=True).runs] == [2, 1]
 
 
+def test_clocks_that_never_hold_still_are_told_five_times_and_counted(history: History) -> None:
+    for number in range(9):
+        history.put(entry(number), now=NOW - 3600 * number)
+    notes = history.runs(Query()).notes
+    assert len(notes) == 6
+    assert notes[-1] == "a clock ran backward 3 more times"
+
+
 def test_a_boards_clock_that_ran_backward_within_a_boot_is_said(history: History) -> None:
     history.put(entry(5, boots={"one": 100.0}), now=NOW)
     history.put(entry(3, boots={"one": 5000.0}), now=NOW + 9)  # up for longer, and two runs earlier by its clock
@@ -341,6 +349,9 @@ def test_a_foreign_run_and_runs_of_two_machines_are_no_baseline(history: History
     history.add(made(tmp_path / "b", "b", settings={"profile": "signoff"}), now=NOW)
     with pytest.raises(UsageError, match="these runs are not of one profile: pr, signoff"):
         history.set_golden("x", ["id-a", "id-b"], now=NOW)
+    history.add(made(tmp_path / "c", "c", pack_sha256="0b" * 32), now=NOW)
+    with pytest.raises(UsageError, match="these runs are not of one pack: 0b0b"):
+        history.set_golden("x", ["id-a", "id-c"], now=NOW)
 
 
 def test_a_baseline_that_was_edited_or_is_gone_is_not_used(history: History, tmp_path: Path) -> None:
