@@ -684,7 +684,8 @@ class _Row:
         told = [[_BUILT.search(check.reason) for one in side if one.verdict for check in one.verdict.checks[:1]]
                 for side in (self.base, self.new)]  # fmt: skip
         if not all(side and all(side) for side in told):
-            yield _fact("engine size", Standing.UNKNOWN, "not known: the build rows do not tell it on both sides")
+            silent = _fact("engine size", Standing.UNKNOWN, "not known: the build rows do not tell it on both sides")
+            yield from _about("engine", [silent])
             return
         for at, name, unit, scale, margin in (
             (1, "build time", "ns", 1e9, "build"),
