@@ -131,7 +131,7 @@ def render_html(told: Told) -> str:
         finalize=lambda value: value if isinstance(value, Markup) else words.plain(str(value)),
     )
     environment.globals.update(
-        about=about, draw=draw, most=_MOST_ROWS, pieces=BINS, scale=scale, short=short, spread=words.spread,
+        about=about, draw=draw, failed=failed, most=_MOST_ROWS, pieces=BINS, scale=scale, short=short, spread=words.spread,
         steps_in_words=steps_in_words, thinned=is_thinned, title=title, version=told.trigate_version, DASH=words.DASH,
     )  # fmt: skip
     rows: dict[str, list[Series]] = {}
@@ -275,6 +275,11 @@ def _envelope(series: Series, y: Callable[[float], float]) -> Markup:
         '<svg viewBox="0 0 {0} {1}" preserveAspectRatio="none" width="100%" height="{1}"><path class="bars" d="{2}"/>'
         '<path class="median" d="{3}"/></svg>'
     ).format(BINS, _HEIGHT, "".join(bars), "".join(line))
+
+
+def failed(series: Series) -> int:
+    """How many of its rows did: where runs are drawn in pieces, no mark tells."""
+    return sum(point.outcome == "FAIL" for point in series.points)
 
 
 def is_thinned(series: Series) -> bool:

@@ -120,8 +120,10 @@ def test_marks_differ_in_shape_and_what_is_cut_short_or_foreign_is_hollow() -> N
 def test_ten_thousand_runs_are_drawn_in_pieces_that_lose_no_peak() -> None:
     values = [1e7] * 10_000
     values[7777] = 9e7
-    text = render_html(read(a_history(*values)))
-    assert "10000 runs, in 160 pieces" in text
+    value = a_history(*values)
+    value["series"][0]["points"][5]["outcome"] = "FAIL"
+    text = render_html(read(value))
+    assert "10000 runs, 1 of them FAIL, in 160 pieces" in text
     assert "9940 earlier ones are in" in text
     assert len(text) < 100_000
     low = text.index('class="bars"')
