@@ -123,6 +123,8 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
 
     def settle(case: Case) -> Verdict:
         progress.begun(case)
+        if not case.not_run:
+            state.begin(case)
         return _noted(_settle(case, job, folder), job.notes.get(case.id, ()))
 
     def heard(verdict: Verdict) -> None:
@@ -156,11 +158,21 @@ class _State:
             for verdict in done
             if verdict.outcome is not Outcome.NOT_RUN and not verdict.summary.measurement.incomplete
         }
-        self.record = replace(earlier, planned=job.cases, complete=False, interrupted=False) if earlier else _fresh(job)
+        self.record = (
+            replace(earlier, planned=job.cases, complete=False, interrupted=False, last_line="")
+            if earlier
+            else _fresh(job)
+        )
 
     def add(self, verdict: Verdict) -> None:
         self.verdicts[verdict.case.id] = verdict
         self._write(self.record)
+
+    def begin(self, case: Case) -> None:
+        """Name the row in ``run.json`` before it runs: a library that ends the process leaves nobody to say which it was."""
+        count = f"{len(self.verdicts)} of {counted(len(self.job.cases), 'row')} have a verdict"
+        line = f"{case.id} was running when this was written, and {count}: the run goes on, or its process was ended by that row."
+        self.folder.write_last_line(line)
 
     def finish(self, interrupted: bool, internal: Sequence[str]) -> Run:
         ordered = self._ordered()

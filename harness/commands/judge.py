@@ -77,13 +77,9 @@ def _configuration(arguments: argparse.Namespace, run: Run) -> Configuration:
     measured |= {case.model for case in run.planned if case.kind in ("latency", "load")}
     foreign = sorted(measured - set(built_in.models))
     if named not in ("", Path(built_in.path).name) or foreign:
-        what = (
-            f"the model {foreign[0]!r}, which the built-in configuration lacks"
-            if foreign
-            else f"the budgets of {named}"
-        )
+        what = f"measured {foreign[0]!r}, a model of your own" if foreign else f"was judged by the budgets of {named}"
         raise UsageError(
-            f"{arguments.run} was judged by {what}, and has no {LIMITS_FILE}. Give the CONFIG.toml whose budgets apply: "
+            f"{arguments.run} {what}, and has no {LIMITS_FILE}. Give the CONFIG.toml whose budgets apply: "
             f"trigate judge {arguments.run} {named if named and not foreign else 'CONFIG.toml'} --out {arguments.out}"
         )
     print(f"trigate: by the budgets of the built-in flight ({named or 'flight.toml'}), as the run was", file=sys.stderr)

@@ -132,3 +132,41 @@ def test_ctrl_c_between_two_rows_ends_the_run_as_interrupted_and_it_is_written_d
     assert (run.interrupted, run.complete, run.exit_code) == (True, False, 130)
     assert run.last_line.startswith("Interrupted after 0 of 1 rows; go on with --resume.")
     assert run_from_text((tmp_path / "run/run.json").read_text()).interrupted
+
+
+@pytest.mark.covers("RE-01")
+def test_the_row_that_runs_is_named_in_the_record_before_it_does(tmp_path: Path) -> None:
+    """As after a class that ends the process: nothing is written any more."""
+    seen = []
+
+    def suite(case: Case, *_: Any) -> Verdict:
+        seen.append(run_from_text((tmp_path / "run/run.json").read_text()))
+        return verdict_of(case)
+
+    done = finished(tmp_path, [about(), about("onnx_trt_ep"), about("tensorrt", not_run="no GPU")], suite)
+    first, second = seen
+    assert first.last_line.startswith(
+        "conformance-pytorch_fp16 was running when this was written, and 0 of 3 rows have a verdict"
+    )
+    assert second.last_line.startswith(
+        "conformance-onnx_trt_ep was running when this was written, and 1 of 3 rows have a verdict"
+    )
+    assert (second.complete, second.exit_code, len(second.verdicts)) == (False, None, 1)
+    assert "was running" not in done.last_line
+
+
+@pytest.mark.covers("RE-01")
+def test_a_report_of_a_run_whose_process_was_ended_names_the_row(tmp_path: Path) -> None:
+    from reports import write_reports
+
+    class Ends(Bench):
+        def outputs(self, case: Case, runtime: str = "") -> Observed:
+            (tmp_path / "kept").write_bytes((tmp_path / "run/run.json").read_bytes())
+            raise AssertionError(case.id)
+
+    bench = Ends({}, RuntimeConfig(), lambda label, config: pytest.fail("built"))
+    finished(tmp_path, [of_a_model()], bench=bench)
+    (tmp_path / "kept").replace(tmp_path / "run/run.json")
+    write_reports(tmp_path / "run")
+    for name in ("report.html", "report.md"):
+        assert "was running when this was written" in (tmp_path / "run" / name).read_text()

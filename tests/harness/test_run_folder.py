@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ def test_run_json_is_always_whole(tmp_path: Path) -> None:
         folder.write_run(run_record())
         assert run_from_text((tmp_path / "run" / "run.json").read_text()) == run_record()
         assert folder.earlier() == run_record()
+
+
+@pytest.mark.covers("RE-01")
+def test_the_last_line_alone_can_be_written_again_and_again(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run") as folder:
+        folder.write_run(replace(run_record(), last_line='"a" \\ b'))
+        for words in ('row "ü" \\1 runs,\n', "", "row b runs"):
+            folder.write_last_line(words)
+            assert folder.earlier() == replace(run_record(), last_line=words)
 
 
 def test_a_folder_with_a_run_is_kept(tmp_path: Path) -> None:

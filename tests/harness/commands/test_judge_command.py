@@ -59,6 +59,6 @@ def test_a_run_without_limits_wants_the_configuration_that_it_names(
     )
     assert main(["judge", str(run), "--out", out]) == 2
     told = capsys.readouterr().err
-    assert "was judged by the model 'mine', which the built-in configuration lacks" in told
+    assert "measured 'mine', a model of your own, and has no limits.json" in told
     assert f"trigate judge {run} CONFIG.toml --out {out}" in told
     assert not (tmp_path / "again").exists()
