@@ -123,6 +123,7 @@ def test_what_was_kept_of_a_large_output_tells_its_difference_as_all_of_it_would
         ("zero", "scores", "relative L2 difference 1,", Standing.CHANGED),
     ],
 )
+@pytest.mark.covers("RE-02")
 def test_outputs_of_another_kind_shape_or_value_are_told(
     run: Rows, name: str, output: str, words: str, standing: Standing
 ) -> None:
