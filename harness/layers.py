@@ -22,7 +22,16 @@ from runtime.sidecar import read_manifest
 from runtime.strategies.trt_layers import LAYERS_SCHEMA as BESIDE_SCHEMA
 from runtime.strategies.trt_layers import layers_path
 
-__all__ = ["LAYERS_SCHEMA", "MOST_LAYERS", "Layers", "layers_beside", "layers_of", "read_layers", "write_layers"]
+__all__ = [
+    "LAYERS_SCHEMA",
+    "MOST_LAYERS",
+    "Layers",
+    "inside",
+    "layers_beside",
+    "layers_of",
+    "read_layers",
+    "write_layers",
+]
 
 LAYERS_SCHEMA = 1
 """Of ``layers/<case id>.json``. 1: schema, source, engine, precision, left_out, layers."""
@@ -73,7 +82,7 @@ class Layers:
                 raise RecordError(f"layers have schema {schema!r}; this trigate reads up to {LAYERS_SCHEMA}.")
             layers = tuple(EngineLayer(*(_text(each, name) for name in _TEXTS)) for each in told["layers"])
             return cls(_text(told, "source"), _text(told, "engine"), layers, int(told.get("left_out", 0)))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             if isinstance(error, RecordError):
                 raise
             raise RecordError(f"it is no list of layers: {error!r}") from error
@@ -120,17 +129,26 @@ def read_layers(folder: Path, name: str) -> Layers | None:
     """
     if not name:
         return None
-    path = folder / name
+    path = inside(folder, name)
+    if path is None:
+        raise RecordError(f"{name!r} leads out of the run folder.")
     try:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise RecordError(f"{name} leads out of the run folder.")
         if path.stat().st_size > _MOST_BYTES:
-            raise RecordError(f"{name} has more than {_MOST_BYTES} bytes.")
+            raise RecordError(f"it has more than {_MOST_BYTES} bytes.")
         return Layers.from_text(path.read_bytes())
     except OSError as error:
         raise RecordError(f"{name} cannot be read: {error.strerror or error}.") from error
     except RecordError as error:
         raise RecordError(f"{name}: {error}") from error
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """The file of that name in a folder; ``None`` for a name that leads out of it: a run folder may be anybody's."""
+    try:
+        path = folder / name
+        return path if path.resolve().is_relative_to(folder.resolve()) else None
+    except (OSError, ValueError):  # a loop of links; a name with a zero byte
+        return None
 
 
 def _told(layer: EngineLayer) -> dict[str, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.layers import Layers, layers_beside, layers_of, read_layers
+from harness.layers import Layers, inside, layers_beside, layers_of, read_layers
 from harness.pack import ModelPack
 from harness.records import ABOUT_RUNTIMES, Figure, Measurement, Outcome, RecordError, Run, Verdict
 from runtime.calibration import cache_sidecar, dataset_sidecar
@@ -308,8 +308,8 @@ def _broken_index(run: Run, folder: Path) -> Iterator[str]:
     for name, kind, sha256, is_copied in entries:
         if not is_copied:
             continue
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
+        path = inside(folder, name)
+        if path is None:
             yield f"{INDEX} names {name!r}, which leads out of the run folder"
             continue
         found = file_of(kind, path)

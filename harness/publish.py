@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.layers import write_layers
+from harness.layers import inside, write_layers
 from harness.lineage import INDEX, EngineFacts, EngineFile, engine_figures, file_of, lineage_of_all
 from harness.records import Verdict
 from harness.run_folder import RunFolder
@@ -66,19 +66,29 @@ def published(folder: Path) -> tuple[dict[str, Any], ...]:
     """The entries of a run folder's index, file by file; none where there is no index that can be read."""
     try:
         files = json.loads((folder / INDEX).read_bytes())["files"]
-        return tuple(each for each in files if isinstance(each, dict) and isinstance(each.get("file"), str))
-    except (OSError, ValueError, KeyError, TypeError):
+        return tuple(each for each in files if _is_entry(each))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ()
+
+
+def _is_entry(each: Any) -> bool:
+    """What an entry must have to be read: an index may be anybody's."""
+    return (
+        isinstance(each, dict)
+        and all(isinstance(each.get(key), str) for key in ("file", "kind", "sha256"))
+        and isinstance(each.get("rows"), list)
+        and all(isinstance(row, str) for row in each["rows"])
+    )
 
 
 def _publish(
     folder: RunFolder, row: str, facts: Sequence[EngineFacts], lineage: Mapping[str, str], *, everything: bool
 ) -> None:
     """Put the files of one row in place, and then the index, which holds no file that is not there."""
-    entries = {(str(each["file"]), str(each.get("sha256"))): dict(each) for each in published(folder.path)}
+    entries = {(str(each["file"]), str(each["sha256"])): dict(each) for each in published(folder.path)}
     rows = _rows(folder.path)
     for each in entries.values():  # of an earlier try of this row
-        each["rows"] = [name for name in each.get("rows", ()) if name != row]
+        each["rows"] = [name for name in each["rows"] if name != row]
     for of_engine in facts:
         for file in of_engine.files:
             told = _placed(folder, file, of_engine.lineage.get("engine", file.sha256)[:16], everything=everything)
@@ -92,8 +102,8 @@ def _publish(
     folder.write(INDEX, (json.dumps(index, indent=1, sort_keys=True) + "\n").encode())
     with folder.explained():
         for name, _ in gone:
-            if name.startswith("engines/"):
-                (folder.path / name).unlink(missing_ok=True)
+            if name.startswith("engines/") and (path := inside(folder.path / "engines", name[8:])) is not None:
+                path.unlink(missing_ok=True)
 
 
 def _placed(folder: RunFolder, file: EngineFile, engine: str, *, everything: bool) -> dict[str, Any]:
@@ -142,5 +152,5 @@ def _rows(folder: Path) -> dict[str, dict[str, str]]:
     try:
         rows = json.loads((folder / INDEX).read_bytes())["rows"]
         return {str(name): dict(lineage) for name, lineage in rows.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

@@ -112,6 +112,7 @@ def test_the_builders_own_list_tells_tactics_and_no_line_gets_those_of_another()
         ('{"schema": 1, "layers": [3]}', "no list of layers"),
         ('{"schema": 1, "layers": [{"name": 3}]}', "name is 3"),
         ("[" * 100_000, "no list of layers"),
+        ('{"schema": 1, "layers": [], "left_out": Infinity}', "no list of layers"),
     ],
 )
 def test_a_file_that_is_no_such_list_is_refused_in_words(tmp_path: Path, text: str, why: str) -> None:
@@ -125,7 +126,7 @@ def test_a_name_that_leads_out_of_the_run_folder_is_not_followed(tmp_path: Path)
     run.mkdir()
     (tmp_path / "secret.json").write_text(Layers("inspector", DIGEST, (CONV,)).to_text())
     (run / "link.json").symlink_to(tmp_path / "secret.json")
-    for name in ("../secret.json", "link.json", str(tmp_path / "secret.json")):
+    for name in ("../secret.json", "link.json", str(tmp_path / "secret.json"), "layers/\0.json"):
         with pytest.raises(RecordError, match="leads out of the run folder"):
             read_layers(run, name)
     with pytest.raises(RecordError, match="cannot be read"):

@@ -402,3 +402,27 @@ def test_a_row_of_a_real_run_comes_with_all_of_it_and_a_pair_with_both_engines(b
     assert {"engine_bytes", "build_ns"} <= {figure.name for figure in done.verdicts[0].summary.figures}
     assert {row for each in published(tmp_path / "run") for row in each["rows"]} == {row.id for row in rows}
     assert broken_links(done, tmp_path / "run") == ()
+
+
+@pytest.mark.covers("RE-05")
+def test_an_index_of_a_strangers_run_folder_removes_and_reads_nothing_outside_of_it(
+    tmp_path: Path, seen: Observed
+) -> None:
+    run, path = kept(tmp_path, seen)
+    outside = tmp_path / "precious"
+    outside.write_text("mine")
+    index = path / "engines/index.json"
+    told = json.loads(index.read_text())
+    strange = {"kind": "engine", "sha256": "0" * 64, "rows": [case().id], "copied": True}
+    for name in ("engines/../../precious", "../precious", "engines/\0", str(outside)):
+        told["files"].append({**strange, "file": name})
+    index.write_text(json.dumps(told))
+    assert sum("leads out of the run folder" in each for each in broken_links(run, path)) == 4
+    told["files"] += [3, {"file": 4}, {"file": "x", "rows": 5}]
+    index.write_text(json.dumps(told))
+    assert [each.partition(":")[0] for each in broken_links(run, path)] == ["engines/index.json cannot be read"]
+    with RunFolder(path, resume=True) as folder:
+        keep_engines(settled(seen), {"": facts(seen)}, folder, publish="engines")
+    assert outside.read_text() == "mine"
+    assert {each["file"].split("/")[0] for each in published(path)} == {"engines"}
+    assert broken_links(run, path) == ()
