@@ -139,6 +139,7 @@ def test_several_runs_are_drawn_together_with_where_each_row_is_from(
     capsys.readouterr()
 
 
+@pytest.mark.covers("RE-04")
 def test_the_gate_ends_with_the_exit_code_of_what_is_drawn(cloud: Path, board: Path, tmp_path: Path) -> None:
     before = (cloud / "run.json").read_text(encoding="utf-8")
     assert main(["report", str(cloud), "--format", "md", "--gate"]) == 3
