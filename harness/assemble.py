@@ -18,6 +18,7 @@ from harness.child_job import import_plugin, job_of
 from harness.config import BoardConfig, Configuration, ModelConfig, load_configuration, parse_requirement
 from harness.errors import UsageError, did_you_mean
 from harness.floors import Floors
+from harness.heat_figures import NOT_APPLICABLE
 from harness.host import availability, environment, is_there
 from harness.host_station import HostStation, state_of
 from harness.launch_child import LaunchJob
@@ -30,7 +31,8 @@ from harness.probe import checks_for, load_assumptions
 from harness.profiles import PROFILES, Profile
 from harness.records import Case, Divergence
 from harness.run import Job, RuntimeSuite
-from harness.telemetry import choose_instruments
+from harness.soak import SENSORS
+from harness.telemetry import Instruments, choose_instruments
 from harness.tier2 import Tier2
 from harness.watchdog import Hangs, call_within
 from runtime.architectures import ArchitectureRegistry
@@ -154,6 +156,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
             house.prepare(request, unmade)
         pack = maker.make(models, broken if len(models) > 1 else None)
     found = availability(house.environ)
+    instruments = None if scenario else choose_instruments()
     builder = builder_for(host)
     profile = PROFILES[request.profile]
     ask = Ask(
@@ -174,6 +177,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         unsimulated=_unsimulated(),
         builder=builder.label if builder else "",
         scenario=scenario.name if scenario else "",
+        unseen=_unseen(instruments) if instruments is not None and 2 in request.tiers else {},
         profile=profile.name,
         # floors are learned in the flight mix, and alone by what does not fly in it; a simulated board computes nothing, and
         # starts no processes of this host
@@ -197,7 +201,7 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
             (*repeated.said, *_other_configuration(request, configuration)),
         )
     cases = planned
-    tier2 = _tier2(request, house, bench, configuration, models, board, profile, scenario)
+    tier2 = _tier2(request, house, bench, configuration, models, board, profile, scenario, instruments)
     can_run = [case for case in cases if not case.not_run and case.model not in broken]
     tier2.observed = next((case for case in can_run if case.kind == "latency"), None)
     tier2.missing = broken
@@ -290,6 +294,7 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
     board: BoardConfig | None,
     profile: Profile,
     scenario: Scenario | None,
+    instruments: Instruments | None,
 ) -> Tier2:
     """What settles the rows of Tier-2: on this host, or on a simulated board that begins anew with each row."""
     history = (request.history or request.cache).expanduser()
@@ -312,7 +317,7 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
         return Tier2(
             begin(), begin=begin, floors=floors, versions=versions, kills=(SimulatedKill,), is_unified=unified, **common
         )
-    instruments = choose_instruments()
+    assert instruments is not None  # a host's
     meter = MemoryMeter()
     job = job_of(
         bench,
@@ -354,6 +359,12 @@ def _tier2(  # noqa: PLR0917 # all that a run was put together from
 
     station.say = builds.say = tell
     return tier2
+
+
+def _unseen(instruments: Instruments) -> dict[str, str]:
+    """Kinds of rows that this host's instruments show nothing for, and why, as the row itself would find."""
+    values = instruments.read(0).values
+    return {} if any(name in values for name in SENSORS) else {"heat": NOT_APPLICABLE}
 
 
 def _simulated_facts(scenario: Scenario) -> dict[str, str]:

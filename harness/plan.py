@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from harness.config import BoardConfig, ModelConfig
 from harness.records import ABOUT_A_FLIGHT, Case
@@ -59,7 +59,8 @@ class Ask:
     of rows about runtimes that there is a suite for. ``simulates``: rows on the simulated device are wanted;
     ``unsimulated``: why it cannot run here; empty if it can. ``builder``: the TensorRT that builds here (``tensorrt`` or
     ``tensorrt_rtx``), empty if there is none. ``scenario``: the name of a simulated board that all rows run on; empty: this
-    host. ``only``: these kinds of rows; empty: all. ``profile``: how sure the verdicts of Tier-2 are.
+    host. ``unseen``: kinds of rows that no instrument of this host shows anything for, and why. ``only``: these kinds of
+    rows; empty: all. ``profile``: how sure the verdicts of Tier-2 are.
     """
 
     tiers: tuple[int, ...]
@@ -74,6 +75,7 @@ class Ask:
     unsimulated: str = ""
     builder: str = ""
     scenario: str = ""
+    unseen: Mapping[str, str] = field(default_factory=dict)
     only: tuple[str, ...] = ()
     profile: str = "pr"
 
@@ -139,7 +141,7 @@ def _about_a_flight(ask: Ask) -> list[Case]:
                 simulated=ask.scenario,
             )
             reason = "" if ask.scenario else ask.unavailable.get(runtime, "")
-            reason = reason or _unable(runtime, precision)
+            reason = reason or _unable(runtime, precision) or ask.unseen.get(kind, "")
             is_judged = _is_decided(kind, ask, models)
             rows.append(replace(case, not_run=reason, required=is_judged and runtime in named))
     return rows

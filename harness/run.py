@@ -170,7 +170,7 @@ class _State:
 
     def begin(self, case: Case) -> None:
         """Name the row in ``run.json`` before it runs: a library that ends the process leaves nobody to say which it was."""
-        count = f"{len(self.verdicts)} of {counted(len(self.job.cases), 'row')} have a verdict"
+        count = f"{len(self.verdicts)} of {len(self.job.cases)} rows have a verdict"
         line = f"{case.id} was running when this was written, and {count}: the run goes on, or its process was ended by that row."
         self.folder.write_last_line(line)
 

@@ -14,8 +14,10 @@ import harness.assemble
 from harness.assemble import House, Request, _unsimulated, assemble
 from harness.config import BoardConfig, load_configuration
 from harness.errors import UsageError
+from harness.instruments import Reading
 from harness.pack import Pack, _digest_of, write_pack
 from harness.run import Job
+from harness.telemetry import Instruments
 from runtime.architectures import ArchitectureRegistry
 from runtime.protocol import LABELS
 from tests.harness.tiny_pack import write_tiny_pack
@@ -275,3 +277,32 @@ def test_a_budget_that_was_changed_in_a_pack_is_refused(house: House, tmp_path: 
     path.write_text(path.read_text().replace('"p95_ms": 60.0', '"p95_ms": 90.0'))
     with pytest.raises(UsageError, match=r"pack\.json was changed since the pack was made"):
         planned(house, pack=path.parent)
+
+
+class Thermometer:
+    label = "board"
+
+    def __init__(self, **values: float) -> None:
+        self.values = values
+
+    def read(self) -> Reading:
+        return Reading(dict(self.values))
+
+    def about(self) -> dict[str, str]:
+        return {}
+
+    def close(self) -> None:
+        self.values = {}
+
+
+@pytest.mark.covers("T2-03")
+@pytest.mark.parametrize(("values", "can_run"), [({"power_w": 9.0}, False), ({"cpu_temp_c": 40.0}, True)])
+def test_a_row_about_heat_cannot_run_where_no_sensor_reads_which_the_plan_says(
+    house: House, monkeypatch: pytest.MonkeyPatch, values: dict[str, float], can_run: bool
+) -> None:
+    monkeypatch.setattr(harness.assemble, "choose_instruments", lambda: Instruments([Thermometer(**values)]))
+    job = planned(replace(house, environ={}), tiers=(2,), runtimes=("onnx_trt_ep",))
+    told = {case.kind: case.not_run for case in job.cases if case.runtime == "onnx_trt_ep"}
+    assert told["memory"] == ""
+    assert (told["heat"] == "") == can_run
+    assert can_run or "no temperature sensor on this host reads" in told["heat"]

@@ -218,3 +218,14 @@ def test_all_models_together_have_a_row_in_each_precision_that_any_of_them_has()
         "heat-onnx_trt_ep-int8": "onnx_trt_ep: no int8 in this release",
     }
     assert {case.id for case in rows if case.lane == "int8"} >= {"flight-tensorrt-int8", "memory-tensorrt-int8"}
+
+
+@pytest.mark.covers("T2-01", "T2-03")
+def test_a_row_that_no_instrument_here_shows_anything_for_is_planned_with_the_reason() -> None:
+    rows = plan(
+        replace(ask(ONNX, tiers=(2,), unavailable={"tensorrt": "tensorrt: no GPU"}), unseen={"heat": "no sensor"})
+    )
+    told = {case.id: case.not_run for case in rows if case.kind in ("heat", "memory")}
+    assert told["heat-tensorrt-fp16"] == "tensorrt: no GPU"
+    assert told["heat-onnx_trt_ep-fp16"] == "no sensor"
+    assert told["memory-onnx_trt_ep-fp16"] == ""
