@@ -107,7 +107,9 @@ def load_folder(folder: Path, say: Callable[[str], None] = lambda words: None) -
     say(f"reading {folder}: {len(run.verdicts)} row{'' if len(run.verdicts) == 1 else 's'}")
     seen: dict[str, _RowSeen] = {}
     drawn: dict[str, Mapping[str, tuple[Array, Array]]] = {}
-    with ThreadPoolExecutor(thread_name_prefix="compare") as pool:  # arrays are read and sorted without the interpreter's lock
+    with ThreadPoolExecutor(
+        thread_name_prefix="compare"
+    ) as pool:  # arrays are read and sorted without the interpreter's lock
         files = {one.case.id: pool.submit(_row, folder, run, one) for one in run.verdicts if _has_files(one)}
         for one in run.verdicts:
             seen[one.case.id] = files[one.case.id].result() if one.case.id in files else _row(folder, run, one)
