@@ -264,7 +264,13 @@ def compare_sides(out: Path, paired: Paired) -> Comparison:
         f"(seed {paired.seed}): what the host did meanwhile is on both sides of a pair. What else the two environments differ "
         "in came with the version, and cannot be told from it."
     )
-    found = replace(found, caveats=(said, *(words for words in found.caveats if not _of_boots(words))))
+    few = [row.case for row in paired.rows if row.orders and len(row.orders) < LOOKS[0]]
+    short = (
+        f"{', '.join(few)}: there are under {LOOKS[0]} pairs, so that its time is not decided by them." if few else ""
+    )
+    found = replace(
+        found, caveats=(said, *filter(None, [short]), *(words for words in found.caveats if not _of_boots(words)))
+    )
     write_comparison(found, out)
     return found
 

@@ -408,7 +408,10 @@ def _run_against(arguments: argparse.Namespace) -> int:
     if arguments.summary is not None:
         _append(arguments.summary, out / "new" / "report.md")
     print(json.dumps(to_json(found), indent=1) if arguments.json else f"compared: {written[0]}\n{found.words}")
-    return 130 if any(one.interrupted for one in sides[:2]) else found.exit_code
+    if any(one.interrupted for one in sides[:2]):
+        print("Interrupted: what was measured by then is compared. Pairs are not resumed.", file=sys.stderr)
+        return 130
+    return found.exit_code
 
 
 def _print_pairs(cases: Sequence[Case], arguments: argparse.Namespace) -> int:
