@@ -16,7 +16,7 @@ from harness.errors import UsageError
 from harness.layers import Layers, read_layers
 from harness.load import latencies_ns, missed
 from harness.raw import RawFile, read_numerics
-from harness.records import Measurement, RecordError, Run, Verdict, run_from_text
+from harness.records import Case, Figure, Measurement, RecordError, Run, Verdict, run_from_text
 from harness.rejudge import read_samples
 from harness.samples import Phase
 from runtime.protocol import Array
@@ -24,6 +24,7 @@ from runtime.protocol import Array
 __all__ = [
     "MOST",
     "PERCENTS",
+    "Entry",
     "LaunchSeen",
     "Loaded",
     "Sessions",
@@ -85,6 +86,31 @@ class Loaded:
     layers: Mapping[str, Layers] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     raw: Mapping[str, RawFile] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of one run: ``verdict`` is ``None`` where the run planned it and never reached it."""
+
+    loaded: Loaded
+    case: Case
+    verdict: Verdict | None
+
+    @property
+    def measurement(self) -> Measurement:
+        return self.verdict.summary.measurement if self.verdict else Measurement(case=self.case)
+
+    @property
+    def figures(self) -> Sequence[Figure]:
+        return self.verdict.summary.figures if self.verdict else ()
+
+    @property
+    def launches(self) -> Mapping[str, Sequence[LaunchSeen]]:
+        return self.loaded.launches.get(self.case.id, {})
+
+    @property
+    def layers(self) -> Layers:
+        return self.loaded.layers.get(self.case.id, Layers())
 
 
 @dataclass

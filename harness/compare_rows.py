@@ -16,17 +16,27 @@ import numpy as np
 from scipy.special import stdtrit
 
 from harness.board import describe_difference
-from harness.compare_layers import compare_layers, in_words
-from harness.compare_load import MOST, LaunchSeen, Loaded, Sessions, boot_of, by_session
+from harness.compare_facts import (
+    ROUTE_CHANGED,
+    caps_words,
+    layers_words,
+    others_words,
+    place_words,
+    route_words,
+    said,
+    settings_words,
+    values_of,
+)
+from harness.compare_layers import compare_layers
+from harness.compare_load import MOST, Entry, LaunchSeen, Sessions, boot_of, by_session
 from harness.compare_outputs import KeptRow, golden_drift, outputs_apart, reference_apart
-from harness.compare_records import Cause, Change, LayersChange, RowChange, Shift, Standing, State
+from harness.compare_records import Cause, Change, RowChange, Shift, Standing, State
 from harness.compare_shift import shift_of
-from harness.layers import Layers
 from harness.paired import compare_pairs
-from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Figure, Measurement, Outcome, ParityFigures, Verdict
+from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Figure, Outcome, ParityFigures
 from harness.unpaired import Apart, compare_sessions
 
-__all__ = ["MARGINS", "Entry", "Judged", "judge_row", "state_of"]
+__all__ = ["MARGINS", "Judged", "judge_row", "state_of"]
 
 MARGINS: Mapping[str, float] = {
     "p95": 0.05, "p50": 0.03, "energy": 0.05, "power": 0.05, "memory": 0.02, "load": 0.10, "build": 0.20,
@@ -47,10 +57,8 @@ _MOST_TEXTS = 20
 _NOT_THERE = re.compile(r"not installed|cannot be imported|BUILD_\w+ is off|No module named", re.IGNORECASE)
 _MEMORY_ERROR = re.compile(r"out ?of ?memory|OutOfMemory|killed for memory|exit code 137", re.IGNORECASE)
 _BUILT = re.compile(r"built it for SM \S+ in ([0-9.]+) s, ([0-9.]+) MB")
-_ROUTE_CHANGED = "route changed: "
-"""How a note begins that tells of a row whose route the new version has not."""
 
-_OF_OURS = re.compile(rf", baseline |^{_ROUTE_CHANGED}|^by the (base's )?route")
+_OF_OURS = re.compile(rf", baseline |^{ROUTE_CHANGED}|^by the (base's )?route")
 """What the harness notes of a row of itself, which is told elsewhere: a baseline held against it, and routes (``--like``)."""
 
 _TIMED = ("latency", "flight", "heat")
@@ -58,31 +66,6 @@ _STATES = list(State)
 _EMPTY = Standing.SAME
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of one run: ``verdict`` is ``None`` where the run planned it and never reached it."""
-
-    loaded: Loaded
-    case: Case
-    verdict: Verdict | None
-
-    @property
-    def measurement(self) -> Measurement:
-        return self.verdict.summary.measurement if self.verdict else Measurement(case=self.case)
-
-    @property
-    def figures(self) -> Sequence[Figure]:
-        return self.verdict.summary.figures if self.verdict else ()
-
-    @property
-    def launches(self) -> Mapping[str, Sequence[LaunchSeen]]:
-        return self.loaded.launches.get(self.case.id, {})
-
-    @property
-    def layers(self) -> Layers:
-        return self.loaded.layers.get(self.case.id, Layers())
 
 
 @dataclass(frozen=True)
@@ -237,12 +220,12 @@ class _Row:
         self.case = new[0].case
         self.paired: Mapping[str, Sequence[float]] = {}
         self.layers = compare_layers([one.layers for one in base], [one.layers for one in new])
-        self.route = _route_words(base, new, self.layers)
-        self.place = _place_words(base, new, self.layers)
-        self.settings = _settings_words(base, new)
+        self.route = route_words(base, new, self.layers)
+        self.place = place_words(base, new, self.layers)
+        self.settings = settings_words(base, new)
         self.board = describe_difference(base[0].measurement.board_start, new[0].measurement.board_start)
-        self.others = _others_words(base, new)
-        self.caps = _caps_words(base, new)
+        self.others = others_words(base, new)
+        self.caps = caps_words(base, new)
 
     def changes(self) -> list[Judged]:
         found = [*self._facts(), *_about("contract", self._clauses()), *self._parity(), *_about("task", self._task())]
@@ -282,14 +265,14 @@ class _Row:
         yield from _about("verdict", self._own_verdict())
         yield from _about("precision", self._precision())
         yield from _about("placement", self._placing())
-        witness = [_values(side, lambda one: one.measurement.witness) for side in (self.base, self.new)]
+        witness = [values_of(side, lambda one: one.measurement.witness) for side in (self.base, self.new)]
         if witness == [[True], [False]] and self.case.kind in ("parity", "semantic"):
             note = next((one.measurement.notes[-1] for one in self.new if one.measurement.notes), "")
             words = f"no witness of its numerics any more: {note}"
             lost = _fact("witness", Standing.WORSE, words, Cause.PRECISION, self.route or note, blocks=True)
             yield from _about("drift", [lost])
         if self.case.runtime == "tensorrt" and self.case.kind == "latency":
-            engines = [_values(side, lambda one: one.measurement.model_sha256) for side in (self.base, self.new)]
+            engines = [values_of(side, lambda one: one.measurement.model_sha256) for side in (self.base, self.new)]
             if engines[0] and engines[0] == engines[1]:
                 same = _fact("engine", Standing.SAME, "the same engine, byte for byte: it was not built again")
                 yield from _about("engine", [same])
@@ -307,15 +290,15 @@ class _Row:
 
     def _precision(self) -> Iterable[Judged]:
         layers = self.layers
-        of_layers = _layers_words(layers)
+        of_layers = layers_words(layers)
         if self.route and self.route != of_layers:
             yield _fact(
                 "precision that ran", Standing.CHANGED, self.route, Cause.PRECISION, "read back from the engine"
             )
         if layers is None or not self.tells_engine:
             return
-        counts = f"by precision {_said([layers.base])}"
-        counts += f", now {_said([layers.new])}" if layers.new != layers.base else ""
+        counts = f"by precision {said([layers.base])}"
+        counts += f", now {said([layers.new])}" if layers.new != layers.base else ""
         if layers.base_only or layers.new_only:
             unmatched = f"of {layers.base_only} layers before and {layers.new_only} now none does"
             counts += f"; {layers.matched} operators match by name, {unmatched}"
@@ -329,7 +312,7 @@ class _Row:
             yield _fact("layers", _EMPTY, counts)
 
     def _placing(self) -> Iterable[Judged]:
-        providers = [_values(side, lambda one: one.measurement.provider) for side in (self.base, self.new)]
+        providers = [values_of(side, lambda one: one.measurement.provider) for side in (self.base, self.new)]
         if providers[0] and providers[1] and providers[0] != providers[1]:
             words = f"ran on {' and '.join(providers[0])}, runs on {' and '.join(providers[1])}"
             blocks = not any(one.measurement.simulated for one in (*self.base, *self.new))
@@ -992,117 +975,8 @@ def _mean(figures: Sequence[Figure]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _values(side: Entries, get: Callable[[Entry], T]) -> list[T]:
-    return [value for value in dict.fromkeys(get(one) for one in side) if value != ""]
-
-
 def _outcomes(side: Entries) -> list[Outcome]:
     return sorted({one.verdict.outcome for one in side if one.verdict}, key=list(Outcome).index)
-
-
-def _counts(side: Entries, get: Callable[[Entry], Mapping[str, int]]) -> list[dict[str, int]]:
-    found: list[dict[str, int]] = []
-    for one in side:
-        counts = dict(sorted(get(one).items()))
-        if counts and counts not in found:
-            found.append(counts)
-    return found
-
-
-def _said(counts: Sequence[Mapping[str, int]]) -> str:
-    return " or ".join(", ".join(f"{name} {count}" for name, count in one.items()) for one in counts)
-
-
-def _route_words(base: Entries, new: Entries, layers: LayersChange | None) -> str:
-    """In which precision the row ran, by what route, and its layers, where that is not the same; empty where it is or is not
-    known.
-    """
-    told = [
-        note.removeprefix(_ROUTE_CHANGED)
-        for one in new
-        for note in one.measurement.notes
-        if note.startswith(_ROUTE_CHANGED)
-    ]
-    if told:
-        return f"another route: {told[0]}"
-    ran = [
-        [value for value in _values(side, lambda one: one.measurement.precision_ran) if value != "unknown"]
-        for side in (base, new)
-    ]
-    if ran[0] and ran[1] and not set(map(str, ran[0])) & set(map(str, ran[1])):
-        return f"ran in {' or '.join(map(str, ran[0]))}, now in {' or '.join(map(str, ran[1]))}"
-    routes = [_values(side, lambda one: one.measurement.lineage.get("route", "")) for side in (base, new)]
-    if routes[0] and routes[1] and not set(routes[0]) & set(routes[1]):
-        return f"route {' or '.join(routes[0])}, now {' or '.join(routes[1])}"
-    if of_layers := _layers_words(layers):
-        return of_layers
-    nodes = [_counts(side, lambda one: one.measurement.nodes_by_precision) for side in (base, new)]
-    if (
-        nodes[0]
-        and nodes[1]
-        and not any(one in nodes[1] for one in nodes[0])
-        and _shares_differ(nodes[0][0], nodes[1][0])
-    ):
-        return f"nodes in {_said(nodes[0])}, now {_said(nodes[1])}"
-    return ""
-
-
-def _shares_differ(old: Mapping[str, int], now: Mapping[str, int]) -> bool:
-    """Builders fuse layers otherwise in every version: counts differ always; a share that moved by 5 points is a route."""
-    totals = sum(old.values()) or 1, sum(now.values()) or 1
-    return any(abs(old.get(name, 0) / totals[0] - now.get(name, 0) / totals[1]) > 0.05 for name in {*old, *now})
-
-
-def _layers_words(layers: LayersChange | None) -> str:
-    if layers is None:
-        return ""
-    return in_words(layers.changed, layers.changed_count, sum(layers.base.values()), "precision")
-
-
-def _place_words(base: Entries, new: Entries, layers: LayersChange | None) -> str:
-    if layers is not None and layers.moved_count:
-        return in_words(layers.moved, layers.moved_count, sum(layers.base.values()), "place")
-    nodes = [_counts(side, lambda one: one.measurement.nodes_by_provider) for side in (base, new)]
-    if nodes[0] and nodes[1] and not any(one in nodes[1] for one in nodes[0]):
-        return f"nodes on {_said(nodes[0])}, now on {_said(nodes[1])}"
-    return ""
-
-
-def _settings_words(base: Entries, new: Entries) -> str:
-    threads = [_counts(side, lambda one: one.measurement.threads) for side in (base, new)]
-    if threads[0] and threads[1] and not any(one in threads[1] for one in threads[0]):
-        return f"threads {_said(threads[0])}, now {_said(threads[1])}"
-    return ""
-
-
-def _others_words(base: Entries, new: Entries) -> str:
-    """Who else used the GPU while the new side was measured, and not while the base was."""
-    seen = [
-        {
-            process.partition(" ")[2] or process
-            for one in side
-            for board in (one.measurement.board_start, one.measurement.board_end)
-            for process in board.gpu_processes or ()
-        }
-        for side in (base, new)
-    ]
-    fresh = sorted(seen[1] - seen[0])
-    return f"another process used the GPU: {', '.join(fresh)}" if fresh else ""
-
-
-def _caps_words(base: Entries, new: Entries) -> str:
-    """Which power cap moved while the new side was measured, where none did while the base was."""
-    moved = []
-    for side in (base, new):
-        boards = [(one.measurement.board_start.caps, one.measurement.board_end.caps) for one in side]
-        moved.append({
-            name: (start[name], end[name])
-            for start, end in boards
-            for name in ("gpu_mhz", "emc_mhz", "online_cpus")
-            if name in start and name in end and abs(end[name] - start[name]) > _NEAR * start[name]
-        })  # fmt: skip
-    told = [f"{name} from {start:g} to {end:g}" for name, (start, end) in moved[1].items() if name not in moved[0]]
-    return f"a power cap moved in mid-run ({', '.join(told)})" if told else ""
 
 
 def _parity_of(side: Entries) -> dict[str, ParityFigures]:
