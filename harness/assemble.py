@@ -19,10 +19,10 @@ from harness.config import BoardConfig, Configuration, ModelConfig, load_configu
 from harness.errors import UsageError, did_you_mean
 from harness.floors import Floors
 from harness.heat_figures import NOT_APPLICABLE
-from harness.host import availability, environment, is_there
+from harness.host import Availability, availability, environment, is_there
 from harness.host_station import HostStation, state_of
 from harness.launch_child import LaunchJob
-from harness.like import Like, check_pack, plan_like
+from harness.like import Like, Planned, check_pack, plan_like
 from harness.measure import Bench
 from harness.memory import MemoryMeter
 from harness.pack import Maker, Pack, Source, load_pack
@@ -109,6 +109,79 @@ class House:
 
 def assemble(request: Request, house: House, command: Sequence[str], *, dry_run: bool = False) -> Job:
     """A job. With ``dry_run`` no pack is made, and the job can be printed but not run. Raises ``UsageError``."""
+    asked = _understood(request, house)
+    broken: dict[str, str] = {}
+    asked, pack = _with_pack(asked, house, broken, dry_run=dry_run)
+    instruments = None if asked.scenario else choose_instruments()
+    found = availability(house.environ)
+    builder = builder_for(asked.host)
+    ask = _ask(asked, house, pack, found, builder.label if builder else "", instruments)
+    bench = _bench(asked.request, house, pack, asked.host)
+    for runtime in asked.runtimes:
+        if ":" in runtime:
+            bench.build(runtime, bench.config)  # a class that is none is told before anything runs
+    planned = _planned(asked, ask, pack, dry_run=dry_run)
+    tier2 = _tier2(asked, house, bench, instruments)
+    can_run = [case for case in planned.cases if not case.not_run and case.model not in broken]
+    tier2.observed = next((case for case in can_run if case.kind == "latency"), None)
+    tier2.missing = broken
+    profile, scenario = asked.profile, asked.scenario
+    return Job(
+        ask=ask,
+        cases=planned.cases,
+        pack=pack,
+        broken=broken,
+        configuration=asked.configuration,
+        models={model.name: model for model in asked.models},
+        bench=bench,
+        suites=house.suites,
+        environment={**environment(asked.host), **(_simulated_facts(scenario) if scenario else {})},
+        settings=_settings(asked.request, pack.size, asked.configuration, asked.board_name),
+        command=command,
+        version=house.version,
+        gpu_host=asked.host.sm != "none",
+        device=request.device,
+        board_name=asked.board_name,
+        diagnose=_diagnoser(asked.request, house, bench, asked.models),
+        remedies={label: state.remedy for label, state in found.items()},
+        runtime_suites=house.runtime_suites,
+        builder=builder,
+        tier2=tier2,
+        row_s=launches_for(profile.launches, request.builds) * profile.most_s
+        + (profile.soak.most_s if profile.soak else 0.0),
+        notes=planned.notes,
+        said=planned.said,
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request understood on this host. ``given``: the pack that was named; ``kept``: its configuration, where it stands for
+    a file that was not given.
+    """
+
+    request: Request
+    host: HostTuple
+    given: Pack | None
+    kept: Configuration | None
+    configuration: Configuration
+    models: tuple[ModelConfig, ...]
+    scenario: Scenario | None
+    board: BoardConfig | None
+    runtimes: tuple[str, ...]
+    require: tuple[str, ...]
+
+    @property
+    def profile(self) -> Profile:
+        return PROFILES[self.request.profile]
+
+    @property
+    def board_name(self) -> str:
+        return self.board.name if self.board else ""
+
+
+def _understood(request: Request, house: House) -> _Asked:
+    """Configuration, models, board, runtimes and what is required. Raises ``UsageError``."""
     host = detect_host()
     _refuse_what_does_not_go_together(request)
     check_builds(request.builds, profile=request.profile, tiers=request.tiers)
@@ -116,14 +189,11 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     kept = given.configuration if given is not None and request.config is None else None
     configuration, models = _models(request, house, kept)
     scenario = _scenario(request, house)
-    module = scenario.board.module if scenario else host.module
-    board = planning.board_for(configuration.boards, module, request.board)
+    board = planning.board_for(configuration.boards, scenario.board.module if scenario else host.module, request.board)
     if request.board and board is None:
         hint = did_you_mean(request.board, configuration.boards)
         raise UsageError(f"--board: {configuration.path} has no board {request.board!r}. {hint}")
-    runtimes = tuple(dict.fromkeys(_runtime(word) for word in request.runtimes)) or (
-        ("tensorrt",) if scenario else LABELS
-    )
+    runtimes = tuple(dict.fromkeys(_runtime(word) for word in request.runtimes))
     require = planning.requirements(
         [*request.runtimes, *(parse_requirement(word, "--require") for word in request.require)],
         # the built-in configuration's rules are for its own models
@@ -133,49 +203,63 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
     )
     if PROFILES[request.profile].decides and not require and not scenario:
         raise UsageError(f"--profile {request.profile} decides something, so it needs --require. Name what must pass.")
-    broken: dict[str, str] = {}
-    size = request.size or ("flight" if host.sm != "none" else "small")
+    runtimes = runtimes or (("tensorrt",) if scenario else LABELS)
+    return _Asked(request, host, given, kept, configuration, tuple(models), scenario, board, runtimes, require)
+
+
+def _with_pack(asked: _Asked, house: House, broken: dict[str, str], *, dry_run: bool) -> tuple[_Asked, Pack]:
+    """The pack: given, made, or an empty one where nothing is computed; with the models that are run from it.
+
+    A model that has none goes into ``broken``, with the reason. Raises ``UsageError``.
+    """
+    request, models, scenario = asked.request, asked.models, asked.scenario
+    size = request.size or ("flight" if asked.host.sm != "none" else "small")
     if scenario is not None:
-        models = [model for model in models if model.name in scenario.models]
-        if not models:
+        simulated = tuple(model for model in models if model.name in scenario.models)
+        if not simulated:
             raise UsageError(
                 f"--simulated {scenario.name}: none of the models is among its own ({', '.join(scenario.models)})."
             )
-        pack = Pack({}, "", request.seed, "flight")
-    elif given is not None:
-        pack = given
-        models = _packed(pack, models, request, broken)
-    elif dry_run:
-        pack = Pack({}, "", request.seed, size)
-    else:
-        request = replace(request, size=size)
-        maker = _maker(request, house, configuration, size)
-        words = request.models or tuple(model.name for model in models)
-        unmade = [word for word, model in zip(words, models, strict=True) if not maker.has_any(model.name)]
-        if len(unmade) > 1:
-            house.prepare(request, unmade)
-        pack = maker.make(models, broken if len(models) > 1 else None)
-    found = availability(house.environ)
-    instruments = None if scenario else choose_instruments()
-    builder = builder_for(host)
-    profile = PROFILES[request.profile]
-    ask = Ask(
+        return replace(asked, models=simulated), Pack({}, "", request.seed, "flight")
+    if asked.given is not None:
+        packed = tuple(_packed(asked.given, models, request, broken))
+        return replace(asked, models=packed), asked.given
+    if dry_run:
+        return asked, Pack({}, "", request.seed, size)
+    request = replace(request, size=size)
+    maker = _maker(request, house, asked.configuration, size)
+    words = request.models or tuple(model.name for model in models)
+    unmade = [word for word, model in zip(words, models, strict=True) if not maker.has_any(model.name)]
+    if len(unmade) > 1:
+        house.prepare(request, unmade)
+    return replace(asked, request=request), maker.make(models, broken if len(models) > 1 else None)
+
+
+def _ask(  # noqa: PLR0917 # what it is put together from
+    asked: _Asked,
+    house: House,
+    pack: Pack,
+    found: Mapping[str, Availability],
+    builder: str,
+    instruments: Instruments | None,
+) -> Ask:
+    """What the rows are planned from."""
+    request, scenario, profile = asked.request, asked.scenario, asked.profile
+    # a model that is named must be shown by a parity row, where the tier that has them is asked for
+    must_show = asked.models if request.models and 1 in request.tiers and not scenario else ()
+    return Ask(
         tiers=(2,) if scenario or profile.name == "floor" else tuple(sorted(set(request.tiers))),
-        runtimes=runtimes,
-        models=tuple(models),
+        runtimes=asked.runtimes,
+        models=asked.models,
         size=pack.size,
-        # a model that is named must be shown by a parity row, where the tier that has them is asked for
-        require=(
-            *require,
-            *(f"model[{model.name}]" for model in models if request.models and 1 in request.tiers and not scenario),
-        ),
-        board=board,
+        require=(*asked.require, *(f"model[{model.name}]" for model in must_show)),
+        board=asked.board,
         unavailable={label: state.reason for label, state in found.items() if not state.can_try},
         about_runtimes=tuple(house.runtime_suites),
         # they are about our runtimes: who asks for a model of his own waits for them only where he names the tier
         simulates=request.is_tier_named or not (request.config or request.models or request.pack),
         unsimulated=_unsimulated(),
-        builder=builder.label if builder else "",
+        builder=builder,
         scenario=scenario.name if scenario else "",
         unseen=_unseen(instruments) if instruments is not None and 2 in request.tiers else {},
         profile=profile.name,
@@ -183,54 +267,18 @@ def assemble(request: Request, house: House, command: Sequence[str], *, dry_run:
         # starts no processes of this host
         only=("flight", "latency") if profile.name == "floor" else _SIMULATED_KINDS if scenario else (),
     )
-    bench = _bench(request, house, pack, host)
-    for runtime in runtimes:
-        if ":" in runtime:
-            bench.build(runtime, bench.config)  # a class that is none is told before anything runs
-    planned = planning.plan(ask)
-    notes: Mapping[str, tuple[str, ...]] = {}
-    said: tuple[str, ...] = ()
-    if request.like is not None:
-        if not dry_run or given is not None:
-            check_pack(request.like, pack.sha256, request.pack)
-        # a simulated board builds nothing, so it has no routes to choose from
-        repeated = plan_like(planned, request.like, "none" if scenario else host.trt)
-        planned, notes, said = (
-            repeated.cases,
-            repeated.notes,
-            (*repeated.said, *_other_configuration(request, configuration)),
-        )
-    cases = planned
-    tier2 = _tier2(request, house, bench, configuration, models, board, profile, scenario, instruments)
-    can_run = [case for case in cases if not case.not_run and case.model not in broken]
-    tier2.observed = next((case for case in can_run if case.kind == "latency"), None)
-    tier2.missing = broken
-    return Job(
-        ask=ask,
-        cases=cases,
-        pack=pack,
-        broken=broken,
-        configuration=configuration,
-        models={model.name: model for model in models},
-        bench=bench,
-        suites=house.suites,
-        environment={**environment(host), **(_simulated_facts(scenario) if scenario else {})},
-        settings=_settings(request, pack.size, configuration, board.name if board else ""),
-        command=command,
-        version=house.version,
-        gpu_host=host.sm != "none",
-        device=request.device,
-        board_name=board.name if board else "",
-        diagnose=_diagnoser(request, house, bench, models),
-        remedies={label: state.remedy for label, state in found.items()},
-        runtime_suites=house.runtime_suites,
-        builder=builder,
-        tier2=tier2,
-        row_s=launches_for(profile.launches, request.builds) * profile.most_s
-        + (profile.soak.most_s if profile.soak else 0.0),
-        notes=notes,
-        said=said,
-    )
+
+
+def _planned(asked: _Asked, ask: Ask, pack: Pack, *, dry_run: bool) -> Planned:
+    """The rows; where a run is repeated, those that it had. Raises ``UsageError``."""
+    request, cases = asked.request, planning.plan(ask)
+    if request.like is None:
+        return Planned(cases, {})
+    if not dry_run or asked.given is not None:
+        check_pack(request.like, pack.sha256, request.pack)
+    # a simulated board builds nothing, so it has no routes to choose from
+    repeated = plan_like(cases, request.like, "none" if asked.scenario else asked.host.trt)
+    return replace(repeated, said=(*repeated.said, *_other_configuration(request, asked.configuration)))
 
 
 def _other_configuration(request: Request, configuration: Configuration) -> tuple[str, ...]:
@@ -285,23 +333,14 @@ def _scenario(request: Request, house: House) -> Scenario | None:
     return load_scenario(ours[request.simulated])
 
 
-def _tier2(  # noqa: PLR0917 # all that a run was put together from
-    request: Request,
-    house: House,
-    bench: Bench,
-    configuration: Configuration,
-    models: Sequence[ModelConfig],
-    board: BoardConfig | None,
-    profile: Profile,
-    scenario: Scenario | None,
-    instruments: Instruments | None,
-) -> Tier2:
+def _tier2(asked: _Asked, house: House, bench: Bench, instruments: Instruments | None) -> Tier2:
     """What settles the rows of Tier-2: on this host, or on a simulated board that begins anew with each row."""
+    request, configuration, profile, scenario = asked.request, asked.configuration, asked.profile, asked.scenario
     history = (request.history or request.cache).expanduser()
     common: dict[str, Any] = {
         "profile": profile,
-        "models": {model.name: model for model in models},
-        "board": board,
+        "models": {model.name: model for model in asked.models},
+        "board": asked.board,
         "environ": house.environ,
         "builds": request.builds,
     }
