@@ -316,6 +316,7 @@ def _add_doctor(commands: Any) -> None:
         help="test every assumption that trigate makes of a platform, in two minutes at most; exit 1 where one is wrong",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="with --probe: where to write them (assumptions.json)")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
 
 
 def _add_init(commands: Any) -> None:
@@ -531,7 +532,8 @@ def _probe(arguments: argparse.Namespace) -> int:
     from harness.probe import probe
     from harness.probes import State
 
-    found = probe(arguments.root, environ=os.environ, say=lambda words: print(words, file=sys.stderr))
+    say = (lambda words: None) if arguments.quiet else (lambda words: print(words, file=sys.stderr))
+    found = probe(arguments.root, environ=os.environ, say=say)
     out = arguments.out or Path("assumptions.json")
     found.write(out)
     print(json.dumps(found.to_json(), indent=1) if arguments.json else f"{found.to_text()}\nwritten: {out}")

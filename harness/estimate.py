@@ -206,7 +206,8 @@ def _build_s(case: Case) -> float:
 
 def _span(least_s: float, most_s: float) -> str:
     if most_s < 5400:
-        return f"{max(1.0, least_s / 60):.0f} to {max(1.0, most_s / 60):.0f} minutes"
+        least, most = (max(1, round(seconds / 60)) for seconds in (least_s, most_s))
+        return counted(most, "minute") if least == most else f"{least} to {most} minutes"
     return f"{least_s / 3600:.1f} to {most_s / 3600:.1f} hours"
 
 

@@ -534,3 +534,39 @@ def test_two_runs_are_compared_and_a_wrong_call_is_refused(capsys: pytest.Captur
     ):
         assert main(["compare", *runs, *wrong]) == 2
         assert says in capsys.readouterr().err
+
+
+@pytest.mark.covers("RE-01")
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_pack_is_made_with_progress_or_quietly_and_one_model_is_told_in_the_singular(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], quiet: bool
+) -> None:
+    model = tiny.write_onnx(tmp_path / "tiny.onnx")
+    words = ["pack", "--model", str(model), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "pack")]
+    assert main([*words, "--quiet"] if quiet else words) == 0
+    told = capsys.readouterr()
+    assert f"{tmp_path / 'pack'}: 1 model, sha256 " in told.out
+    assert (told.err == "") == quiet
+
+
+@pytest.mark.parametrize("name", ["run", "pack", "compile", "doctor", "compare", "sign"])
+def test_what_takes_long_can_be_quiet(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert "--quiet" in capsys.readouterr().out
+
+
+@pytest.mark.covers("RE-04")
+def test_a_call_that_cannot_be_parsed_is_an_object_where_json_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["inspect", "--json"], ["run", "--json", "--bogus"], ["run", "--bogus"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        told = capsys.readouterr()
+        assert told.err.startswith("trigate: ")
+        if "--json" not in words:
+            assert told.out == ""
+            continue
+        found = json.loads(told.out)
+        assert found["exit_code"] == 2
+        assert told.err == f"trigate: {found['error']}\n"

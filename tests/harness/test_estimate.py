@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import LoadRule, ModelConfig
-from harness.estimate import cost_of
+from harness.estimate import Cost, cost_of
 from harness.profiles import PROFILES
 from harness.records import Case
 from harness.stopping import MOST_ROWS
@@ -96,3 +96,16 @@ def test_the_hours_of_a_simulated_board_are_minutes() -> None:
     virtual = cost_of([replace(row("heat"), simulated="steady")], PROFILES["signoff"], BOTH)
     assert virtual.most_s < real.most_s / 40
     assert virtual.disk_bytes == real.disk_bytes
+
+
+@pytest.mark.parametrize(
+    ("least_s", "most_s", "says"),
+    [
+        (1.0, 20.0, "1 minute"),
+        (1.0, 150.0, "1 to 2 minutes"),
+        (600.0, 610.0, "10 minutes"),
+        (1800.0, 7200.0, "0.5 to 2.0 hours"),
+    ],
+)
+def test_a_span_is_told_once_where_both_ends_are_the_same(least_s: float, most_s: float, says: str) -> None:
+    assert Cost(1, least_s, most_s, 0).to_text() == f"1 row, {says}, at most 1 MB on disk"
