@@ -51,7 +51,7 @@ def _records_page() -> str:
 
 
 def _compare_page() -> str:
-    from harness import compare_records
+    from harness.compare import records as compare_records
 
     head = [
         "# compare.json\n",

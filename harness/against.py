@@ -28,8 +28,8 @@ import runtime.errors
 from harness import plan as planning
 from harness.align import energy
 from harness.child_job import ChildJob
-from harness.compare import Comparison, compare_runs, write_comparison
-from harness.compare_load import load_folder
+from harness.compare.load import load_folder
+from harness.compare.runs import Comparison, compare_runs, write_comparison
 from harness.errors import UsageError
 from harness.fresh import ChildResult, ProcessJob, run_child
 from harness.host import Availability

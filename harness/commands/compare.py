@@ -49,14 +49,14 @@ def _folders(words: Sequence[Path], history: Path | None) -> list[Path]:
     """Run folders; those of a baseline for its name."""
     if not any(str(word).startswith("golden:") for word in words):
         return list(words)
-    from harness.history import resolve
+    from harness.history.runs import resolve
 
     return [folder for word in words for folder in resolve(str(word), history or default_cache())]
 
 
 def _margins(words: Sequence[str]) -> dict[str, float]:
     """``--margin NAME=SHARE``, as often as it is given."""
-    from harness.compare import MARGINS
+    from harness.compare.runs import MARGINS
     from harness.errors import UsageError, did_you_mean
 
     margins = {}
@@ -74,7 +74,7 @@ def _margins(words: Sequence[str]) -> dict[str, float]:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from harness.compare import compare, write_comparison
+    from harness.compare.runs import compare, write_comparison
     from harness.errors import UsageError
     from harness.records import to_json
     from reports import compare_page

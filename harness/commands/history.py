@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.commands.common import default_cache, version
 
 if TYPE_CHECKING:
-    from harness.history_records import Listed, Query, Told
+    from harness.history.records import Listed, Query, Told
     from reports.history_page import Series
 
 HISTORY_EXAMPLES = """\
@@ -161,7 +161,7 @@ def _add_import(below: Any) -> None:
 def remember(history: Path, folder: Path) -> None:
     """Take a run that has just ended into the history. Where that fails it is said, and the run's exit code stays its own."""
     from harness.errors import UsageError
-    from harness.history import History
+    from harness.history.runs import History
 
     try:
         with History(history, writable=True) as index:
@@ -180,7 +180,7 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 def _query(arguments: argparse.Namespace) -> Query:
     from harness.errors import UsageError, did_you_mean
-    from harness.history_records import Query
+    from harness.history.records import Query
     from harness.records import Outcome
 
     facts = {}
@@ -215,7 +215,7 @@ def _time(option: str, word: str, *, end: bool = False) -> float | None:
     from datetime import timedelta
 
     from harness.errors import UsageError
-    from harness.history_entry import to_seconds
+    from harness.history.entry import to_seconds
 
     if not word:
         return None
@@ -230,7 +230,7 @@ def _time(option: str, word: str, *, end: bool = False) -> float | None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from harness.history import History
+    from harness.history.runs import History
     from harness.records import to_json
 
     with History(_folder(arguments)) as history:
@@ -269,7 +269,7 @@ def _run_line(run: Listed) -> Sequence[str]:
 
 def _add(arguments: argparse.Namespace) -> int:
     from harness.errors import UsageError
-    from harness.history import History
+    from harness.history.runs import History
     from harness.records import to_json
 
     taken, refused = [], []
@@ -289,7 +289,7 @@ def _add(arguments: argparse.Namespace) -> int:
 
 
 def _forget(arguments: argparse.Namespace) -> int:
-    from harness.history import History
+    from harness.history.runs import History
     from harness.records import to_json
 
     with History(_folder(arguments), writable=True) as history:
@@ -300,7 +300,7 @@ def _forget(arguments: argparse.Namespace) -> int:
 
 
 def _rows(arguments: argparse.Namespace) -> int:
-    from harness.history import History
+    from harness.history.runs import History
 
     with History(_folder(arguments)) as history:
         found = history.rows(_query(arguments))
@@ -310,7 +310,7 @@ def _rows(arguments: argparse.Namespace) -> int:
 
 
 def _told(arguments: argparse.Namespace) -> tuple[Told, tuple[str, ...]]:
-    from harness.history import History
+    from harness.history.runs import History
 
     with History(_folder(arguments)) as history:
         told, known = history.series(
@@ -384,7 +384,7 @@ def _plot(arguments: argparse.Namespace) -> int:
 
 
 def _golden_list(arguments: argparse.Namespace) -> int:
-    from harness.history import History
+    from harness.history.runs import History
     from harness.records import to_json
 
     with History(_folder(arguments)) as history:
@@ -408,7 +408,7 @@ def _golden_list(arguments: argparse.Namespace) -> int:
 
 
 def _golden_set(arguments: argparse.Namespace) -> int:
-    from harness.history import History
+    from harness.history.runs import History
     from harness.records import to_json
 
     with History(_folder(arguments), writable=True) as history:
@@ -426,7 +426,7 @@ def _golden_set(arguments: argparse.Namespace) -> int:
 
 
 def _golden_remove(arguments: argparse.Namespace) -> int:
-    from harness.history import History
+    from harness.history.runs import History
     from harness.records import to_json
 
     with History(_folder(arguments), writable=True) as history:
@@ -468,7 +468,7 @@ def _floors(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from harness.history_import import Labels, import_file
+    from harness.history.imports import Labels, import_file
     from harness.records import to_json
 
     labels = Labels(arguments.model, arguments.runtime, arguments.precision, arguments.board, arguments.at)

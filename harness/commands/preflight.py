@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
 
 def _preflight(arguments: argparse.Namespace) -> int:
     import fixtures
-    from harness.preflight import preflight
+    from harness.preflight.checklist import preflight
 
     folder = Path(fixtures.__file__).parent
     checklist = preflight(

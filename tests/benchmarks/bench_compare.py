@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from harness.compare import compare, compare_runs, write_comparison
-from harness.compare_load import load_folder
+from harness.compare.load import load_folder
 from reports import compare_page
 from tests.harness.compared_folders import a_signoff
 from tests.harness.compared_runs import NEWER

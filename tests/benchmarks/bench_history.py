@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from harness.history import History
-from harness.history_index import Index
-from harness.history_records import Query
+from harness.history.index import Index
+from harness.history.records import Query
 from harness.records import run_from_text, to_json
 from tests.harness.compared_runs import a_run
 from tests.harness.history_runs import ROW, entries

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.compare_load import LaunchSeen, Loaded
+from harness.compare.load import LaunchSeen, Loaded
 from harness.records import (
     BoardState,
     Case,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.history_entry import OURS, Entry, Followed, RowEntry
+from harness.history.entry import OURS, Entry, Followed, RowEntry
 
 BEGIN = datetime(2024, 1, 1, tzinfo=timezone.utc)
 MODELS = tuple(f"model{at}" for at in range(13))

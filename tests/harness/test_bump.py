@@ -18,7 +18,7 @@ pytest.importorskip("polygraphy", reason="polygraphy: not installed")
 import fixtures
 from harness import cli
 from harness.compare import UnlikeError, compare
-from harness.compare_records import Cause, Comparison, Decision, RowChange, Standing
+from harness.compare.records import Cause, Comparison, Decision, RowChange, Standing
 from harness.fakes.device import SimulatedDevice
 from harness.fakes.install import installed
 from harness.scenario import load_scenario

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from harness.compare import compare_runs, write_comparison
-from harness.compare_records import Comparison as Written
-from harness.compare_records import Standing
+from harness.compare.records import Comparison as Written
+from harness.compare.records import Standing
 from harness.records import RecordError, Verdict, to_json
 from reports import compare_page
 from reports.compare_page import bar, read, render_html, render_markdown

@@ -11,7 +11,8 @@ import pytest
 from harness.cli import main
 from harness.limits import LIMITS_FILE, read_limits
 from harness.records import run_from_text, to_json
-from tests.harness.released_runs import MODEL, timed_alone
+from tests.harness.numeric_runs import MODEL
+from tests.harness.released_runs import timed_alone
 
 pytestmark = pytest.mark.covers("RE-01", "RE-04")
 

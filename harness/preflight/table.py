@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
-from harness.preflight_source import Api
+from harness.preflight.source import Api
 from runtime.names import same_version
 
 if sys.version_info >= (3, 11):

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.compare import compare_runs
-from harness.compare_likeness import UnlikeError
-from harness.compare_records import Decision, Standing
+from harness.compare.likeness import UnlikeError
+from harness.compare.records import Decision, Standing
 from harness.records import Verdict
 from tests.harness.compared_runs import NEWER, a_run, base_runs, new_runs, not_run, on, with_measurement
 

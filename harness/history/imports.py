@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UsageError, did_you_mean
-from harness.history import History
-from harness.history_entry import Entry, Followed, RowEntry, printable, to_seconds
-from harness.history_records import Added
+from harness.history.entry import Entry, Followed, RowEntry, printable, to_seconds
+from harness.history.records import Added
+from harness.history.runs import History
 from harness.records import Outcome
 from runtime.files import write_atomic
 from runtime.protocol import Array

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.history_entry import Entry, RowEntry, to_seconds
+from harness.history.entry import Entry, RowEntry, to_seconds
 
 __all__ = ["INDEX", "SERIES", "Index"]
 

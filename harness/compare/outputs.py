@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.compare_load import Loaded
-from harness.compare_records import Cause, Change, Standing
+from harness.compare.load import Loaded
+from harness.compare.records import Cause, Change, Standing
 from harness.parity import compare
 from harness.raw import KeptOutput, RawFile, places
 from harness.records import ParityFigures, RecordError

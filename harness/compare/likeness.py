@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from harness.compare_load import Entry, Loaded
+from harness.compare.load import Entry, Loaded
 from harness.errors import UsageError
 from harness.records import Outcome
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from harness.compare_load import PERCENTS, LaunchSeen, Sessions
-from harness.compare_shift import shift_of
+from harness.compare.load import PERCENTS, LaunchSeen, Sessions
+from harness.compare.shift import shift_of
 from harness.unpaired import compare_sessions
 
 pytestmark = pytest.mark.covers("RE-02")

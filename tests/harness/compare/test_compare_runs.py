@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from harness.compare import UnlikeError, compare, compare_runs, read_comparison, write_comparison
-from harness.compare_load import Loaded
-from harness.compare_records import Cause, Comparison, Decision, RowChange, Standing, State
+from harness.compare.load import Loaded
+from harness.compare.records import Cause, Comparison, Decision, RowChange, Standing, State
 from harness.errors import UsageError
 from harness.records import BoardState, Figure, Outcome, Verdict
 from tests.harness.compared_runs import (

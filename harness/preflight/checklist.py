@@ -17,8 +17,8 @@ from typing import Any
 
 import runtime
 from harness.errors import UsageError
-from harness.preflight_source import Call, Guard, Number, Source, Use, read_source
-from harness.preflight_table import Manifest, Platform, Table, joined_api, load_table, numbers
+from harness.preflight.source import Call, Guard, Number, Source, Use, read_source
+from harness.preflight.table import Manifest, Platform, Table, joined_api, load_table, numbers
 from harness.records import Outcome
 from runtime.names import same_version
 from runtime.platform import HostTuple, detect_host

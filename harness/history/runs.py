@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
-from harness.history_entry import OURS, Entry, digest_of, entry_of
-from harness.history_index import SERIES, Index
-from harness.history_records import Added, Golden, Listed, Listing, Point, Query, Series, TimedStep, Told
+from harness.history.entry import OURS, Entry, digest_of, entry_of
+from harness.history.index import SERIES, Index
+from harness.history.records import Added, Golden, Listed, Listing, Point, Query, Series, TimedStep, Told
 
 __all__ = ["GOLDEN", "History", "resolve"]
 
@@ -40,7 +40,7 @@ _MOST_NOTES = 5
 
 
 class History:
-    """An open history. Use as a context manager; raises as ``harness.history_index.Index``."""
+    """An open history. Use as a context manager; raises as ``harness.history.index.Index``."""
 
     def __init__(self, folder: Path, *, writable: bool = False) -> None:
         self.folder = folder.expanduser()
@@ -59,7 +59,7 @@ class History:
         A run that had not ended when it was added is taken again. Raises ``UsageError`` for what is no whole run, is of a newer
         schema, or has the id of another.
         """
-        from harness.compare_load import load_folder
+        from harness.compare.load import load_folder
         from harness.rejudge import read_run
 
         loaded = None if is_fresh else load_folder(folder)
@@ -292,7 +292,7 @@ class History:
         return Series(**told, figure=name[1], unit=name[2], points=points)
 
     def _with_steps(self, series: Series) -> Series:
-        from harness.history_steps import find_steps
+        from harness.history.steps import find_steps
 
         points = series.points
         steps = tuple(
@@ -410,7 +410,7 @@ def resolve(word: str, history: Path) -> list[Path]:
 
 def _contradicted(run: Listed) -> str:
     """What a run's samples say against its record, after "run ... "."""
-    from harness.compare_load import load_folder
+    from harness.compare.load import load_folder
 
     notes = load_folder(Path(run.path)).notes
     return f"is doubtful: {notes[0]}" if notes else ""

@@ -15,8 +15,8 @@ import pytest
 
 from harness.errors import UsageError
 from harness.history import History, resolve
-from harness.history_index import INDEX, VERSION
-from harness.history_records import Query
+from harness.history.index import INDEX, VERSION
+from harness.history.records import Query
 from harness.records import SCHEMA_VERSION, Outcome, Run, to_json
 from tests.harness.compared_runs import a_run
 from tests.harness.history_runs import ROW, entry
@@ -447,7 +447,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
         "for number in range(int(sys.argv[1]), 12, 2):\n"
         "    with History(Path(sys.argv[2]), writable=True) as history: history.put(entry(number), now=1.0 * number)"
     )
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(__file__).resolve().parents[3])
     workers = [subprocess.Popen([sys.executable, "-c", code, str(at), str(tmp_path)], cwd=root) for at in range(2)]
     assert [worker.wait() for worker in workers] == [0, 0]
     with History(tmp_path) as history:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from harness.history_steps import FEWEST, LEAST, SHORTEST, WINDOW, find_steps
+from harness.history.steps import FEWEST, LEAST, SHORTEST, WINDOW, find_steps
 from runtime.protocol import Array
 
 REPETITIONS = 100

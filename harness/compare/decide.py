@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness.compare_records import Cause, Change, Decision, Foremost, RowChange, Side, Standing, State
+from harness.compare.records import Cause, Change, Decision, Foremost, RowChange, Side, Standing, State
 
 __all__ = ["beyond_margin", "counted", "decide", "foremost"]
 

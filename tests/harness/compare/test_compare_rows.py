@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from harness.compare import compare_runs
-from harness.compare_load import Entry, Loaded
-from harness.compare_records import Cause, Change, Comparison, Standing, State
-from harness.compare_rows import state_of
+from harness.compare.load import Entry, Loaded
+from harness.compare.records import Cause, Change, Comparison, Standing, State
+from harness.compare.rows import state_of
 from harness.records import Check, Figure, Measurement, Outcome, Summary, Verdict
 from tests.harness.compared_runs import (
     a_run,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.history_entry import digest_of, entry_of, printable, to_seconds
+from harness.history.entry import digest_of, entry_of, printable, to_seconds
 from harness.records import Figure, LatencyFigures, Outcome, Quantile, Run, Verdict
 from tests.harness.compared_runs import a_run, parity_of
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.compare import compare_runs
-from harness.compare_layers import compare_layers, in_words
-from harness.compare_load import Loaded
-from harness.compare_records import Cause, LayerChange, Standing
+from harness.compare.layers import compare_layers, in_words
+from harness.compare.load import Loaded
+from harness.compare.records import Cause, LayerChange, Standing
 from harness.layers import Layers
 from runtime.data import EngineLayer
 from tests.harness.compared_runs import base_runs, new_runs

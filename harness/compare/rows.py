@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from harness.board import describe_difference
-from harness.compare_facts import (
+from harness.compare.facts import (
     ROUTE_CHANGED,
     caps_words,
     layers_words,
@@ -27,11 +27,11 @@ from harness.compare_facts import (
     settings_words,
     values_of,
 )
-from harness.compare_layers import compare_layers
-from harness.compare_load import MOST, Entry, LaunchSeen, Sessions, boot_of, by_session
-from harness.compare_outputs import KeptRow, golden_drift, outputs_apart, reference_apart
-from harness.compare_records import Cause, Change, RowChange, Shift, Standing, State
-from harness.compare_shift import shift_of
+from harness.compare.layers import compare_layers
+from harness.compare.load import MOST, Entry, LaunchSeen, Sessions, boot_of, by_session
+from harness.compare.outputs import KeptRow, golden_drift, outputs_apart, reference_apart
+from harness.compare.records import Cause, Change, RowChange, Shift, Standing, State
+from harness.compare.shift import shift_of
 from harness.paired import compare_pairs
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Figure, Outcome, ParityFigures
 from harness.unpaired import Apart, compare_sessions

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.preflight import Checklist, Finding, Item, State, preflight
-from harness.preflight_table import OVERLOADED, Table, load_table
+from harness.preflight.table import OVERLOADED, Table, load_table
 from harness.records import Outcome
 from runtime.platform import JETPACK_OF_L4T, HostTuple
 
@@ -19,7 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[3] / "fixtures"
 WORKSTATION = HostTuple("89", "none", "none")
 IMPLICIT_INT8 = """
     import tensorrt as trt

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-from harness.compare_load import PERCENTS, LaunchSeen, Sessions
-from harness.compare_records import Shift
+from harness.compare.load import PERCENTS, LaunchSeen, Sessions
+from harness.compare.records import Shift
 from harness.unpaired import compare_sessions
 from runtime.protocol import Array
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from harness.compare_layers import in_words
-from harness.compare_load import Entry
-from harness.compare_records import LayersChange
+from harness.compare.layers import in_words
+from harness.compare.load import Entry
+from harness.compare.records import LayersChange
 
 __all__ = [
     "ROUTE_CHANGED",

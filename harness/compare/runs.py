@@ -14,11 +14,11 @@ from pathlib import Path
 
 from harness.board import describe_difference
 from harness.combine import labels_for
-from harness.compare_decide import beyond_margin, decide, foremost
-from harness.compare_likeness import CAPS, VERSIONS, UnlikeError, differences
-from harness.compare_load import MOST, Entry, Loaded, boot_of, load_folder
-from harness.compare_records import Cause, Comparison, Difference, RowChange, Side, Standing
-from harness.compare_rows import MARGINS, Judged, judge_row
+from harness.compare.decide import beyond_margin, decide, foremost
+from harness.compare.likeness import CAPS, VERSIONS, UnlikeError, differences
+from harness.compare.load import MOST, Entry, Loaded, boot_of, load_folder
+from harness.compare.records import Cause, Comparison, Difference, RowChange, Side, Standing
+from harness.compare.rows import MARGINS, Judged, judge_row
 from harness.errors import UsageError, did_you_mean
 from harness.paired import block_family
 from harness.records import ABOUT_A_FLIGHT, Outcome, RecordError, from_json, to_json

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from harness.compare import compare_runs
-from harness.compare_decide import counted, decide, foremost
-from harness.compare_records import Cause, Change, Decision, RowChange, Side, Standing, State
+from harness.compare.decide import counted, decide, foremost
+from harness.compare.records import Cause, Change, Decision, RowChange, Side, Standing, State
 from harness.records import Verdict
 from tests.harness.compared_runs import NEWER, a_run, base_runs, broken, new_runs, not_run
 

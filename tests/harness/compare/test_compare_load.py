@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from harness.compare import compare, compare_runs
-from harness.compare_load import PERCENTS, load_folder, summarize_launches
+from harness.compare.load import PERCENTS, load_folder, summarize_launches
 from harness.errors import UsageError
 from harness.layers import Layers
 from harness.records import (

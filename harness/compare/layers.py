@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from harness.compare_records import LayerChange, LayersChange
+from harness.compare.records import LayerChange, LayersChange
 from harness.layers import Layers
 from runtime.data import EngineLayer
 
