@@ -1,0 +1,68 @@
+"""The documentation is built as people build it, a warning is an error, and its reference tells what the code is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+for library in ("sphinx", "furo", "myst_parser"):
+    pytest.importorskip(library, reason=f"{library}: not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("documentation") / "docs"
+    shutil.copytree(ROOT / "docs", source, ignore=shutil.ignore_patterns("_build", "generated", "__pycache__"))
+    out = source.parent / "html"
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(source), str(out)]
+    environ = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=source.parent, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_every_page_is_built_without_a_warning(built: Path) -> None:
+    pages = {path.relative_to(ROOT / "docs").with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")}
+    pages = {page for page in pages if page.parts[0] != "_build" and "generated" not in page.parts}
+    assert len(pages) > 30
+    assert [str(page) for page in sorted(pages) if not (built / page).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("commands", ["trigate run", "trigate verify", "trigate history import", "--against PYTHON"]),
+        ("run", ["lineage", "INCONCLUSIVE", "schema number 2"]),
+        ("samples", ["scheduled_ns", "DROPPED"]),
+        ("configuration", ["power_mode", "BoardConfig", "may_lose"]),
+        ("compare", ["Comparison", "precision route", "MEASURE MORE"]),
+    ],
+)
+def test_the_reference_is_written_from_the_code(built: Path, page: str, words: list[str]) -> None:
+    text = re.sub(r"<[^>]*>", "", (built / "reference" / "generated" / f"{page}.html").read_text(encoding="utf-8"))
+    assert [word for word in words if word not in text] == []
+
+
+def test_commands_that_pages_show_are_commands() -> None:
+    from harness.cli import make_parser
+
+    known = re.search(r"\{([\w,]+)\}|COMMAND", make_parser().format_usage())
+    assert known
+    told = {
+        (path.name, word)
+        for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "verdicts").glob("*.md")]
+        for word in re.findall(r"^\s*trigate ([a-z]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert len(told) > 20
+    for name, word in sorted(told):
+        with pytest.raises(SystemExit) as ended:
+            make_parser().parse_args([word, "--help"])
+        assert ended.value.code == 0, f"{name}: trigate {word}"
