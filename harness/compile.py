@@ -111,8 +111,9 @@ def _checked(order: Order, environ: Mapping[str, str], host: HostTuple) -> tuple
             route=order.route,
         )
         if order.runtime != "pytorch_fp16":
-            check_external_data(order.model)
-            inputs = read_model_facts(order.model).inputs
+            model = order.model.absolute()  # a message names its folder
+            check_external_data(model)
+            inputs = read_model_facts(model).inputs
         elif not order.model.is_file():
             raise UsageError(f"{order.model} is no file. Give a checkpoint.")
         if order.runtime != "tensorrt":

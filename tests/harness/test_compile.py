@@ -171,7 +171,7 @@ def test_the_command_builds_a_real_engine_once_and_ends_with_0(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["absent.onnx"], 2, "absent.onnx is not in"),
+        (["absent.onnx"], 2, "absent.onnx is not in /"),
         (["page.onnx", "--sm", "89"], 2, "page.onnx is not an ONNX file"),
         (["page.onnx", "--runtime", "onnx_trt_ep"], 2, "page.onnx is not an ONNX file"),
         (["absent.pt", "--runtime", "pytorch_fp16"], 2, "absent.pt is no file"),
