@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
+import struct
 import unicodedata
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 _CHUNK = 4 << 20
+_LOCAL = struct.Struct("<4s2xH6xIIIHH")
+"""Of a local header: signature, flags, CRC-32, sizes, lengths of the name and of the extra field (APPNOTE 4.3.7)."""
+_END, _END_64 = 22, 76
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MOST_FILES = 200_000
 _KEY_BYTES = 16 << 10
@@ -152,6 +156,8 @@ def unpack(archive: Path, folder: Path) -> list[str]:
             entries = packed.infolist()
             if sum(entry.file_size for entry in entries) > archive.stat().st_size or len(entries) > _MOST_FILES:
                 raise UsageError(f"{archive} says that it holds more than it has bytes; it is no bundle.")
+            if not _is_packed_tight(packed, archive):
+                strange.append("something lies before, between or behind the files of the archive")
             seen: set[str] = set()
             for entry in entries:
                 words = _refused(entry, seen)
@@ -170,9 +176,29 @@ def unpack(archive: Path, folder: Path) -> list[str]:
     return strange
 
 
+def _is_packed_tight(packed: zipfile.ZipFile, archive: Path) -> bool:
+    """Whether an archive holds its files, its directory and nothing else: another reader would find no other files in it."""
+    entries = packed.infolist()
+    at = 0
+    with open_regular(archive, follow=True) as file:
+        for entry in entries:
+            file.seek(at)
+            head = file.read(_LOCAL.size) or b""
+            if len(head) < _LOCAL.size or entry.header_offset != at or entry.comment:
+                return False
+            signature, flags, crc, *sizes, name, extra = _LOCAL.unpack(head)
+            is_plain = signature == b"PK\3\4" and not flags & 0x8 and crc == entry.CRC
+            if not is_plain or not {*sizes} <= {entry.file_size, 0xFFFFFFFF}:
+                return False
+            at += _LOCAL.size + name + extra + entry.compress_size
+        directory = sum(46 + len(entry.orig_filename.encode()) + len(entry.extra) for entry in entries)
+        rest = archive.stat().st_size - at - directory
+    return not packed.comment and rest in (_END, _END + _END_64)
+
+
 def _refused(entry: zipfile.ZipInfo, seen: set[str]) -> str:
     kind = stat.S_IFMT(entry.external_attr >> 16)
-    if not is_safe_name(entry.filename):
+    if not is_safe_name(entry.filename) or entry.orig_filename != entry.filename:  # which ends at a NUL
         return "has a name that leads out of the bundle, or that other systems read otherwise"
     if unicodedata.normalize("NFC", entry.filename).casefold() in seen:
         return "is there twice, but for upper and lower case or accents"

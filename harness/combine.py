@@ -242,10 +242,14 @@ def _moved_clocks(parts: Mapping[str, Run]) -> list[str]:
             )
             if not boot or uptime_s is None or at is None or measurement.simulated:
                 continue
-            moment = at - timedelta(seconds=uptime_s)
+            try:
+                moment = at - timedelta(seconds=uptime_s)
+                longest = timedelta(seconds=60, microseconds=measurement.duration_ns / 1000)
+            except (OverflowError, ValueError):  # of no machine
+                continue
             first, other = booted.setdefault(boot, (label, moment))
             moved = moment - other
-            if abs(moved) > timedelta(seconds=60, microseconds=measurement.duration_ns / 1000):
+            if abs(moved) > longest:
                 way = "backward" if moved < timedelta(0) else "forward"
                 minutes = f"{abs(moved).total_seconds() / 60:,.0f} min"
                 found.append(

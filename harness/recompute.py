@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,19 +18,21 @@ from typing import Any
 from harness import gates
 from harness.artifact import judge_artifact
 from harness.errors import UsageError
-from harness.limits import read_limits
+from harness.limits import LIMITS_FILE, Limits, read_limits
 from harness.pack import ModelPack, Pack
 from harness.parity import SampleStatistics, check_parity, digest, examine
 from harness.raw import Numerics, claims_of, places, read_elements, read_numerics
 from harness.recompute_record import of_record
 from harness.recompute_tier2 import recompute_tier2
 from harness.recomputed import Recomputed
-from harness.records import Measurement, Outcome, ParityFigures, RecordError, Run, Verdict
+from harness.records import ABOUT_RUNTIMES, Measurement, Outcome, ParityFigures, RecordError, Run, Verdict
 from runtime.protocol import Array
 
 __all__ = ["recompute", "recompute_run"]
 
 _ABOUT_NUMERICS = ("parity", "semantic", "pair")
+_EVIDENCE = ("raw/*.npz", "samples/*.parquet", "traces/*.parquet")
+_DECIDE = ("pr", "signoff")
 _CLOSE = 1e-9
 """Relative: another machine's sums and logarithms may end elsewhere in the last places."""
 
@@ -59,13 +61,20 @@ def recompute_run(folder: Path, run: Run, rows: Sequence[Recomputed]) -> tuple[s
     if run.complete:
         lost = [case.id for case in run.planned if case.id not in settled]
         told += [f"the run is said to be complete, and its row {name} has no verdict" for name in lost]
-    told += [f"raw/{name}.npz is of no row of run.json" for name in _raw_rows(folder) if name not in settled]
+    told += [f"{name} is of no row of run.json" for name in _of_no_row(folder, {*settled, *_unreached(run)})]
+    told += [words for verdict in run.verdicts for words in _unlike_its_run(run, verdict)]
     try:
         limits = read_limits(folder)
     except UsageError as error:
         return (*told, str(error))
     if limits is None:
-        return tuple(told)
+        unsaid = f"it has no {LIMITS_FILE}, which would say what it had to show and by which budgets"
+        return (*told, *([unsaid] if run.schema >= 2 else []))
+    told += [
+        f"{verdict.case.id} is not required in run.json, and its runtime {verdict.case.runtime} was"
+        for verdict in run.verdicts
+        if not verdict.case.required and _is_asked_for(run, verdict, limits)
+    ]
     verdicts = [replace(verdict, outcome=row.now or row.was) for verdict, row in zip(run.verdicts, rows, strict=True)]
     codes: set[int | None] = {gates.exit_code(verdicts, limits.require)}
     if not run.complete:  # an internal error's code, and Ctrl-C's, come from how the run ended
@@ -79,8 +88,44 @@ def recompute_run(folder: Path, run: Run, rows: Sequence[Recomputed]) -> tuple[s
     return tuple(told)
 
 
-def _raw_rows(folder: Path) -> list[str]:
-    return sorted(path.stem for path in (folder / "raw").glob("*.npz"))
+def _of_no_row(folder: Path, rows: Collection[str]) -> list[str]:
+    """Evidence that no row answers for; a journal that a killed row left is none."""
+    kept = [path for name in _EVIDENCE for path in folder.glob(name)]
+    return sorted(f"{path.parent.name}/{path.name}" for path in kept if path.stem not in rows)
+
+
+def _unreached(run: Run) -> set[str]:
+    return set() if run.complete else {case.id for case in run.planned}
+
+
+def _unlike_its_run(run: Run, verdict: Verdict) -> Iterator[str]:
+    """What a row says of itself and its board or its run says otherwise."""
+    case, measurement = verdict.case, verdict.summary.measurement
+    boards = (measurement.board_start, measurement.board_end)
+    made_up = [each.source or each.boot_id for each in boards if (each.boot_id or "").startswith("simulated-")]
+    made_up += [each.source for each in boards if each.source.startswith("the simulated board")]
+    if case.tier == 2 and run.settings.get("simulated"):
+        made_up.append("its run says so")
+    if made_up and not measurement.simulated and verdict.outcome is not Outcome.NOT_RUN:
+        yield f"{case.id} is told as measured on a real device, and was simulated ({made_up[0]})"
+    ours, profile = measurement.profile, run.settings.get("profile", "")
+    if case.tier == 2 and ours and profile and ours != profile:
+        yield f"{case.id} was judged by the profile {ours}, and its run by {profile}"
+
+
+def _is_asked_for(run: Run, verdict: Verdict, limits: Limits) -> bool:
+    """Whether ``harness.plan`` makes such a row required, where that is sure: not of runs judged again, by other limits."""
+    case, profile = verdict.case, run.settings.get("profile", "")
+    if case.simulated or case.runtime not in {word.partition("[")[0] for word in limits.require}:
+        return False
+    if case.kind in ("parity", "semantic", *ABOUT_RUNTIMES):
+        return True
+    model = limits.models.get(case.model)
+    budget = model.budget.get(limits.board) if model is not None else None
+    if budget is None or any(note.startswith("judged again from run ") for note in run.notes):
+        return False
+    asked = {"latency": budget.p95_ms and profile in _DECIDE, "load": budget.load_s and profile == "signoff"}
+    return bool(asked.get(case.kind))
 
 
 def _is_ours(run: Run) -> bool:

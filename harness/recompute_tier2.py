@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.metadata
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.errors import UsageError
 from harness.limits import LIMITS_FILE, read_limits
 from harness.recomputed import Recomputed
-from harness.records import Figure, LatencyFigures, Run, Verdict
+from harness.records import Check, Figure, Judgement, LatencyFigures, LaunchFigures, Outcome, Run, Verdict
 from harness.rejudge import Again
 from runtime.threads import usable_cores
 
@@ -37,23 +38,59 @@ def recompute_tier2(folder: Path, run: Run) -> dict[str, Recomputed]:
             raise UsageError(f"{LIMITS_FILE} is of another configuration than run.json names")
         again = Again(folder, run, limits.configuration(folder), limits.board, profile=None, floors=None)
     except UsageError as error:
-        return {one.case.id: _unsaid(one, str(error)) for one in run.verdicts if _is_sampled(one)}
+        return {one.case.id: _unsaid(one, str(error)) for one in run.verdicts if _is_sampled(folder, one)}
     rows = [one for one in run.verdicts if one.case.id in again.rows]
     with ThreadPoolExecutor(
         min(_MOST_AT_ONCE, usable_cores()), thread_name_prefix="judge"
     ) as pool:  # arrays let go of the GIL
-        return {row.case_id: row for row in pool.map(lambda one: _again(again, one), rows)}
+        found = {row.case_id: row for row in pool.map(lambda one: _again(again, one), rows)}
+    for one in run.verdicts:
+        if one.case.id not in found and (why := _unshown(folder, run, one)):
+            found[one.case.id] = _unsaid(one, why)
+    return found
 
 
-def _is_sampled(verdict: Verdict) -> bool:
-    return verdict.case.tier == 2 and bool(verdict.summary.measurement.samples_file)
+def _is_sampled(folder: Path, verdict: Verdict) -> bool:
+    return bool(verdict.summary.measurement.samples_file) or (folder / f"samples/{verdict.case.id}.parquet").is_file()
+
+
+def _unshown(folder: Path, run: Run, verdict: Verdict) -> str:
+    """Why a row that is not judged from samples cannot be what it is said to be; empty where the record may tell it."""
+    case, outcome = verdict.case, verdict.outcome
+    if _is_sampled(folder, verdict) and not (case.kind == "flight" and run.schema < 2):  # which told no streams
+        return f"its samples are kept, and what run.json says of it (a row of kind {case.kind}) does not let them be judged"
+    if case.kind in ("latency", "flight", "heat") and outcome in (Outcome.PASS, Outcome.MEASURED) and run.schema >= 2:
+        return "run.json names no samples that would show it"
+    if case.kind == "load" and outcome is Outcome.PASS:
+        return "run.json has none of the rounds that would show it"
+    return ""
 
 
 def _unsaid(verdict: Verdict, why: str) -> Recomputed:
     return Recomputed(verdict.case.id, verdict.outcome, None, why.rstrip("."), "none")
 
 
+def _misnamed(folder: Path, verdict: Verdict) -> str:
+    """Samples and trace bear the name of their row: a row is judged by its own, and by nothing outside the folder."""
+    case, measurement = verdict.case, verdict.summary.measurement
+    samples, trace = (f"{name}/{case.id}" for name in ("samples", "traces"))
+    if measurement.samples_file not in ("", f"{samples}.parquet", f"{samples}.journal"):
+        return f"run.json names {measurement.samples_file!r} as its samples; its own are {samples}.parquet"
+    if measurement.trace_file not in ("", f"{trace}.parquet"):
+        return f"run.json names {measurement.trace_file!r} as its trace; its own is {trace}.parquet"
+    if not measurement.trace_file and (folder / f"{trace}.parquet").is_file():
+        return f"{trace}.parquet is kept, and run.json names no trace"
+    for name in filter(None, (measurement.samples_file, measurement.trace_file)):
+        if not (folder / name).is_file():
+            return f"{name} cannot be read: it is missing"
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            return f"{name} is a link that leads out of the run folder"
+    return ""
+
+
 def _again(again: Again, verdict: Verdict) -> Recomputed:
+    if why := _misnamed(again.path, verdict):
+        return _unsaid(verdict, why)
     try:
         judged = again.settle(verdict)
     except UsageError as error:
@@ -68,9 +105,44 @@ def _again(again: Again, verdict: Verdict) -> Recomputed:
     ) as error:  # samples nobody measured
         return _unsaid(verdict, f"its samples cannot be judged: {type(error).__name__}: {error}")
     source = "samples" if verdict.case.kind != "load" else "record"
-    return Recomputed(
-        verdict.case.id, verdict.outcome, judged.outcome, judged.reason, source, tuple(_differs(verdict, judged))
-    )
+    is_ours = again.run.trigate_version == importlib.metadata.version("trigate")
+    words = (*_differs(verdict, judged), *_told_otherwise(verdict, judged, is_ours=is_ours))
+    return Recomputed(verdict.case.id, verdict.outcome, judged.outcome, judged.reason, source, words)
+
+
+def _told_otherwise(was: Verdict, now: Verdict, *, is_ours: bool) -> Iterator[str]:
+    """Checks, how it was judged and, of this version's own rows, the words, where they are not what the samples make them."""
+    told, made = (sorted(_of_check(check, is_ours=is_ours) for check in one.checks) for one in (was, now))
+    if told != made:
+        only = [each for each in told if each not in made] or [each for each in made if each not in told] or told
+        where = "run.json" if only[0] in told else "the samples"
+        yield f"the check {only[0]} is in {where} alone"
+    if is_ours and was.outcome is now.outcome and was.reason != now.reason:
+        yield f"the reason is {was.reason!r} in run.json, and {now.reason!r} by the samples"
+    yield from _of_judgement(was.summary.judgement, now.summary.judgement)
+
+
+def _of_check(check: Check, *, is_ours: bool) -> str:
+    return f"{check.name}: {check.outcome.value}" + (f", {check.reason}" if is_ours else "")
+
+
+def _of_judgement(was: Judgement | None, now: Judgement | None) -> Iterator[str]:
+    """By which budget and how sure, and what each launch showed; the floor is the record's own."""
+    if was is None or now is None:
+        if was is not now:
+            yield f"how it was judged is in {'run.json' if was is not None else 'what its samples make it'} alone"
+        return
+    pairs: list[tuple[str, Judgement | LaunchFigures, Judgement | LaunchFigures]] = [("", was, now)]
+    pairs += [(f" of launch {old.launch}", old, new) for old, new in zip(was.launches, now.launches, strict=False)]
+    names = ("budget_ns", "alpha", "effect", "bound_ns", "drift", "needed")
+    of_launch = ("count", "failed", "p50_ns", "p95_ns", "exceedances", "throttled", "effect", "log_pass", "log_fail")
+    for where, old, new in pairs:
+        for name in of_launch if where else names:
+            left, right = getattr(old, name), getattr(new, name)
+            if not _is_same(left, right):
+                yield f"{name}{where} is {left} in run.json, and {right} by the samples and limits.json"
+    if len(was.launches) != len(now.launches):
+        yield f"{len(was.launches)} launches are in run.json, and {len(now.launches)} in the samples"
 
 
 def _differs(was: Verdict, now: Verdict) -> list[str]:
@@ -104,11 +176,14 @@ def _of_latency(was: LatencyFigures | None, now: LatencyFigures | None) -> list[
 
 
 def _of_figures(was: Sequence[Figure], now: Sequence[Figure]) -> list[str]:
-    """Of each figure that both have; what only the record has (memory, the soak) no sample tells."""
-    found = {figure.name: figure.value for figure in now}
-    words = []
+    """Of each figure; ``now`` has what no sample tells (memory, the soak) as the record has it."""
+    found, told = ({figure.name: figure.value for figure in side} for side in (now, was))
+    words = [f"{name} is not in run.json, and {found[name]} by the samples" for name in found if name not in told]
     for figure in was:
-        new = found.get(figure.name, figure.value)
+        if figure.name not in found:
+            words.append(f"{figure.name} is {figure.value} in run.json, and no sample shows it")
+            continue
+        new = found[figure.name]
         if not _is_same(figure.value, new):
             words.append(f"{figure.name} is {figure.value} in run.json, and {new} by the samples")
     return words

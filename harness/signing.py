@@ -35,6 +35,7 @@ __all__ = [
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PUBLIC_SUFFIX = ".pub"
 _MOST_KEY_BYTES = 16 << 10
+_MOST_PASSPHRASE_BYTES = 1023
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -79,6 +80,8 @@ def make_key(path: Path, passphrase: bytes | None = None) -> PublicKey:
     library = _cryptography()
     if passphrase is not None and not passphrase:
         raise UsageError("the passphrase is empty. Give one, or none at all.")
+    if not path.name:
+        raise UsageError(f"{path} names no file. Name the private key to be, as release.key.")
     public_path = _beside(path)
     for one in (path, public_path):
         if os.path.lexists(one):
@@ -86,6 +89,8 @@ def make_key(path: Path, passphrase: bytes | None = None) -> PublicKey:
     private = library.ed25519.Ed25519PrivateKey.generate()
     kept = library.serialization.NoEncryption()
     if passphrase is not None:
+        if len(passphrase) > _MOST_PASSPHRASE_BYTES:
+            raise UsageError(f"the passphrase is longer than {_MOST_PASSPHRASE_BYTES} bytes. Give a shorter one.")
         kept = library.serialization.BestAvailableEncryption(passphrase)
     pem = private.private_bytes(library.serialization.Encoding.PEM, library.serialization.PrivateFormat.PKCS8, kept)
     public = _public(private.public_key())
@@ -111,6 +116,8 @@ def load_private_key(path: Path, passphrase: Callable[[], bytes | None] = lambda
     library = _cryptography()
     pem = read_secret(path, "the private key")
     try:
+        if b"BEGIN OPENSSH" in pem:
+            raise UsageError(f"{path} is a key of OpenSSH; expected PKCS #8 PEM. Make one with `trigate key new`.")
         if b"PRIVATE KEY-----" not in pem:
             raise UsageError(f"{path} is no private key: expected PKCS #8 PEM, as `trigate key new` writes it.")
         secret = passphrase() if b"ENCRYPTED" in pem else None
@@ -176,7 +183,7 @@ def unseal(data: bytes, key: PublicKey | None) -> Envelope:
         raise SignatureError(f"it has {count} signatures, and one is expected: a signature was added")
     if payload_type != PAYLOAD_TYPE:
         raise SignatureError(f"its payloadType is {payload_type!r}; expected {PAYLOAD_TYPE!r}")
-    if not is_ours:
+    if not is_ours or _again(rebuilt.payload) != rebuilt.payload:
         raise SignatureError("the envelope is not written as it was when it was signed: its bytes were changed")
     if key is not None:
         _check(rebuilt, signer, key)
@@ -211,6 +218,14 @@ def _statement(payload: bytes) -> Mapping[str, Any]:
     return statement
 
 
+def _again(payload: bytes) -> bytes:
+    """As ``seal`` spells it: a key twice, which others may read otherwise, is not spelled so."""
+    try:
+        return _payload(_statement(payload))
+    except (ValueError, RecursionError) as error:
+        raise SignatureError(f"its payload is none that is signed: {_first_line(error)}") from error
+
+
 def _text(table: Mapping[str, Any]) -> bytes:
     return (json.dumps(table, indent=1, ensure_ascii=True) + "\n").encode()
 
@@ -235,12 +250,15 @@ def _read_key(path: Path, what: str, *, is_secret: bool = False) -> bytes:
     try:
         with open_regular(path, follow=True) as file:
             mode = os.fstat(file.fileno()).st_mode
+            data = file.read(_MOST_KEY_BYTES) or b""
+            if is_secret and b"BEGIN PUBLIC KEY" in data:
+                raise UsageError(f"{path} is a public key; expected {what}, which is in a file of its own beside it.")
             if is_secret and os.name != "nt" and mode & _OTHERS:
                 raise UsageError(
                     f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}); {what} is not used so. "
                     f"Run: chmod 600 {path}. If anybody may have read it, make a new key."
                 )
-            return file.read(_MOST_KEY_BYTES) or b""
+            return data
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist; expected {what}. Make a key with `trigate key new`.") from None
     except OSError as error:

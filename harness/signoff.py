@@ -426,7 +426,7 @@ def page(signoff: SignOff) -> str:
     """``SIGNOFF.md``: the same for people."""
     lines = ["# Sign-off", "", f"**{_plain(signoff.decision)}**", ""]
     lines += [
-        f"Made {signoff.made_at} by trigate {_plain(signoff.trigate_version)}; pack `{signoff.pack_sha256 or 'none'}`.",
+        f"Made {signoff.made_at} by trigate {_plain(signoff.trigate_version)}; pack {_plain(signoff.pack_sha256) or 'none'}.",
         "",
     ]
     lines += _section("What stands against it", [f"- {_plain(problem.words)}" for problem in signoff.problems])

@@ -14,7 +14,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from runtime.files import read_small
 __all__ = ["Finding", "Verification", "verify"]
 
 _MOST_BYTES = 64 << 20
+_MOST_RUN_BYTES = 1 << 30
 _MOST_SHOWN = 30
 _GRAVE = ("signature", "changed", "removed", "added", "verdict", "record")
 _ORDER = (*_GRAVE, "failed", "open", "signer")
@@ -144,10 +145,12 @@ class _Verifier:
         self.rows: list[RowSeen] = []
         self.contradictions: dict[str, tuple[Problem, ...]] = {}
         self.waivers: tuple[Waiver, ...] = ()
+        self.odd: tuple[str, ...] = ()
 
     def look(self, name: str) -> Verification:
         envelope = self._envelope()
         tree = walk(self.folder)
+        self.odd = tuple(tree.odd)
         self.found += [Finding("added", f"{file} {words}") for file, words in tree.odd.items()]
         names = [file for file in tree.files if file != ATTESTATION]
         before = self._identities(names)
@@ -235,6 +238,12 @@ class _Verifier:
         runs: dict[str, Run] = {}
         parts = [name.split("/") for name in names]
         for inside in sorted({"/".join(each[:2]) for each in parts if each[0] == "runs" and len(each) > 2}):
+            if self._is_strange(inside):  # a pipe may never end, and a link leads to what was not hashed
+                self._say(
+                    "record",
+                    f"{inside} is not judged: it holds what is no file of its own, or a record too large to be one",
+                )
+                continue
             try:
                 run = read_run(self.folder / inside)
             except UsageError as error:
@@ -247,6 +256,13 @@ class _Verifier:
         if not runs:
             self._say("removed", "there is no run in it")
         return runs
+
+    def _is_strange(self, inside: str) -> bool:
+        with suppress(OSError):
+            if (self.folder / inside / "run.json").lstat().st_size > _MOST_RUN_BYTES:
+                return True
+        odd = (self.folder / name for name in self.odd if name.startswith(f"{inside}/"))
+        return any(path.is_symlink() or not path.is_file() for path in odd)
 
     def _judge(self, run: Run, inside: str) -> None:
         try:
@@ -282,6 +298,9 @@ class _Verifier:
         except (UsageError, ValueError) as error:
             self._say("record", str(error))
             return None
+        except Exception as error:  # as with a verdict: told, and no reason to stop looking
+            self._say("record", f"the decision cannot be made again: {type(error).__name__}: {error}")
+            return None
         for words in _differences(told, again):
             self._say("record", f"{BUNDLE}: {words}")
         return again
@@ -298,6 +317,8 @@ class _Verifier:
             return parse_waivers(read_small(self.folder / WAIVERS, limit=_MOST_BYTES), WAIVERS)
         except FileNotFoundError:
             return ()
+        except OSError as error:
+            raise UsageError(f"{WAIVERS} cannot be read: {error.strerror or error}") from error
 
     def _compare_files(self, files: Mapping[str, str], envelope: Envelope | None) -> None:
         """Each file against the statement, by name."""
@@ -331,6 +352,13 @@ class _Verifier:
         tested, made = ([each for each in _listed(one) if _is_artifact(each)] for one in (envelope.statement, expected))
         if tested != made:
             self._say("record", "the statement names other models or engines than the runs")
+        told = [_plain_subject(each) for each in _listed(envelope.statement)]
+        if told != _listed(envelope.statement) or len(_subjects(envelope.statement)) + len(tested) != len(told):
+            self._say(
+                "record", "the statement's subjects are not written as a bundle's are: one is twice, or says more"
+            )
+        if more := sorted({*envelope.statement} - {*expected}):
+            self._say("record", f"the statement has {', '.join(map(repr, more))}, which no bundle's has")
 
     def _compare_page(self, again: SignOff) -> None:
         try:
@@ -346,6 +374,8 @@ class _Verifier:
         for problem in signoff.problems if signoff else ():
             if problem not in known:
                 self._say("failed" if problem.fails else "open", problem.words)
+        if signoff is not None and signoff.made_at[:10] > (self.today + datetime.timedelta(days=1)).isoformat():
+            self._say("open", f"it was made on {signoff.made_at[:10]}, which is yet to come: a clock is wrong")
         for waiver in self._ended_since(signoff):
             words = f"the waiver of {waiver.owner} for {waiver.about} has ended on {waiver.until}, after it was signed"
             self._say("open", words)
@@ -413,6 +443,13 @@ def _listed(statement: Mapping[str, Any]) -> list[Any]:
 
 def _is_artifact(subject: Any) -> bool:
     return isinstance(subject, dict) and str(subject.get("name")).startswith(ARTIFACT)
+
+
+def _plain_subject(subject: Any) -> Any:
+    """As ``statement_of`` writes one, from what this says."""
+    if not isinstance(subject, dict) or not isinstance(subject.get("digest"), dict):
+        return None
+    return {"name": subject.get("name"), "digest": {"sha256": subject["digest"].get("sha256")}}
 
 
 def _where(statement: Mapping[str, Any], expected: Mapping[str, Any], name: str) -> str:

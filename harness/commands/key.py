@@ -48,7 +48,7 @@ def passphrase(arguments: argparse.Namespace) -> bytes | None:
     if arguments.passphrase_file is not None:
         return read_secret(arguments.passphrase_file, "the passphrase").rstrip(b"\r\n")
     word = os.environ.get("TRIGATE_KEY_PASSPHRASE")
-    return word.encode() if word else None
+    return os.fsencode(word) if word else None  # of any bytes: an error would quote it
 
 
 def _new(arguments: argparse.Namespace) -> int:

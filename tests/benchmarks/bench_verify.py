@@ -86,18 +86,18 @@ def make_run(folder: Path, rows: int) -> None:
     )
     print(f"one row: {verdict.outcome.value}, {verdict.reason}")
     with RunFolder(folder) as opened:
-        opened.write_samples("samples/0.parquet", calls)
-        opened.write_samples("traces/0.parquet", trace_table(told))
+        opened.write_samples("samples/row-0.parquet", calls)
+        opened.write_samples("traces/row-0.parquet", trace_table(told))
         verdicts = []
         for at in range(rows):
             for kind in ("samples", "traces"):
                 if at:
-                    shutil.copy(folder / kind / "0.parquet", folder / kind / f"{at}.parquet")
+                    shutil.copy(folder / kind / "row-0.parquet", folder / kind / f"row-{at}.parquet")
             own = replace(
                 verdict.summary.measurement,
                 case=replace(case, id=f"row-{at}"),
-                samples_file=f"samples/{at}.parquet",
-                trace_file=f"traces/{at}.parquet",
+                samples_file=f"samples/row-{at}.parquet",
+                trace_file=f"traces/row-{at}.parquet",
             )
             verdicts.append(replace(verdict, summary=replace(verdict.summary, measurement=own)))
         opened.write(LIMITS_FILE, limits_text(limits_of(configuration, configuration.models, "orin", ["tensorrt"])))
