@@ -15,9 +15,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,6 +48,7 @@ __all__ = [
     "make_bundle",
     "record_text",
     "requires_of",
+    "same_samples",
     "signoff_from",
 ]
 
@@ -99,6 +101,7 @@ def make_bundle(
         for inside, run in runs.items():
             say(f"computing the verdicts of {run.id} again")
             contradictions += judge_again(run, work / inside)[1]
+        contradictions += same_samples(files)
         requires = {run.id: requires_of(run, work / inside) for inside, run in runs.items()}
         signoff = decide(
             list(runs.values()),
@@ -154,6 +157,18 @@ def judge_again(run: Run, folder: Path, pack: Pack | None = None) -> tuple[tuple
     )
     told = (words.replace(where, "") for words in recompute_run(folder, run, rows))
     return rows, (*_contradictions(rows), *(Problem(f"run {run.id}: {words}", True) for words in told))
+
+
+def same_samples(files: Mapping[str, str]) -> tuple[Problem, ...]:
+    """Of rows with the same samples to the last nanosecond one was not measured. ``files``: sha256 by name in the bundle."""
+    first: dict[str, str] = {}
+    told = []
+    for name, digest in sorted(files.items()):
+        is_samples = re.fullmatch(r"runs/[^/]+/samples/[^/]+\.parquet", name)
+        if is_samples and first.setdefault(digest, name) != name:
+            words = f"{name} and {first[digest]} are the same samples: one of the rows was not measured"
+            told.append(Problem(words, True))
+    return tuple(told)
 
 
 def _contradictions(rows: Sequence[Recomputed]) -> Iterator[Problem]:

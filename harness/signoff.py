@@ -42,6 +42,9 @@ _PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _TESTED = ("model", "artifact", "engine", "calibration", "sidecar")
 _LONG_DAYS = 366
+_WIDE_ROWS = 10
+_OUTPUTS_SHOWN = 6
+_RAW_SINCE = 2
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,7 +71,8 @@ class BundledRow:
     """One row. ``run``: whose it is. ``lineage``: sha256 by name, and words.
 
     ``standing``: ``passed``, ``waived``, ``failed``, ``open`` (required and not shown), ``simulated``, ``measured``,
-    ``undecided`` (asked of nobody) or ``not run``. ``waiver``: its number in the file.
+    ``undecided`` (asked of nobody) or ``not run``. ``waiver``: its number in the file. ``held_against``: by which budget,
+    floor, profile or tolerances it was judged, in words.
     """
 
     id: str
@@ -86,6 +90,7 @@ class BundledRow:
     standing: str
     waiver: int | None = None
     lineage: Mapping[str, str] = field(default_factory=dict)
+    held_against: str = ""
 
 
 @dataclass(frozen=True)
@@ -234,7 +239,29 @@ def _row(verdict: Verdict, cover: int | None, run: Run) -> BundledRow:
         standing="waived" if cover is not None else _standing(verdict),
         waiver=cover,
         lineage=_lineage(verdict, run),
+        held_against="; ".join(_limits_of(verdict)),
     )
+
+
+def _limits_of(verdict: Verdict) -> Iterator[str]:
+    """What whoever reads a PASS must believe was rightly asked."""
+    summary = verdict.summary
+    judgement, profile = summary.judgement, summary.measurement.profile
+    if judgement is not None:
+        budget = "no budget" if judgement.budget_ns is None else f"p95 {judgement.budget_ns / 1e6:g} ms"
+        floor = "no floor" if judgement.floor is None else f"floor {judgement.floor:g} ({judgement.floor_source})"
+        yield f"{budget}, {floor}"
+    yield from (f"{one.model}: {one.deadline_ns / 1e6:g} ms" for one in summary.measurement.streams if one.deadline_ns)
+    if profile:
+        yield f"profile {profile}"
+    ruled = [(one.output, one.tolerance) for one in summary.parity if one.tolerance is not None]
+    told = [
+        f"{output} {rule.source} {'none' if rule.rel_l2_max is None else f'{rule.rel_l2_max:.3g}'}"
+        for output, rule in ruled[:_OUTPUTS_SHOWN]
+    ]
+    more = f" and {len(ruled) - len(told)} more" if len(ruled) > len(told) else ""
+    if told:
+        yield f"relative L2 of {', '.join(told)}{more}"
 
 
 def _standing(verdict: Verdict) -> str:
@@ -348,6 +375,8 @@ def _notes(
     if not require and not any(row.required for row in rows):
         yield "Nothing was required: whatever did not run was not missed."
     for waiver in waivers:
+        if len(waiver.rows) > _WIDE_ROWS:
+            yield f"The waiver of {waiver.owner} for {waiver.about} covers {len(waiver.rows)} rows: are all of them meant?"
         if not waiver.rows:
             yield f"The waiver of {waiver.owner} for {waiver.about} covered no row: leave it out."
         if (datetime.date.fromisoformat(waiver.until) - today).days > _LONG_DAYS:
@@ -356,6 +385,8 @@ def _notes(
 
 def _odd_runs(runs: Sequence[Run], made_at: str) -> Iterator[str]:
     for run in runs:
+        if run.schema < _RAW_SINCE:
+            yield f"Run {run.id} is of schema {run.schema}, which kept no raw outputs: rows about numerics are judged by figures."
         profile = run.settings.get("profile", "")
         if profile != "signoff" and any(verdict.case.tier == 2 for verdict in run.verdicts):
             yield f"Run {run.id} measured by the profile {profile or 'that it does not name'}; a release is measured by signoff."
@@ -447,7 +478,7 @@ def page(signoff: SignOff) -> str:
     lines += _section(
         "Rows",
         _table(
-            ("row", "standing", "outcome", "required", "run", "reason"),
+            ("row", "standing", "outcome", "required", "run", "reason", "held against"),
             [
                 (
                     row.id,
@@ -456,6 +487,7 @@ def page(signoff: SignOff) -> str:
                     "yes" if row.required else "",
                     row.run[:8],
                     row.reason,
+                    row.held_against,
                 )
                 for row in signoff.rows
             ],

@@ -28,6 +28,7 @@ from harness.bundle import (
     is_bundle,
     judge_again,
     requires_of,
+    same_samples,
     signoff_from,
 )
 from harness.bundle_files import hash_file, identity, is_safe_name, unpack, walk
@@ -158,10 +159,13 @@ class _Verifier:
         try:
             hashed = {file: pool.submit(hash_file, self.folder / file) for file in names}
             runs = self._runs(names)
-            again = self._decided(runs)
             files = self._hashes(hashed)
         finally:
             pool.shutdown(cancel_futures=True)
+        self.contradictions[""] = same_samples(files)
+        for problem in self.contradictions[""]:
+            self._say("verdict", problem.words)
+        again = self._decided(runs)
         self._compare_files(files, envelope)
         self._compare_statement(files, again, envelope)
         self._compare_untouched(before)
@@ -293,7 +297,7 @@ class _Verifier:
                 self.waivers,
                 made_at=told.made_at,
                 trigate_version=told.trigate_version,
-                contradictions=[each for run in ordered for each in self.contradictions.get(run, ())],
+                contradictions=[each for run in (*ordered, "") for each in self.contradictions.get(run, ())],
             )
         except (UsageError, ValueError) as error:
             self._say("record", str(error))

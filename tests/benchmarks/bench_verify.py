@@ -90,9 +90,10 @@ def make_run(folder: Path, rows: int) -> None:
         opened.write_samples("traces/row-0.parquet", trace_table(told))
         verdicts = []
         for at in range(rows):
-            for kind in ("samples", "traces"):
-                if at:
-                    shutil.copy(folder / kind / "row-0.parquet", folder / kind / f"row-{at}.parquet")
+            if at:  # no two rows have the same samples
+                woke = calls["woke_ns"] + at * (np.arange(LAUNCHES * CALLS) == 0)
+                opened.write_samples(f"samples/row-{at}.parquet", {**calls, "woke_ns": woke})
+                shutil.copy(folder / "traces/row-0.parquet", folder / f"traces/row-{at}.parquet")
             own = replace(
                 verdict.summary.measurement,
                 case=replace(case, id=f"row-{at}"),
