@@ -70,6 +70,12 @@ def recompute_run(folder: Path, run: Run, rows: Sequence[Recomputed]) -> tuple[s
     if limits is None:
         unsaid = f"it has no {LIMITS_FILE}, which would say what it had to show and by which budgets"
         return (*told, *([unsaid] if run.schema >= 2 else []))
+    asked = run.settings.get("require", "").replace(",", " ").split()
+    told += [
+        f"{word} was required by its command line, and not by {LIMITS_FILE}"
+        for word in asked
+        if word not in limits.require
+    ]
     told += [
         f"{verdict.case.id} is not required in run.json, and its runtime {verdict.case.runtime} was"
         for verdict in run.verdicts

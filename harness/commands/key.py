@@ -75,7 +75,7 @@ def _asked() -> bytes:
     first = getpass.getpass("Passphrase: ")
     if first != getpass.getpass("The same again: "):
         raise UsageError("the two passphrases are not the same; no key was made.")
-    return first.encode()
+    return first.encode(errors="surrogateescape")
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ A waiver, in a file of [[waiver]] tables, accepts a row that does not pass:
   row = "lightglue-tensorrt-fp16-b1-latency"   # or model, runtime and kind
   owner = "Ada Lovelace <ada@example.org>"
   reason = "over by 0.4 ms until the matcher is pruned"
-  until = 2026-12-31                            # an expired one blocks
+  until = 2026-12-31                            # its last day, in UTC; an expired one blocks
 
 exit codes: 0 signed off, with waivers or without; 1 a row fails, or a run is not what its samples make it: refused;
 3 something required is not shown: refused; with --evidence-only the bundle is made all the same, and says FAILED
@@ -79,7 +79,7 @@ def _key(arguments: argparse.Namespace) -> PrivateKey:
             return None
         import getpass
 
-        return getpass.getpass(f"Passphrase of {arguments.key}: ").encode()
+        return getpass.getpass(f"Passphrase of {arguments.key}: ").encode(errors="surrogateescape")
 
     return load_private_key(arguments.key, secret)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.bundle import ATTESTATION, BUNDLE, KEY_COPY, PAGE, WAIVERS, Made, make_bundle, signoff_from
+from harness.bundle import ATTESTATION, BUNDLE, KEY_COPY, PAGE, WAIVERS, Made, make_bundle, same_samples, signoff_from
 from harness.bundle_files import hash_file, is_safe_name, unpack, walk, write_archive
 from harness.errors import UsageError
 from harness.inspect import inspect
@@ -283,6 +283,40 @@ def test_an_archive_of_more_than_it_has_or_of_nonsense_is_refused(tmp_path: Path
     (tmp_path / "not.zip").write_bytes(b"PK")
     with pytest.raises(UsageError, match="is damaged"):
         unpack(tmp_path / "not.zip", tmp_path / "out")
+
+
+@pytest.mark.covers("RE-03")
+def test_nothing_hides_in_an_archive_beside_its_files(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "\u00e4.txt").write_text("here")
+    write_archive(tmp_path / "files", tmp_path / "a.zip")
+    data = (tmp_path / "a.zip").read_bytes()
+    commented = data[:-2] + b"\2\0hi"
+    for at, hidden in enumerate((b"#!/bin/sh\n" + data, data + b"\n", data + data, commented)):
+        (tmp_path / "b.zip").write_bytes(hidden)
+        (words,) = unpack(tmp_path / "b.zip", tmp_path / f"out{at}")
+        assert words == "something lies before, between or behind the files of the archive"
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.writestr("a.txt_evil", b"here")
+    (tmp_path / "c.zip").write_bytes((tmp_path / "c.zip").read_bytes().replace(b"a.txt_evil", b"a.txt\0evil"))
+    (words,) = unpack(tmp_path / "c.zip", tmp_path / "nul")
+    assert "read otherwise" in words
+
+
+@pytest.mark.covers("RE-03")
+def test_two_rows_with_the_same_samples_are_told() -> None:
+    files = {"runs/a/samples/m.parquet": "1", "runs/b/samples/m.parquet": "1", "runs/b/traces/m.parquet": "1"}
+    (problem,) = same_samples(files)
+    assert problem.fails
+    assert problem.words.startswith("runs/b/samples/m.parquet and runs/a/samples/m.parquet are the same samples")
+
+
+@pytest.mark.covers("RE-03")
+def test_the_page_says_what_each_row_was_held_against(home: Home, tmp_path: Path) -> None:
+    home.sign(tmp_path / "bundle")
+    shown = (tmp_path / "bundle" / PAGE).read_text()
+    assert "| p95 20 ms, no floor; profile pr |" in shown
+    assert "relative L2 of scores derived 0.002" in shown
 
 
 def test_a_name_is_safe_where_every_system_reads_it_alike() -> None:

@@ -85,6 +85,8 @@ def test_an_encrypted_key_opens_with_its_passphrase_alone(tmp_path: Path) -> Non
     assert "battery" not in str(refused.value)
     with pytest.raises(UsageError, match=r"is encrypted. Give --passphrase-file, or set TRIGATE_KEY_PASSPHRASE"):
         load_private_key(tmp_path / "k")
+    with pytest.raises(UsageError, match="the passphrase is longer than 1023 bytes"):
+        make_key(tmp_path / "other", b"x" * 1024)
     with pytest.raises(UsageError, match="the passphrase is empty"):
         make_key(tmp_path / "other", b"")
 
@@ -119,6 +121,12 @@ def test_what_is_no_key_is_refused_with_what_was_expected(tmp_path: Path) -> Non
     pem = other.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    (tmp_path / "ssh").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n")
+    (tmp_path / "ssh").chmod(0o600)
+    with pytest.raises(UsageError, match="is a key of OpenSSH; expected PKCS #8 PEM"):
+        load_private_key(tmp_path / "ssh")
+    with pytest.raises(UsageError, match="names no file"):
+        make_key(Path())
     (tmp_path / "ec").write_bytes(pem)
     (tmp_path / "ec").chmod(0o600)
     with pytest.raises(UsageError, match="is no Ed25519 key"):
@@ -134,6 +142,16 @@ def test_a_statement_comes_out_of_its_envelope_for_the_key_that_signed_it(tmp_pa
     assert json.loads(sealed)["payloadType"] == PAYLOAD_TYPE
     with pytest.raises(SignatureError, match="a foreign key"):
         unseal(sealed, make_key(tmp_path / "other"))
+
+
+@pytest.mark.covers("RE-03")
+def test_a_payload_that_says_a_thing_twice_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    public = make_key(tmp_path / "k")
+    monkeypatch.setattr("harness.signing._payload", lambda _: b'{"subject":[],"subject":[1]}')
+    sealed = seal(STATEMENT, load_private_key(tmp_path / "k"))
+    monkeypatch.undo()
+    with pytest.raises(SignatureError, match="not written as it was when it was signed"):
+        unseal(sealed, public)
 
 
 @pytest.mark.covers("RE-03")

@@ -31,7 +31,7 @@ from harness.bundle_files import hash_file, walk
 from harness.errors import UsageError
 from harness.pack import Pack, read_model
 from harness.recompute import recompute
-from harness.records import Outcome, Run, Verdict, run_from_text, to_json
+from harness.records import BoardState, Outcome, Run, Verdict, run_from_text, to_json
 from harness.run_folder import RunFolder
 from harness.signing import PrivateKey, PublicKey, load_private_key, make_key, seal, unseal
 from harness.signoff import decide, page, statement_of
@@ -510,6 +510,44 @@ def test_a_run_that_is_nonsense_is_named_and_nothing_breaks(data: bytes, bundle:
 def test_a_pipe_in_a_bundle_is_named_and_not_waited_for(bundle: Path, home: Home) -> None:
     os.mkfifo(bundle / "runs" / "pipe")
     assert "ADDED: runs/pipe is no regular file" in look(bundle, home.key.public).to_text()
+
+
+@pytest.mark.covers("RE-03")
+@pytest.mark.parametrize("name", ["run.json", f"raw/{PARITY}.npz", f"samples/{LATENCY}.parquet"])
+def test_a_pipe_among_what_is_judged_is_not_waited_for(name: str, bundle: Path, home: Home) -> None:
+    (run_of(bundle) / name).unlink()
+    os.mkfifo(run_of(bundle) / name)
+    seen = look(bundle, home.key.public)
+    assert "is not judged: it holds what is no file of its own" in seen.to_text()
+    assert seen.exit_code == 1
+
+
+@pytest.mark.covers("RE-03")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table["subject"].append(table["subject"][0]), "one is twice, or says more"),
+        (lambda table: table["subject"][0].update(annotations={"by": "x"}), "one is twice, or says more"),
+        (lambda table: table.update(approved=True), "the statement has 'approved', which no bundle's has"),
+    ],
+)
+def test_a_statement_that_says_more_than_the_bundle_is_named(
+    change: Callable[[dict[str, Any]], object], words: str, bundle: Path, home: Home
+) -> None:
+    statement = json.loads(rewritten(bundle))
+    change(statement)
+    (bundle / ATTESTATION).write_bytes(seal(statement, home.key))
+    seen = look(bundle, home.key.public)
+    assert words in seen.to_text()
+    assert seen.exit_code == 1
+
+
+def test_figures_of_no_machine_and_a_date_to_come_break_nothing(bundle: Path, home: Home) -> None:
+    state = BoardState(boot_id="b", uptime_s=1e300)
+    edit(run_of(bundle), settled(LATENCY, measured(board_start=state, started_at=MADE_AT, duration_ns=10**400)))
+    seen = look(bundle, home.key.public, datetime.date(2025, 1, 1))
+    assert "OPEN: it was made on 2026-11-21, which is yet to come: a clock is wrong" in seen.to_text()
+    assert seen.exit_code == 1
 
 
 def test_a_file_that_changes_while_it_is_verified_is_named(

@@ -73,7 +73,11 @@ def test_it_holds_through_its_last_day() -> None:
         (GOOD + 'model = "m"\n', "names a row, so model, runtime and kind have no place beside it"),
         ("waiver = 3", "waiver is 3; expected \\[\\[waiver\\]\\] tables"),
         ("[waivers]", "unknown key 'waivers'"),
+        (GOOD.replace('"Ada"', '"\u200b"'), "owner is '.*'; expected text"),
+        (GOOD.replace("2026-12-31", '"2026-W53-4"'), "until is '2026-W53-4'; expected a date such as"),
         ("[[waiver", "is not TOML"),
+        ("a = " + "[" * 100_000, "is not TOML"),
+        ("a = " + "9" * 10_000, "is not TOML"),
     ],
 )
 def test_what_is_no_waiver_is_refused_by_name(text: str, words: str) -> None:
