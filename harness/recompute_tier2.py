@@ -18,6 +18,9 @@ __all__ = ["recompute_tier2"]
 
 _MOST_AT_ONCE = 4
 """Rows in memory together: one of a million samples takes some hundred megabytes while it is judged."""
+_OF_TIME_AND_TRACE = ("ns", "s", "W", "J", "MHz", "Hz", "°C")
+_BESIDE = ("build_ns", "soak_", "load", "first_call", "takeoff")
+"""Figures in such units come from samples and trace, but for those whose names begin so; others (memory) from who measured."""
 _SAME = 1e-6
 """Relative: another machine's floating point may end elsewhere in the last places, and no figure that matters does."""
 
@@ -112,9 +115,9 @@ def _again(again: Again, verdict: Verdict) -> Recomputed:
 
 def _told_otherwise(was: Verdict, now: Verdict, *, is_ours: bool) -> Iterator[str]:
     """Checks, how it was judged and, of this version's own rows, the words, where they are not what the samples make them."""
-    told, made = (sorted(_of_check(check, is_ours=is_ours) for check in one.checks) for one in (was, now))
+    told, made = (sorted({_of_check(check, is_ours=is_ours) for check in one.checks}) for one in (was, now))
     if told != made:
-        only = [each for each in told if each not in made] or [each for each in made if each not in told] or told
+        only = [each for each in told if each not in made] or [each for each in made if each not in told]
         where = "run.json" if only[0] in told else "the samples"
         yield f"the check {only[0]} is in {where} alone"
     if is_ours and was.outcome is now.outcome and was.reason != now.reason:
@@ -181,6 +184,8 @@ def _of_figures(was: Sequence[Figure], now: Sequence[Figure]) -> list[str]:
     words = [f"{name} is not in run.json, and {found[name]} by the samples" for name in found if name not in told]
     for figure in was:
         if figure.name not in found:
+            if figure.unit not in _OF_TIME_AND_TRACE or figure.name.startswith(_BESIDE):
+                continue
             words.append(f"{figure.name} is {figure.value} in run.json, and no sample shows it")
             continue
         new = found[figure.name]

@@ -76,6 +76,25 @@ def test_nothing_of_a_private_key_can_be_printed_or_pickled(tmp_path: Path) -> N
         pickle.dumps(key)
 
 
+@pytest.mark.covers("RE-03")
+def test_a_private_key_is_made_so_that_nobody_else_reads_it_for_an_instant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    mask, write = os.umask(0), os.fdopen
+
+    def opened(descriptor: int, mode: str) -> object:
+        seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        return write(descriptor, mode)
+
+    monkeypatch.setattr("harness.signing.os.fdopen", opened)
+    try:
+        make_key(tmp_path / "k")
+    finally:
+        os.umask(mask)
+    assert seen[0] == 0o600
+
+
 def test_an_encrypted_key_opens_with_its_passphrase_alone(tmp_path: Path) -> None:
     made = make_key(tmp_path / "k", b"correct horse")
     assert b"ENCRYPTED" in (tmp_path / "k").read_bytes()

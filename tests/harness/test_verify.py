@@ -523,6 +523,15 @@ def test_a_pipe_among_what_is_judged_is_not_waited_for(name: str, bundle: Path, 
 
 
 @pytest.mark.covers("RE-03")
+def test_a_record_that_is_no_file_is_not_opened(bundle: Path, home: Home) -> None:
+    path = run_of(bundle) / "run.json"
+    path.rename(home.path / "aside.json")
+    path.symlink_to(home.path / "aside.json")
+    seen = look(bundle, home.key.public)
+    assert f"{path.parent.relative_to(bundle)} is not judged: it holds what is no file of its own" in seen.to_text()
+
+
+@pytest.mark.covers("RE-03")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
