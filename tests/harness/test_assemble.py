@@ -300,6 +300,7 @@ class Thermometer:
 def test_a_row_about_heat_cannot_run_where_no_sensor_reads_which_the_plan_says(
     house: House, monkeypatch: pytest.MonkeyPatch, values: dict[str, float], can_run: bool
 ) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime: not installed")
     monkeypatch.setattr(harness.assemble, "choose_instruments", lambda: Instruments([Thermometer(**values)]))
     job = planned(replace(house, environ={}), tiers=(2,), runtimes=("onnx_trt_ep",))
     told = {case.kind: case.not_run for case in job.cases if case.runtime == "onnx_trt_ep"}

@@ -216,7 +216,8 @@ def test_a_file_that_a_run_names_and_lacks_is_damage_as_is_one_outside(
 def test_a_published_engine_that_is_gone_is_damage(tmp_path: Path) -> None:
     run = a_run_folder(tmp_path / "run")
     (run / "engines").mkdir()
-    files = [{"file": "engines/x/a.engine", "copied": True}, {"file": "model.onnx", "copied": False}]
+    told = {"kind": "engine", "sha256": "0" * 64, "rows": []}
+    files = [{**told, "file": "engines/x/a.engine", "copied": True}, {**told, "file": "model.onnx", "copied": False}]
     (run / "engines/index.json").write_text(json.dumps({"schema": 1, "files": files, "rows": {}}))
     found = inspect(run, HOST)
     assert found.says["published"] == "1 file in engines/, 1 listed by digest"
