@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +23,8 @@ _MOST_AT_ONCE = 4
 _OF_TIME_AND_TRACE = ("ns", "s", "W", "J", "MHz", "Hz", "°C")
 _BESIDE = ("build_ns", "soak_", "load", "first_call", "takeoff")
 """Figures in such units come from samples and trace, but for those whose names begin so; others (memory) from who measured."""
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_ROUNDED, _NOTHING = 2e-3, 1e-9
 _SAME = 1e-6
 """Relative: another machine's floating point may end elsewhere in the last places, and no figure that matters does."""
 
@@ -116,13 +120,21 @@ def _again(again: Again, verdict: Verdict) -> Recomputed:
 def _told_otherwise(was: Verdict, now: Verdict, *, is_ours: bool) -> Iterator[str]:
     """Checks, how it was judged and, of this version's own rows, the words, where they are not what the samples make them."""
     told, made = (sorted({_of_check(check, is_ours=is_ours) for check in one.checks}) for one in (was, now))
-    if told != made:
-        only = [each for each in told if each not in made] or [each for each in made if each not in told]
-        where = "run.json" if only[0] in told else "the samples"
-        yield f"the check {only[0]} is in {where} alone"
-    if is_ours and was.outcome is now.outcome and was.reason != now.reason:
+    only_told, only_made = ([each for each in one if each not in other] for one, other in ((told, made), (made, told)))
+    if len(only_told) != len(only_made) or not all(map(_says_the_same, only_told, only_made)):
+        where = "run.json" if only_told else "the samples"
+        yield f"the check {(only_told or only_made)[0]} is in {where} alone"
+    if is_ours and was.outcome is now.outcome and not _says_the_same(was.reason, now.reason):
         yield f"the reason is {was.reason!r} in run.json, and {now.reason!r} by the samples"
     yield from _of_judgement(was.summary.judgement, now.summary.judgement)
+
+
+def _says_the_same(one: str, other: str) -> bool:
+    """The same words, with numbers that may be rounded to another last digit on another machine."""
+    if _NUMBER.sub("#", one) != _NUMBER.sub("#", other):
+        return False
+    pairs = zip(_NUMBER.findall(one), _NUMBER.findall(other), strict=True)
+    return all(left == right or math.isclose(float(left), float(right), rel_tol=_ROUNDED) for left, right in pairs)
 
 
 def _of_check(check: Check, *, is_ours: bool) -> str:
@@ -137,12 +149,12 @@ def _of_judgement(was: Judgement | None, now: Judgement | None) -> Iterator[str]
         return
     pairs: list[tuple[str, Judgement | LaunchFigures, Judgement | LaunchFigures]] = [("", was, now)]
     pairs += [(f" of launch {old.launch}", old, new) for old, new in zip(was.launches, now.launches, strict=False)]
-    names = ("budget_ns", "alpha", "effect", "bound_ns", "drift", "needed")
+    names = ("budget_ns", "alpha", "effect", "bound_ns", "drift")
     of_launch = ("count", "failed", "p50_ns", "p95_ns", "exceedances", "throttled", "effect", "log_pass", "log_fail")
     for where, old, new in pairs:
         for name in of_launch if where else names:
             left, right = getattr(old, name), getattr(new, name)
-            if not _is_same(left, right):
+            if not (_is_same(left, right) or (left is not None is not right and abs(left - right) <= _NOTHING)):
                 yield f"{name}{where} is {left} in run.json, and {right} by the samples and limits.json"
     if len(was.launches) != len(now.launches):
         yield f"{len(was.launches)} launches are in run.json, and {len(now.launches)} in the samples"

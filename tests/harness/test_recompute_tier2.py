@@ -196,6 +196,15 @@ def test_whatever_the_record_says_of_a_judgement_must_come_of_the_samples(
     assert again(folder, run).agrees
 
 
+def test_words_differ_by_no_last_digit_that_another_machine_rounds_otherwise(timed: tuple[Path, Run]) -> None:
+    folder, run = timed
+    verdict, *others = run.verdicts
+    assert "13.06 ms" in verdict.reason
+    for figure, agrees in (("13.07 ms", True), ("12.06 ms", False)):
+        told = replace(verdict, reason=verdict.reason.replace("13.06 ms", figure))
+        assert again(folder, replace(run, verdicts=(told, *others))).agrees is agrees
+
+
 def board(**changes: Any) -> Callable[[Run], Run]:
     return lambda run: of_measurement(run, board_start=BoardState(**changes))
 
