@@ -66,7 +66,7 @@ def _unshown(folder: Path, run: Run, verdict: Verdict) -> str:
     case, outcome = verdict.case, verdict.outcome
     if _is_sampled(folder, verdict) and not (case.kind == "flight" and run.schema < 2):  # which told no streams
         return f"its samples are kept, and what run.json says of it (a row of kind {case.kind}) does not let them be judged"
-    if case.kind in ("latency", "flight", "heat") and outcome in (Outcome.PASS, Outcome.MEASURED) and run.schema >= 2:
+    if case.kind in ("latency", "flight", "heat") and outcome in (Outcome.PASS, Outcome.MEASURED):
         return "run.json names no samples that would show it"
     if case.kind == "load" and outcome is Outcome.PASS:
         return "run.json has none of the rounds that would show it"

@@ -311,6 +311,16 @@ def test_two_rows_with_the_same_samples_are_told() -> None:
     assert problem.words.startswith("runs/b/samples/m.parquet and runs/a/samples/m.parquet are the same samples")
 
 
+def test_a_waiver_of_many_rows_is_told(home: Home, tmp_path: Path) -> None:
+    rows = tuple(a_clause(f"row-{at}", Outcome.FAIL) for at in range(11))
+    another(tmp_path / "many", home.run, rows)
+    text = a_waiver().replace(f'row = "{LATENCY}"', 'kind = "conformance"')
+    made = home.sign(tmp_path / "bundle", tmp_path / "many", waivers=text, evidence_only=True)
+    assert any(
+        note.endswith("for kind conformance covers 11 rows: are all of them meant?") for note in made.signoff.notes
+    )
+
+
 @pytest.mark.covers("RE-03")
 def test_the_page_says_what_each_row_was_held_against(home: Home, tmp_path: Path) -> None:
     home.sign(tmp_path / "bundle")

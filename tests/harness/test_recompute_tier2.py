@@ -156,6 +156,7 @@ def test_a_row_that_passes_without_samples_or_rounds_shows_nothing(tmp_path: Pat
     (tmp_path / f"run/samples/{LATENCY}.parquet").unlink()
     bare = of_measurement(run, samples_file="")
     assert again(tmp_path / "run", bare).words == "run.json names no samples that would show it"
+    assert again(tmp_path / "run", replace(bare, schema=1)).now is None
     loaded = again(tmp_path / "run", of_case(bare, kind="load"))
     assert (loaded.now, loaded.words) == (None, "run.json has none of the rounds that would show it")
 
