@@ -12,6 +12,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,10 @@ class State(str, Enum):
 @dataclass(frozen=True)
 class Finding:
     """One name or number, and where it stands. ``change``: ``gone``, ``renamed``, ``renumbered``, ``arguments``
-    (others than before) or ``unknown``.
+    (others than before), ``deprecated`` or ``unknown``.
 
     ``places``: ``file:line``. ``guard``: what keeps the code from being reached there; empty where nothing is seen to.
+    ``was_broken``: the platform that is left lacks it too, so the move is not what breaks it.
     """
 
     what: str
@@ -61,6 +63,7 @@ class Finding:
     guard: str = ""
     is_certain: bool = True
     source: str = ""
+    was_broken: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -72,6 +75,7 @@ class Finding:
             "told": self.told,
             "instead": self.instead or None,
             "guarded_by": self.guard or None,
+            "broken_before": self.was_broken,
             "source": self.source or None,
         }
 
@@ -91,11 +95,17 @@ class Item:
     findings: tuple[Finding, ...] = ()
     source: str = ""
 
+    @property
+    def was_broken(self) -> bool:
+        """Whether the move is not what breaks it: see ``Finding``."""
+        return bool(self.findings) and all(finding.was_broken for finding in self.findings)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "area": self.area,
             "title": self.title,
             "state": self.state.value,
+            "broken_before": self.was_broken,
             "told": self.told,
             "todo": self.todo or None,
             "findings": [finding.to_json() for finding in self.findings],
@@ -134,12 +144,23 @@ class Checklist:
         """The verdict in a sentence."""
         count = {state: sum(item.state is state for item in self.items) for state in State}
         move = f"from {self.base.title} to {self.target.title}"
+        read = f"{_counted(count[State.READ], 'check')} to be read"
         work = f"{_counted(count[State.TO_DO], 'thing')} to do on the way" if count[State.TO_DO] else "nothing to do"
         if self.verdict is Outcome.FAIL:
-            return f"not able to move {move}: {_counted(count[State.BREAKS], 'check')} would break there, and {work}"
+            parts = [self._broken(count[State.BREAKS]), *([read] if count[State.READ] else []), work]
+            return f"not able to move {move}: {_and(parts)}"
         if self.verdict is Outcome.INCONCLUSIVE:
-            return f"not decided whether able to move {move}: {_counted(count[State.READ], 'check')} to be read, and {work}"
+            return f"not decided whether able to move {move}: {read}, and {work}"
         return f"able to move {move}, with {work}"
+
+    def _broken(self, count: int) -> str:
+        """How many checks break, and of how many it is not the move that breaks them."""
+        already = sum(item.state is State.BREAKS and item.was_broken for item in self.items)
+        told = f"{_counted(count, 'check')} would break there"
+        if not already:
+            return told
+        which = "" if already == count else f"{already} of them "
+        return f"{told} ({which}without the move too)"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -268,6 +289,7 @@ class _Move:
             *self._api(),
             *self._precisions(),
             *self._typing(),
+            *self._deprecated(),
             *self._dla(),
             *self._stored(),
             *self._libraries(),
@@ -310,19 +332,30 @@ class _Move:
             told += f" ({near})." if near else "."
         state, rest = State.OK, [finding for finding in findings if finding.state in (State.OK, State.NOT_KNOWN)]
         items = [Item("API", "names that were read", state, told)]
-        for title, state in (("used, and breaks", State.BREAKS), ("has to be read", State.READ)):
-            if these := tuple(finding for finding in findings if finding.state is state):
-                what = _counted(len(these), "name or number", "names or numbers")
-                does = (
-                    "that the target has not, or reads otherwise" if state is State.BREAKS else "that may be affected"
-                )
-                todo = "Change these places." if state is State.BREAKS else "Look at these places."
-                items.append(Item("API", title, state, f"{what} {does}.", todo, these))
+        for state in (State.BREAKS, State.READ):
+            for was_broken in (False, True):
+                these = tuple(one for one in findings if one.state is state and one.was_broken is was_broken)
+                items += [self._changed(state, these)] if these else []
         for title, state in (("guarded", State.OK), ("not in the manifests", State.NOT_KNOWN)):
             if these := tuple(finding for finding in rest if finding.state is state):
                 words = "not reached there, as far as its guards tell" if state is State.OK else "in neither manifest"
                 items.append(Item("API", title, state, f"{_counted(len(these), 'name')} {words}.", "", these))
         return items
+
+    def _changed(self, state: State, these: tuple[Finding, ...]) -> Item:
+        """The check of names that break or may, by the move or before it."""
+        is_certain = state is State.BREAKS
+        what, todo = _counted(len(these), "name or number", "names or numbers"), "Change these places."
+        if not is_certain:
+            todo = "Look at these places."
+        if these[0].was_broken:
+            title = "names in use that both sides lack" if is_certain else "names that both sides may lack"
+            told = f"{what} that {self.base.title} has not either: it is not the move that breaks them."
+            todo += " If this source runs today, it runs on another TensorRT: name that one with --from."
+        else:
+            title = "names in use that are gone or changed" if is_certain else "names that may be gone or changed"
+            told = f"{what} that {'the target has not, or reads otherwise' if is_certain else 'may be affected'}."
+        return Item("API", title, state, told, todo, these)
 
     def _sides(self) -> tuple[tuple[Platform, Manifest | None], ...]:
         return (self.base, self.before), (self.target, self.after)
@@ -353,10 +386,13 @@ class _Move:
             return None
         if not before.has(use.path):
             if member in never:
-                told = "no TensorRT 10 or 11 has it"
-                state = State.BREAKS if use.is_certain else State.READ
-                row = never[member]
-                return Finding(use.path, "gone", state, place, told, row["use"], "", use.is_certain, row["source"])
+                told, row = "no TensorRT 10 or 11 has it", never[member]
+                state, guard = self._judge(use, after)
+                state = State.READ if state is State.BREAKS and not use.is_certain else state
+                return Finding(
+                    use.path, "gone", state, place, told, row["use"], guard, use.is_certain, row["source"],
+                    bool(before.version),
+                )  # fmt: skip
             if top == "*" or (member and not after.has(top) and (before.has(top) or self._who_has(top))):
                 return None  # of an unknown class, it says nothing; of a name that is told itself, nothing more
             front = self.table.values["front"]
@@ -388,8 +424,9 @@ class _Move:
             classes = [name for name in before.entries if use.path[2:] in before.members(name)]
             told = f"possibly {_classes(classes)}.{member}, which is gone: the object's class is not known"
         return Finding(
-            use.path, change, state, place, told, row.get("use", ""), guard, use.is_certain, row.get("source", "")
-        )
+            use.path, change, state, place, told, row.get("use", ""), guard, use.is_certain, row.get("source", ""),
+            bool(before.version) and not before.has(use.path),
+        )  # fmt: skip
 
     def _who_has(self, path: str) -> str:
         """Another version, or TensorRT-RTX, whose manifest has a name; empty where none has."""
@@ -570,6 +607,36 @@ class _Move:
         todo = "Compare outputs of both routes on stored inputs: run the same pack on both (`trigate run --pack`)."
         return [Item("precision", "from weak to strong typing", State.TO_DO, told, todo, source=row["source"])]
 
+    def _deprecated(self) -> list[Item]:
+        """What the source uses that works in the target, and is on its way out."""
+        if self.after is None or self.is_ours:  # our own asks for them only where there is no other way
+            return []
+        rows = self.table.rows("deprecated")
+        return [
+            Item(
+                "precision", f"{row['name']}, deprecated", State.TO_DO,
+                f"{_sentence(row['told'])}. It works in {self.target.title}, and is gone in 11.",
+                "Not for this move: plan the change before TensorRT 11.", findings, row["source"],
+            )
+            for row in rows
+            if numbers(self.target.tensorrt) >= numbers(row["since"])
+            if (findings := self._still_used(row, self.after))
+        ]  # fmt: skip
+
+    def _still_used(self, row: Mapping[str, Any], after: Manifest) -> tuple[Finding, ...]:
+        """Names of a row that the target has, in code that is reached there."""
+        return tuple(
+            _grouped(
+                Finding(
+                    use.path, "deprecated", State.TO_DO, (f"{use.file}:{use.line}",), f"deprecated since {row['since']}",
+                    self.table.instead(use.path).get("use", ""), "", use.is_certain, row["source"],
+                )
+                for use in self.found.uses
+                if after.has(use.path) and any(fnmatchcase(use.path, name) for name in row["names"])
+                if self._judge(use, after)[0] is not State.OK
+            )
+        )  # fmt: skip
+
     def _dla(self) -> list[Item]:
         """Whether the source asks for the deep learning accelerator, where the target has none or may have none."""
         row = self.table.values["dla"]
@@ -604,7 +671,7 @@ class _Move:
                 "engines",
                 State.TO_DO,
                 f"{_sentence(engines['told'])}; {engines['compatible']}.",
-                "Build every engine again on the target (`trigate compile`), and let its models and packs as they are.",
+                "Build every engine again on the target (`trigate compile`), and leave models and packs as they are.",
                 source=engines["source"],
             ),
             Item(

@@ -125,6 +125,36 @@ def test_the_same_script_moves_within_tensorrt_10(tmp_path: Path) -> None:
     assert "10.16.1.11 stands for 10.16.2.10" in item(checklist, "names that were read").told
 
 
+@pytest.mark.covers("RE-01")
+def test_what_is_deprecated_there_has_a_line_of_its_own_with_its_places(tmp_path: Path) -> None:
+    implicit = item(
+        read(tmp_path, IMPLICIT_INT8, "jetpack-7.2", "jetpack-6.2"), "implicit int8 quantisation, deprecated"
+    )
+    assert implicit.state is State.TO_DO
+    assert {one.what: one.places for one in implicit.findings} == {
+        "IInt8EntropyCalibrator2": ("user.py:6",),
+        "IBuilderConfig.int8_calibrator": ("user.py:15",),
+    }
+    weak = item(read(tmp_path, IMPLICIT_INT8, "jetpack-7.2", "jetpack-6.2"), "weak typing, deprecated")
+    assert [one.what for one in weak.findings] == ["BuilderFlag.INT8"]
+    for to, come_from in (("tensorrt-11.4", "tensorrt-10.3"), ("tensorrt-10.3", "tensorrt-10.3")):
+        titles = {one.title for one in read(tmp_path, IMPLICIT_INT8, to, come_from).items}
+        assert "weak typing, deprecated" not in titles  # gone already, or not deprecated yet
+
+
+def test_what_is_deprecated_is_told_only_where_it_is_reached(tmp_path: Path) -> None:
+    code = """
+        import tensorrt as trt
+        def f(config):
+            if int(trt.__version__.split(".")[1]) < 12:
+                config.set_flag(trt.BuilderFlag.FP16)
+    """
+    titles = {one.title for one in read(tmp_path, code, "jetpack-7.2", "jetpack-6.2").items}
+    assert "weak typing, deprecated" not in titles
+    titles = {one.title for one in read(tmp_path, code.replace("< 12", "< 99"), "jetpack-7.2", "jetpack-6.2").items}
+    assert "weak typing, deprecated" in titles
+
+
 # ---- how a name is found ---------------------------------------------------------------------------------------------
 
 
@@ -225,6 +255,54 @@ def test_calls_of_tensorrt_8_are_told_as_such(tmp_path: Path) -> None:
     )
     assert states(checklist) == {"Builder.max_batch_size": State.BREAKS, "*.execute_async_v2": State.READ}
     assert "execute_async_v3" in found(checklist)["*.execute_async_v2"].instead
+
+
+OF_TENSORRT_8 = """
+    import tensorrt as trt
+    b = trt.Builder(None)
+    b.max_batch_size = 1
+    b.create_builder_config().set_flag(trt.BuilderFlag.STRICT_TYPES)
+"""
+
+
+@pytest.mark.covers("RE-01")
+def test_what_the_old_side_lacks_too_is_not_laid_to_the_move(tmp_path: Path) -> None:
+    checklist = read(tmp_path, OF_TENSORRT_8, "jetpack-7.2", "jetpack-6.2")
+    assert checklist.verdict is Outcome.FAIL
+    assert "1 check would break there (without the move too) and " in checklist.words
+    broken = item(checklist, "names in use that both sides lack")
+    assert broken.was_broken
+    assert broken.told.startswith("2 names or numbers that JetPack 6.2 (TensorRT 10.3.0) has not either")
+    assert "--from" in broken.todo
+    assert "PREFER_PRECISION_CONSTRAINTS" in found(checklist)["BuilderFlag.STRICT_TYPES"].instead
+    assert checklist.to_json()["checks"][0]["broken_before"] is True
+
+
+def test_what_the_move_breaks_stands_apart_from_what_was_broken_before(tmp_path: Path) -> None:
+    code = f"{dedent(OF_TENSORRT_8)}x = trt.BuilderFlag.FP16\ndef f(c):\n    c.execute_async_v2([], 0)\n"
+    checklist = read(tmp_path, code)
+    assert [one.what for one in item(checklist, "names in use that are gone or changed").findings] == [
+        "BuilderFlag.FP16"
+    ]
+    assert "3 checks would break there (1 of them without the move too), 1 check to be read and " in checklist.words
+    assert [one.what for one in item(checklist, "names that both sides may lack").findings] == ["*.execute_async_v2"]
+
+
+def test_what_the_old_side_may_have_is_laid_to_the_move(tmp_path: Path) -> None:
+    checklist = read(tmp_path, OF_TENSORRT_8, "jetpack-7.2", "jetpack-5.1")  # of which there is no manifest
+    assert not item(checklist, "names in use that are gone or changed").was_broken
+    assert "without the move" not in checklist.words
+
+
+def test_a_call_of_tensorrt_8_under_a_guard_is_not_reached(tmp_path: Path) -> None:
+    code = """
+        import tensorrt as trt
+        def f(engine: trt.ICudaEngine):
+            if hasattr(engine, "num_bindings"):
+                return engine.num_bindings
+            return engine.num_io_tensors
+    """
+    assert states(read(tmp_path, code)) == {"ICudaEngine.num_bindings": State.OK}
 
 
 def test_names_that_the_manifests_do_not_have_are_not_judged(tmp_path: Path) -> None:
@@ -621,7 +699,7 @@ def test_json_has_all_that_the_list_has(tmp_path: Path) -> None:
     assert told["to"]["tensorrt"] == "11.4"
     assert told["to"]["jetpack"] is None
     assert [one["title"] for one in told["checks"]] == [one.title for one in checklist.items]
-    gone = next(one for one in told["checks"] if one["title"] == "used, and breaks")
+    gone = next(one for one in told["checks"] if one["title"] == "names in use that are gone or changed")
     assert {"what", "change", "state", "certain", "places", "instead", "guarded_by", "source"} <= gone["findings"][
         0
     ].keys()
@@ -656,7 +734,7 @@ def test_the_table_has_every_jetpack_that_an_l4t_belongs_to(table: Table) -> Non
 
 
 def test_each_entry_of_the_table_names_its_source(table: Table) -> None:
-    kinds = ("board", "jetpack", "tensorrt", "instead", "never", "library", "module")
+    kinds = ("board", "jetpack", "tensorrt", "instead", "never", "deprecated", "library", "module")
     assert [row for kind in kinds for row in table.rows(kind) if not row.get("source")] == []
     single = ("typing", "engines", "timing_caches", "onnxruntime_caches", "front")
     assert [name for name in single if not table.values[name].get("source")] == []
