@@ -151,6 +151,10 @@ def write_archive(folder: Path, out: Path) -> None:
 def unpack(archive: Path, folder: Path) -> list[str]:
     """Unpack a bundle of one file; gives what in it has no place in a bundle, in words. Raises ``UsageError``."""
     strange = []
+    if not zipfile.is_zipfile(archive):
+        raise UsageError(
+            f"{archive} is no .zip file: no bundle, or a damaged one. Name what `trigate sign --out` wrote."
+        )
     try:
         with zipfile.ZipFile(archive) as packed:
             entries = packed.infolist()

@@ -260,7 +260,9 @@ def _read_key(path: Path, what: str, *, is_secret: bool = False) -> bytes:
                 )
             return data
     except FileNotFoundError:
-        raise UsageError(f"{path} does not exist; expected {what}. Make a key with `trigate key new`.") from None
+        how = "Make a key with `trigate key new`." if what == "the private key" else "Get it from whoever signs."
+        mend = how if what.endswith("key") else "Name another --passphrase-file."
+        raise UsageError(f"{path} does not exist; expected {what}. {mend}") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read as {what}: {error.strerror or error}.") from error
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from harness import gates
 from harness.combine import combine
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.records import Outcome, Run, Verdict
 from harness.waivers import Waiver
 from runtime.files import sha256_hex
@@ -44,6 +44,8 @@ _TESTED = ("model", "artifact", "engine", "calibration", "sidecar")
 _LONG_DAYS = 366
 _WIDE_ROWS = 10
 _OUTPUTS_SHOWN = 6
+_REASONS_SHOWN, _PLACES_SHOWN = 3, 4
+_DECIDE = ("pr", "signoff")
 _RAW_SINCE = 2
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -95,13 +97,21 @@ class BundledRow:
 
 @dataclass(frozen=True)
 class BundledWaiver:
-    """``rows``: which it covered; empty: none, and it was of no use."""
+    """``rows``: which it covered; empty: none, for the reason ``unused``."""
 
     owner: str
     reason: str
     until: str
     about: str
     rows: tuple[str, ...]
+    unused: str = ""
+
+    @property
+    def words(self) -> str:
+        """What it is good for, by whom, until when and why, in one line."""
+        what = f"answers for {', '.join(self.rows)}" if self.rows else f"for {self.about} answers for nothing"
+        because = f" ({self.unused})" if self.unused else ""
+        return f"{self.owner} {what}{because} until {self.until}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -175,25 +185,27 @@ def decide(
     problems = [
         *contradictions,
         *_unfinished(runs),
-        *_expired(waivers, today),
         *_of_rows(rows),
         *_of_requirements(verdicts, rows, require),
+        *_expired(waivers, today),
+        *_simulated(runs),
+        *_of_nothing(rows, require),
     ]
-    if not any(row.standing == "passed" for row in rows):
-        problems.append(Problem("no row passes on a real device: there is nothing to sign off", False))
-    told = tuple(_told(waiver, at, rows) for at, waiver in enumerate(waivers, 1))
+    problems.sort(key=lambda problem: not problem.fails)
+    told = tuple(_told(waiver, at, rows, verdicts, today) for at, waiver in enumerate(waivers, 1))
     result = "FAILED" if problems else "WARNED" if any(row.standing == "waived" for row in rows) else "PASSED"
+    bundled = tuple(_run(run, requires.get(run.id, ())) for run in runs)
     return SignOff(
         made_at=made_at,
         trigate_version=trigate_version,
         result=result,
-        decision=_decision(result, rows, problems),
+        decision=_decision(result, rows, bundled, problems),
         pack_sha256=together.run.pack_sha256,
-        runs=tuple(_run(run, requires.get(run.id, ())) for run in runs),
+        runs=bundled,
         rows=rows,
         waivers=told,
         problems=tuple(problems),
-        notes=(*_notes(rows, require, told, today), *_odd_runs(runs, made_at), *together.notes),
+        notes=(*_notes(told, today), *_odd_runs(runs, made_at), *together.notes),
     )
 
 
@@ -315,6 +327,24 @@ def _expired(waivers: Sequence[Waiver], today: datetime.date) -> Iterator[Proble
             yield Problem(f"the waiver of {waiver.owner} for {waiver.about} ended on {waiver.until}", False)
 
 
+def _simulated(runs: Sequence[Run]) -> Iterator[Problem]:
+    for run in runs:
+        measured = (verdict for verdict in run.verdicts if verdict.case.tier == 2)
+        if run.settings.get("simulated") or any(_marked(each).summary.measurement.simulated for each in measured):
+            yield Problem(f"run {run.id} is of a simulated board, which is no evidence: leave it out", False)
+
+
+def _of_nothing(rows: Sequence[BundledRow], require: Sequence[str]) -> Iterator[Problem]:
+    """A set that could not but hold: no release can rest on it."""
+    if not any(row.standing == "passed" for row in rows):
+        yield Problem("no row passes on a real device: there is nothing to sign off", False)
+    if all(word.startswith("model[") for word in require) and not any(row.required for row in rows):
+        words = (
+            "no runtime was required, so that what did not run was not missed, and no release can rest on it: run with"
+        )
+        yield Problem(f"{words} --require, or require one in the configuration", False)
+
+
 def _of_rows(rows: Sequence[BundledRow]) -> Iterator[Problem]:
     for row in rows:
         if row.standing == "failed":
@@ -348,37 +378,75 @@ def _accepted(verdict: Verdict, placement: str) -> Verdict:
     return replace(verdict, outcome=Outcome.PASS, summary=replace(verdict.summary, measurement=shown))
 
 
-def _told(waiver: Waiver, at: int, rows: Sequence[BundledRow]) -> BundledWaiver:
+def _told(
+    waiver: Waiver, at: int, rows: Sequence[BundledRow], verdicts: Sequence[Verdict], today: datetime.date
+) -> BundledWaiver:
     covered = tuple(row.id for row in rows if row.waiver == at)
-    return BundledWaiver(waiver.owner, waiver.reason, waiver.until, waiver.about, covered)
+    unused = "" if covered else _unused(waiver, rows, verdicts, today)
+    return BundledWaiver(waiver.owner, waiver.reason, waiver.until, waiver.about, covered, unused)
 
 
-def _decision(result: str, rows: Sequence[BundledRow], problems: Sequence[Problem]) -> str:
-    passed = sum(row.standing == "passed" for row in rows)
+def _unused(waiver: Waiver, rows: Sequence[BundledRow], verdicts: Sequence[Verdict], today: datetime.date) -> str:
+    """Why a waiver covers no row."""
+    chosen = [row for row, verdict in zip(rows, verdicts, strict=True) if waiver.chooses(verdict.case)]
+    if not chosen and waiver.row:
+        return f"no row is called so. {did_you_mean(waiver.row, [row.id for row in rows])}"
+    if not chosen:
+        return "no row is of that"
+    lacking = [row.id for row in chosen if row.standing in ("failed", "open", "waived")]
+    if not lacking:
+        told = f"{chosen[0].id} is {chosen[0].outcome.value} and needs none"
+        return f"{told if len(chosen) == 1 else f'none of its {len(chosen)} rows needs one'}: leave it out"
+    if waiver.has_expired(today):
+        return f"it has ended; {', '.join(lacking)} must hold, or needs another"
+    return "another before it covers the same"
+
+
+def _decision(result: str, rows: Sequence[BundledRow], runs: Sequence[BundledRun], problems: Sequence[Problem]) -> str:
+    """One line: on what the rows ran that pass, and what they are no evidence of; or what stands against it, by name."""
+    if result == "FAILED":
+        reasons = [_briefly(problem) for problem in problems[:_REASONS_SHOWN]]
+        more = f"; and {len(problems) - len(reasons)} more" if len(problems) > len(reasons) else ""
+        return f"NOT SIGNED OFF: {_count(len(problems), 'reason', 'reasons')}: {'; '.join(reasons)}{more}."
+    passed = [row for row in rows if row.standing == "passed"]
     waived = sum(row.standing == "waived" for row in rows)
-    if result == "PASSED":
-        return f"SIGNED OFF: {_count(passed, 'row passes', 'rows pass')} on a real device."
-    if result == "WARNED":
-        return (
-            f"SIGNED OFF WITH WAIVERS: {_count(passed, 'row passes', 'rows pass')} on a real device, {waived} waived."
-        )
-    return f"NOT SIGNED OFF: {_count(len(problems), 'reason', 'reasons')}. {problems[0].words.rstrip('.')}."
+    words, also = ("SIGNED OFF WITH WAIVERS", f", {waived} waived") if result == "WARNED" else ("SIGNED OFF", "")
+    unsaid = [f" Tier 2 is indicative: measured by the profile {name}." for name in _indicative(rows, runs)]
+    tensorrt = [row for row in rows if row.runtime == "tensorrt"]
+    if tensorrt and not any(row.standing == "passed" for row in tensorrt):
+        unsaid.append(" No evidence about TensorRT.")
+    return f"{words}: {_count(len(passed), 'row passes', 'rows pass')} ({_where_ran(passed)}){also}.{''.join(unsaid)}"
+
+
+def _briefly(problem: Problem) -> str:
+    """The whole of it is told where problems are listed."""
+    if not problem.row:
+        return problem.words.rstrip(".")
+    return f"{problem.row} {'fails' if problem.fails else 'is not shown'}"
+
+
+def _where_ran(rows: Sequence[BundledRow]) -> str:
+    counts = Counter(f"on {row.placement}" if row.placement else "without a device" for row in rows).most_common()
+    more = sum(count for _, count in counts[_PLACES_SHOWN:])
+    told = [f"{count} {place}" for place, count in counts[:_PLACES_SHOWN]]
+    return ", ".join([*told, f"{more} elsewhere"] if more else told)
+
+
+def _indicative(rows: Sequence[BundledRow], runs: Sequence[BundledRun]) -> list[str]:
+    """Profiles that decide nothing, by which rows of Tier-2 ran."""
+    profiles = {run.id: run.profile for run in runs}
+    ran = [row for row in rows if row.tier == 2 and row.outcome is not Outcome.NOT_RUN]
+    return sorted({profiles[row.run] for row in ran} - {"", *_DECIDE})
 
 
 def _count(number: int, one: str, several: str) -> str:
     return f"{number} {one if number == 1 else several}"
 
 
-def _notes(
-    rows: Sequence[BundledRow], require: Sequence[str], waivers: Sequence[BundledWaiver], today: datetime.date
-) -> Iterator[str]:
-    if not require and not any(row.required for row in rows):
-        yield "Nothing was required: whatever did not run was not missed."
+def _notes(waivers: Sequence[BundledWaiver], today: datetime.date) -> Iterator[str]:
     for waiver in waivers:
         if len(waiver.rows) > _WIDE_ROWS:
             yield f"The waiver of {waiver.owner} for {waiver.about} covers {len(waiver.rows)} rows: are all of them meant?"
-        if not waiver.rows:
-            yield f"The waiver of {waiver.owner} for {waiver.about} covered no row: leave it out."
         if (datetime.date.fromisoformat(waiver.until) - today).days > _LONG_DAYS:
             yield f"The waiver of {waiver.owner} for {waiver.about} holds until {waiver.until}, which is more than a year."
 
@@ -465,7 +533,10 @@ def page(signoff: SignOff) -> str:
         "Waivers",
         _table(
             ("owner", "reason", "until", "covers"),
-            [(one.owner, one.reason, one.until, ", ".join(one.rows) or "nothing") for one in signoff.waivers],
+            [
+                (one.owner, one.reason, one.until, ", ".join(one.rows) or f"nothing: {one.unused}")
+                for one in signoff.waivers
+            ],
         ),
     )
     lines += _section(

@@ -125,6 +125,8 @@ def verify(bundle: Path, key: PublicKey | None, *, today: datetime.date, pack: P
 
     Raises ``UsageError`` for what is no bundle at all, and another pack.
     """
+    if not bundle.exists():
+        raise UsageError(f"{bundle} does not exist; expected a bundle, a folder or a .zip.")
     with ExitStack() as stack:
         found: list[Finding] = []
         folder = bundle
@@ -406,7 +408,7 @@ class _Verifier:
 
     def _waivers_in_words(self, signoff: SignOff | None) -> Iterator[str]:
         for one in signoff.waivers if signoff else ():
-            yield f"{one.owner} answers for {', '.join(one.rows) or 'nothing'} until {one.until}: {one.reason}"
+            yield one.words
 
 
 def _printable(text: str) -> str:

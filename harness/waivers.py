@@ -49,8 +49,12 @@ class Waiver:
 
     def covers(self, case: Case, outcome: Outcome) -> bool:
         """Whether it is about the row. One that passes needs none, and gets none."""
+        return outcome in _WAIVABLE and self.chooses(case)
+
+    def chooses(self, case: Case) -> bool:
+        """Whether it names the row, whatever came of it."""
         chosen = ((self.row, case.id), (self.model, case.model), (self.runtime, case.runtime), (self.kind, case.kind))
-        return outcome in _WAIVABLE and all(not word or word == own for word, own in chosen)
+        return all(not word or word == own for word, own in chosen)
 
     def has_expired(self, today: datetime.date) -> bool:
         return today > datetime.date.fromisoformat(self.until)
@@ -62,13 +66,15 @@ class Waiver:
 
 
 def read_waivers(path: Path) -> bytes:
-    """The bytes of a waiver file. Raises ``UsageError``."""
+    """The bytes of a waiver file that ``parse_waivers`` takes. Raises ``UsageError``, with the file's own name."""
     try:
-        return read_small(path, limit=_MOST_BYTES, follow=True)
+        data = read_small(path, limit=_MOST_BYTES, follow=True)
     except FileNotFoundError:
         raise UsageError(f"--waivers: {path} does not exist.") from None
     except OSError as error:
         raise UsageError(f"--waivers: {path} cannot be read: {error.strerror or error}.") from error
+    parse_waivers(data, str(path))
+    return data
 
 
 def parse_waivers(data: bytes, where: str) -> tuple[Waiver, ...]:

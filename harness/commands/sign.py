@@ -29,7 +29,8 @@ A waiver, in a file of [[waiver]] tables, accepts a row that does not pass:
   until = 2026-12-31                            # its last day, in UTC; an expired one blocks
 
 exit codes: 0 signed off, with waivers or without; 1 a row fails, or a run is not what its samples make it: refused;
-3 something required is not shown: refused; with --evidence-only the bundle is made all the same, and says FAILED
+3 something required is not shown, no runtime is required, or a run is simulated: refused;
+with --evidence-only the bundle is made all the same, and says FAILED
 """
 
 
@@ -95,9 +96,7 @@ def _print(made: Made, arguments: argparse.Namespace) -> None:
     for problem in signoff.problems:
         print(f"{'FAILS' if problem.fails else 'OPEN'}: {problem.words}")
     for waiver in signoff.waivers:
-        print(
-            f"waiver: {waiver.owner} answers for {', '.join(waiver.rows) or 'nothing'} until {waiver.until}: {waiver.reason}"
-        )
+        print(f"waiver: {waiver.words}")
     for note in signoff.notes:
         print(f"note: {note}")
     print(f"bundle: {made.path}" if made.path is not None else f"nothing was signed, and {arguments.out} was not made")

@@ -18,7 +18,7 @@ from harness.errors import UsageError
 from harness.inspect import inspect
 from harness.records import Check, Outcome, Run, run_from_text, to_json
 from harness.signing import PrivateKey, load_private_key, make_key, unseal
-from harness.signoff import SignOff, page
+from harness.signoff import SignOff, decide, page
 from tests.harness.numeric_runs import a_pack
 from tests.harness.released_runs import ENGINE, LATENCY, PARITY, a_clause, a_release, another, slower
 
@@ -63,7 +63,9 @@ def test_a_bundle_has_every_file_and_a_statement_of_them(home: Home, tmp_path: P
     made = home.sign(out, "run", "cloud")
     assert made.path == out
     assert made.signoff.exit_code == 0
-    assert made.signoff.decision == "SIGNED OFF: 3 rows pass on a real device."
+    assert made.signoff.decision == (
+        "SIGNED OFF: 3 rows pass (2 on here[cpu], 1 without a device). No evidence about TensorRT."
+    )
     assert {path.name for path in out.iterdir()} == {ATTESTATION, BUNDLE, PAGE, KEY_COPY, "runs"}
     for name in walk(home.path / "run").files:
         if name != ".lock":
@@ -141,8 +143,57 @@ def test_an_expired_waiver_blocks_even_where_it_is_about_nothing(home: Home, tmp
 def test_a_waiver_of_no_use_and_one_without_an_end_in_sight_are_told(home: Home, tmp_path: Path) -> None:
     made = home.sign(tmp_path / "bundle", "run", waivers=a_waiver(until="2030-01-01"))
     assert made.signoff.result == "PASSED"
-    assert any("covered no row: leave it out" in note for note in made.signoff.notes)
+    assert [one.unused for one in made.signoff.waivers] == [f"{LATENCY} is PASS and needs none: leave it out"]
     assert any("holds until 2030-01-01, which is more than a year" in note for note in made.signoff.notes)
+
+
+@pytest.mark.covers("RE-03")
+@pytest.mark.parametrize(
+    ("waiver", "words"),
+    [
+        (a_waiver(f"{LATENCY}y"), f"no row is called so. Did you mean '{LATENCY}'?"),
+        (a_waiver(PARITY), f"{PARITY} is PASS and needs none: leave it out"),
+        (a_waiver(until="2026-11-20"), f"it has ended; {LATENCY} must hold, or needs another"),
+        (a_waiver().replace("row =", "model ="), "no row is of that"),
+        (a_waiver("disk").replace("row =", "model =") + 'kind = "parity"\n', "none of its 2 rows needs one"),
+    ],
+)  # fmt: skip
+def test_a_waiver_that_covers_nothing_says_why(waiver: str, words: str, home: Home, tmp_path: Path) -> None:
+    made = home.sign(tmp_path / "bundle", "slow", waivers=waiver, evidence_only=True)
+    (told,) = made.signoff.waivers
+    assert words in told.unused
+    assert "answers for nothing" in told.words
+    assert "nothing: " in (tmp_path / "bundle" / PAGE).read_text()
+
+
+@pytest.mark.covers("RE-03")
+def test_the_decision_names_what_fails_first_and_each_reason_once(home: Home, tmp_path: Path) -> None:
+    made = home.sign(tmp_path / "bundle", "slow", waivers=a_waiver(until="2026-11-20"))
+    late = f"the waiver of Ada <ada@example.org> for {LATENCY} ended on 2026-11-20"
+    assert made.signoff.decision == f"NOT SIGNED OFF: 2 reasons: {LATENCY} fails; {late}."
+
+
+@pytest.mark.covers("RE-03", "RE-04")
+def test_a_run_of_which_no_runtime_was_required_signs_nothing_off(home: Home, tmp_path: Path) -> None:
+    another(tmp_path / "free", home.run, (a_clause(),))
+    made = home.sign(tmp_path / "bundle", tmp_path / "free")
+    assert words_of(made)[0].startswith("no runtime was required")
+    assert made.signoff.exit_code == 3
+
+
+@pytest.mark.covers("RE-03")
+def test_a_quick_profile_is_told_in_the_decision_itself(home: Home) -> None:
+    quick = replace(home.run, settings={**home.run.settings, "profile": "quick"})
+    signoff = decide([quick], {quick.id: ("onnx_trt_ep",)}, (), made_at=MADE_AT, trigate_version="0.1.0")
+    assert "Tier 2 is indicative: measured by the profile quick." in signoff.decision
+
+
+@pytest.mark.covers("RE-03", "RE-04")
+def test_a_run_of_a_simulated_board_is_refused(home: Home, tmp_path: Path) -> None:
+    another(tmp_path / "sim", home.run, (a_clause(),), settings={"simulated": "steady"})
+    made = home.sign(tmp_path / "bundle", tmp_path / "sim", "run")
+    assert words_of(made) == ["run sim is of a simulated board, which is no evidence: leave it out"]
+    assert made.signoff.exit_code == 3
 
 
 @pytest.mark.covers("RE-03", "RE-04")
@@ -150,7 +201,7 @@ def test_a_simulated_row_signs_nothing_off(home: Home, tmp_path: Path) -> None:
     clause = a_clause("conformance-sim", simulated="a fake")
     another(tmp_path / "sim", home.run, (clause,))
     made = home.sign(tmp_path / "bundle", tmp_path / "sim")
-    assert words_of(made) == ["no row passes on a real device: there is nothing to sign off"]
+    assert words_of(made)[0] == "no row passes on a real device: there is nothing to sign off"
     required = a_clause("conformance-sim", simulated="a fake", required=True)
     another(tmp_path / "asked", home.run, (required,))
     asked = home.sign(tmp_path / "bundle", tmp_path / "asked", "run")
@@ -281,7 +332,7 @@ def test_an_archive_of_more_than_it_has_or_of_nonsense_is_refused(tmp_path: Path
     with pytest.raises(UsageError, match="says that it holds more than it has bytes"):
         unpack(tmp_path / "bomb.zip", tmp_path / "out")
     (tmp_path / "not.zip").write_bytes(b"PK")
-    with pytest.raises(UsageError, match="is damaged"):
+    with pytest.raises(UsageError, match=r"is no \.zip file: no bundle, or a damaged one"):
         unpack(tmp_path / "not.zip", tmp_path / "out")
 
 

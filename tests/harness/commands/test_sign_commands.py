@@ -42,7 +42,7 @@ def test_from_a_key_to_a_verified_bundle(run: Path, tmp_path: Path, capsys: pyte
     _, shown, _ = typed(capsys, "key", "show", f"{key}.pub", "--json")
     code, out, err = typed(capsys, "sign", run, "--key", key, "--out", bundle)
     assert code == 0, out
-    assert out.endswith("SIGNED OFF: 2 rows pass on a real device.\n")
+    assert out.endswith("SIGNED OFF: 2 rows pass (2 on here[cpu]). No evidence about TensorRT.\n")
     assert f"copying {run}" in err
     code, out, _ = typed(capsys, "verify", bundle, "--key", f"{key}.pub")
     assert (code, out.splitlines()[-1]) == (0, f"VERIFIED: {bundle}")
@@ -91,9 +91,29 @@ def test_a_refusal_tells_why_and_leaves_nothing(run: Path, tmp_path: Path, capsy
     code, _, err = typed(capsys, "sign", run, "--key", tmp_path / "k", "--out", tmp_path / "b")
     assert code == 2
     assert f"Run: chmod 600 {tmp_path / 'k'}" in err
-    code, _, err = typed(capsys, "verify", tmp_path, "--key", f"{tmp_path / 'k'}.pub")
-    assert code == 2
-    assert "is no bundle" in err
+
+
+@pytest.mark.covers("RE-04")
+def test_a_wrong_name_is_told_for_what_it_is(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key, lost, text = tmp_path / "k", tmp_path / "lost", tmp_path / "accepted.toml"
+    public = f"{key}.pub"
+    typed(capsys, "key", "new", "--out", key)
+    text.write_text("no TOML")
+    for words, told in (
+        (("verify", tmp_path, "--key", public), f"{tmp_path} is no bundle"),
+        (("verify", lost, "--key", public), f"{lost} does not exist; expected a bundle"),
+        (("verify", text, "--key", public), f"{text} is no .zip file: no bundle, or a damaged one"),
+        (("verify", tmp_path, "--key", lost), f"{lost} does not exist; expected the public key. Get it from whoever"),
+        (("sign", run, "--key", lost, "--out", tmp_path / "b"), "expected the private key. Make a key with"),
+        (
+            ("sign", run, "--key", public, "--out", tmp_path / "b"),
+            f"{public} is a public key; expected the private key",
+        ),
+        (("sign", run, "--key", key, "--waivers", text, "--out", tmp_path / "b"), f"{text} is not TOML"),
+    ):
+        code, _, err = typed(capsys, *words)
+        assert (code, told in err) == (2, True), err
+    assert not (tmp_path / "b").exists()
 
 
 @pytest.mark.parametrize("command", [["key"], ["key", "new"], ["sign"], ["verify"]])
