@@ -29,6 +29,8 @@ from harness import plan as planning
 from harness.align import energy
 from harness.child_job import ChildJob
 from harness.compare.load import load_folder
+from harness.compare.records import Standing
+from harness.compare.rows import pairs_in_words, standing_of
 from harness.compare.runs import Comparison, compare_runs, write_comparison
 from harness.errors import UsageError
 from harness.fresh import ChildResult, ProcessJob, run_child
@@ -92,7 +94,7 @@ class Installation:
 class PairedRow:
     """One row by pairs. ``orders``: ``base new`` or ``new base`` of each. ``log_ratios``: by figure, ln(new) - ln(base) of each
     pair. ``decided``: by figure, after how many pairs it was (a look that ended it); what is not there is open. ``words``: by
-    figure. ``ended``: why there are no more pairs, where no decision ended them.
+    figure, its standing as the comparison has it and why. ``ended``: why there are no more pairs, where no decision ended them.
     """
 
     case: str
@@ -548,7 +550,7 @@ def _with_pair(row: PairedRow, base: Seen | None, new: Seen | None) -> PairedRow
     for name, values in ratios.items():
         if len(values) in LOOKS and name not in decided:
             change = judged_by(values, name)
-            words[name] = f"{change.outcome.value}: {change.reason}"
+            words[name] = f"{standing_of(change, MARGINS[name]).value}: {pairs_in_words(change, MARGINS[name])}"
             if change.outcome is not Outcome.INCONCLUSIVE:
                 decided[name] = len(values)
     return replace(row, log_ratios=ratios, decided=decided, words=words)
@@ -590,9 +592,9 @@ def _outcome(row: PairedRow) -> Outcome:
     told = [words.partition(":")[0] for words in row.words.values()]
     if not row.orders:
         return Outcome.NOT_RUN
-    if Outcome.FAIL.value in told or "broke" in row.ended:
+    if Standing.WORSE.value in told or "broke" in row.ended:
         return Outcome.FAIL
-    return Outcome.PASS if set(FIGURES) <= set(row.decided) else Outcome.INCONCLUSIVE
+    return Outcome.INCONCLUSIVE if Standing.OPEN.value in told or len(told) < len(FIGURES) else Outcome.PASS
 
 
 def _said(row: PairedRow) -> str:

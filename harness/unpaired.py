@@ -243,8 +243,11 @@ def _needed(base: int, new: int, between: float | None, limit: float, alpha: flo
 
 
 def _interval(figure: str, shown: Sequence[float]) -> str:
-    low, high = (f"{100 * (value - 1):+.1f}" if 0.0 < value < math.inf else "unknown" for value in shown[1:])
-    return f"{figure} {100 * (shown[0] - 1):+.1f} % [{low}, {high}]"
+    shift = f"{figure} {100 * (shown[0] - 1):+.1f} %"
+    if not all(0.0 < value < math.inf for value in shown[1:]):
+        return f"{shift} (interval not known)"
+    low, high = (f"{100 * (value - 1):+.1f}" for value in shown[1:])
+    return f"{shift} [{low}, {high}]"
 
 
 def _sessions(sessions: Sequence[Sequence[float]], side: str) -> str:

@@ -31,14 +31,13 @@ def decide(
     undecided = [row for row in rows if row.may_block and row.standing is Standing.OPEN]
     to_do = [*_missing(missing), *_more(undecided, base, new, is_reflashed)]
     if holding:
-        names = ", ".join(row.id for row in holding[:3]) + (f" and {len(holding) - 3} more" if len(holding) > 3 else "")
         broke = sum(row.standing is Standing.BROKE for row in holding)
         parts = (
             f"{broke} stopped working or {_many(broke, 'fails its limit', 'fail their limit')}" if broke else "",
             f"{len(holding) - broke} regressed" if len(holding) > broke else "",
         )
         told = f"Of {counted(len(rows), 'row')} {' and '.join(filter(None, parts))}."
-        return Decision.HOLD, f"HOLD: {names}. {told}", 1, to_do
+        return Decision.HOLD, f"HOLD: {_first_of_all(holding[0])}. {_beside(holding[1:])}{told}", 1, to_do
     evidence = [row for row in rows if row.base_state is State.WORKS and row.new_state is State.WORKS]
     if missing or undecided or not evidence:
         open_ = len(missing) + len(undecided)
@@ -47,6 +46,7 @@ def decide(
             if open_
             else "no row works on both sides"
         )
+        to_do = [*to_do, *([] if evidence else _without_evidence(rows))]
         return Decision.MEASURE_MORE, f"MEASURE MORE: {told}. {' '.join(to_do)}".strip(), 3, to_do
     simulated = " All SIMULATED: no evidence." if all(row.simulated for row in evidence) else ""
     better = sum(row.standing is Standing.BETTER for row in rows)
@@ -64,6 +64,43 @@ def decide(
     work = f"{counted(len(evidence), 'row')} {_many(len(evidence), 'works', 'work')} on both sides"
     told = f"ADOPT: no row regressed or stopped working; {work}{beside}.{_not_compared(evidence)}{simulated}"
     return Decision.ADOPT, told, 0, to_do
+
+
+def _first_of_all(row: RowChange) -> str:
+    """A row that holds the release, with the figure that does, by how much, and why."""
+    change = _telling(row)
+    if row.standing is Standing.BROKE or change is None:
+        return f"{row.id}: {_brief(row.words)}"
+    how_much = f"{change.name}{_shift_in_words(change)}" if change.margin else f"{change.name}: {_brief(change.words)}"
+    cause = f", {change.cause.value}: {_brief(change.why)}" if change.cause not in (Cause.NONE, Cause.UNKNOWN) else ""
+    return f"{row.id}: {how_much}{cause or ', the run folders do not tell why'}"
+
+
+def _shift_in_words(change: Change) -> str:
+    told = [None if one is None else f"{100 * (one - 1):+.1f}" for one in (change.ratio, change.low, change.high)]
+    if told[0] is None:
+        return ""
+    return f" {told[0]} %" + (f" [{told[1]}, {told[2]}]" if None not in told else " (interval not known)")
+
+
+def _beside(rows: Sequence[RowChange]) -> str:
+    """The rows that hold the release as well."""
+    names = ", ".join(row.id for row in rows[:2])
+    more = f" and {len(rows) - 2} more" if len(rows) > 2 else ""
+    return f"And {names}{more}. " if rows else ""
+
+
+def _without_evidence(rows: Sequence[RowChange]) -> list[str]:
+    """Which side cannot run what: more measuring does not help there."""
+    found = []
+    for name, state_of_side in (("base", "base_state"), ("new", "new_state")):
+        dark = [row for row in rows if getattr(row, state_of_side) is State.NOT_INSTALLED]
+        if dark:
+            runtimes = ", ".join(dict.fromkeys(row.runtime for row in dark))
+            found.append(
+                f"Measuring longer does not help: {runtimes} is not installed on the {name} side. Install it there."
+            )
+    return found
 
 
 def _not_compared(rows: Sequence[RowChange]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from harness.compare.layers import in_words
+from harness.compare.likeness import LOOSE, VERSIONS
 from harness.compare.load import Entry
 from harness.compare.records import LayersChange
 
@@ -20,9 +21,17 @@ __all__ = [
     "said",
     "settings_words",
     "values_of",
+    "versions_differ",
 ]
 
 _NEAR = 0.02
+
+_HEEDED = {
+    "onnx": ("cores", "intra_op"),
+    "tensorrt": ("cores",),
+    "pytorch": ("cores", "torch", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
+}
+"""By the first word of a runtime's label what of ``Measurement.threads`` it heeds; a runtime of somebody else's may heed all."""
 
 Entries = Sequence[Entry]
 T = TypeVar("T")
@@ -81,10 +90,26 @@ def place_words(base: Entries, new: Entries, layers: LayersChange | None) -> str
 
 
 def settings_words(base: Entries, new: Entries) -> str:
-    threads = [counts_of(side, lambda one: one.measurement.threads) for side in (base, new)]
-    if threads[0] and threads[1] and not any(one in threads[1] for one in threads[0]):
-        return f"threads {said(threads[0])}, now {said(threads[1])}"
-    return ""
+    """The thread counts that the row's own runtime heeds and both sides tell, where these are not the same: the cores, and a
+    library's count. What the rest of the process had (``torch`` beside a row of ONNX Runtime) moved nothing.
+    """
+    heeded = _HEEDED.get(new[0].case.runtime.partition("_")[0])
+    told = [[one.measurement.threads for one in side if one.measurement.threads] for side in (base, new)]
+    if not told[0] or not told[1]:
+        return ""
+    everywhere = set.intersection(*(set(one) for side in told for one in side))
+    names = sorted(name for name in everywhere if heeded is None or name in heeded)
+    old, now = ({name: sorted({one[name] for one in side}) for name in names} for side in told)
+    apart = [name for name in names if not {*old[name]} & {*now[name]}]
+    was, is_ = (", ".join(f"{name} {' or '.join(map(str, side[name]))}" for name in apart) for side in (old, now))
+    return f"threads {was}, now {is_}" if apart else ""
+
+
+def versions_differ(base: Entries, new: Entries) -> bool:
+    """Whether any library or system version of the system under test is another one on the new side."""
+    facts = [{tuple(one.loaded.run.environment.get(name, "") for name in VERSIONS if name not in LOOSE) for one in side}
+             for side in (base, new)]  # fmt: skip
+    return facts[0] != facts[1]
 
 
 def others_words(base: Entries, new: Entries) -> str:

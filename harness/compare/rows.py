@@ -26,17 +26,19 @@ from harness.compare.facts import (
     said,
     settings_words,
     values_of,
+    versions_differ,
 )
 from harness.compare.layers import compare_layers
 from harness.compare.load import MOST, Entry, LaunchSeen, Sessions, boot_of, by_session
 from harness.compare.outputs import KeptRow, golden_drift, outputs_apart, reference_apart
 from harness.compare.records import Cause, Change, RowChange, Shift, Standing, State
 from harness.compare.shift import shift_of
+from harness.paired import Change as PairedChange
 from harness.paired import compare_pairs
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Figure, Outcome, ParityFigures
 from harness.unpaired import Apart, compare_sessions
 
-__all__ = ["MARGINS", "Judged", "judge_row", "state_of"]
+__all__ = ["MARGINS", "Judged", "judge_row", "pairs_in_words", "standing_of", "state_of"]
 
 MARGINS: Mapping[str, float] = {
     "p95": 0.05, "p50": 0.03, "energy": 0.05, "power": 0.05, "memory": 0.02, "load": 0.10, "build": 0.20,
@@ -226,6 +228,7 @@ class _Row:
         self.board = describe_difference(base[0].measurement.board_start, new[0].measurement.board_start)
         self.others = others_words(base, new)
         self.caps = caps_words(base, new)
+        self.is_bumped = versions_differ(base, new)
 
     def changes(self) -> list[Judged]:
         found = [*self._facts(), *_about("contract", self._clauses()), *self._parity(), *_about("task", self._task())]
@@ -454,20 +457,21 @@ class _Row:
         """A figure by interleaved pairs (``harness.paired``): what a boot or a day brings is on both sides of each."""
         log_ratios = self.paired[margin]
         change = compare_pairs(log_ratios, margin=self.margins[margin], alpha=self.alpha, both_sides=True)
-        old, now = (math.exp(float(np.mean(np.log([value for value in side if value])))) for side in told)
+        judged = [side if len(side) < change.pairs else side[: change.pairs] for side in told]
+        old, now = (math.exp(float(np.mean(np.log([value for value in side if value])))) for side in judged)
         spread = float(np.std(log_ratios, ddof=1))
         apart = Apart(
             **vars(change), base_sessions=change.pairs, new_sessions=change.pairs, between=spread, within=None
         )
-        standing = _standing(apart, self.margins[margin])
+        standing = standing_of(apart, self.margins[margin])
         is_open = standing is Standing.OPEN
         return Judged(
             Change(
                 name=name,
                 unit=unit,
                 standing=standing,
-                words=change.reason
-                + (f"; pairs differ by {100 * spread:.0f} %: a quieter host would decide" if is_open else ""),
+                words=pairs_in_words(change, self.margins[margin])
+                + (f"; pairs differ by {100 * spread:.0f} %: measure anew on a quieter host" if is_open else ""),
                 base=old,
                 new=now,
                 ratio=change.ratio,
@@ -622,9 +626,7 @@ class _Row:
             yield from self._figure(name, "ns", "load", name == "takeoff_load_ns", lambda _: cause)
 
     def _building(self) -> Iterable[Judged]:
-        cause = (
-            (Cause.PRECISION, self.route) if self.route else (Cause.TOOL, "another builder with the same instructions")
-        )
+        cause = self._cause_of_building()
         compiled = self._rounds("build time", "compile_ns[cold", "build", self.case.runtime == "tensorrt", cause)
         yield from _about("build", compiled)
         yield from _about("load", self._rounds("first load", "load_ns[cold", "load", False, cause))
@@ -640,6 +642,13 @@ class _Row:
             yield from _about("engine", self._of_builds(of, "engine_bytes", "bytes", "memory", cause))
         if self.case.kind == "build" and not models:
             yield from self._built_in_words(cause)
+
+    def _cause_of_building(self) -> tuple[Cause, str]:
+        if self.route:
+            return Cause.PRECISION, self.route
+        if self.is_bumped:
+            return Cause.TOOL, "another builder with the same instructions"
+        return Cause.UNKNOWN, "no version differs, and two builds of one version do"
 
     def _of_builds(self, of: str, stem: str, unit: str, margin: str, cause: tuple[Cause, str]) -> Iterable[Judged]:
         """A figure that every build of an engine has one of. One engine in two boots was built once: it speaks once."""
@@ -771,7 +780,7 @@ class _Row:
         old, now = (
             math.exp(float(np.mean([np.log(session).mean() for session in side.values]))) for side in (base, new)
         )
-        standing = _standing(apart, margin)
+        standing = standing_of(apart, margin)
         if is_exact:  # what is counted, and not measured
             standing = _EMPTY if abs(apart.ratio - 1) <= margin else Standing.CHANGED
         needed = _needed(apart, margin, self.alpha) if standing is Standing.OPEN else (None, None)
@@ -794,7 +803,7 @@ class _Row:
                 new_sessions=apart.new_sessions,
                 needed_base=needed[0],
                 needed_new=needed[1],
-                cause=Cause.NOISE if standing is Standing.OPEN else Cause.NONE,
+                cause=Cause.NOISE if standing is Standing.OPEN and apart.base_sessions > 1 else Cause.NONE,
                 between=apart.between,
                 base_builds=apart.base_builds,
                 new_builds=apart.new_builds,
@@ -803,6 +812,7 @@ class _Row:
         )
 
     def _warnings(self) -> Iterable[Judged]:
+        cause = Cause.TOOL if self.is_bumped else Cause.UNKNOWN
         for what in ("warnings", "notes"):
             told = [
                 {_shape(text): text for one in side for text in getattr(one.measurement, what)}
@@ -810,9 +820,9 @@ class _Row:
             ]
             fresh = [text for shape, text in told[1].items() if shape not in told[0] and not _OF_OURS.search(text)]
             for text in fresh[:_MOST_TEXTS]:
-                yield _fact(f"new {what[:-1]}", Standing.CHANGED, text, Cause.TOOL, "the base said nothing of it")
+                yield _fact(f"new {what[:-1]}", Standing.CHANGED, text, cause, "the base said nothing of it")
             if fresh[_MOST_TEXTS:]:
-                yield _fact(f"new {what}", Standing.CHANGED, f"{len(fresh) - _MOST_TEXTS} more", Cause.TOOL)
+                yield _fact(f"new {what}", Standing.CHANGED, f"{len(fresh) - _MOST_TEXTS} more", cause)
 
 
 def _about(what: str, judged: Iterable[Judged]) -> list[Judged]:
@@ -850,30 +860,42 @@ def _explained(judged: Judged, cause: Callable[[Change], tuple[Cause, str]]) -> 
 
 
 def _is_shift(change: Change) -> bool:
-    """Whether there is something to explain: a change that was shown, or one beyond the margin that is not decided."""
+    """Whether there is something to explain: a change that was shown, or one beyond the margin whose interval excludes "no
+    change". The spread of one base session's launches is no such interval: it is too narrow (``harness.unpaired``).
+    """
     if change.standing in (Standing.WORSE, Standing.BETTER, Standing.CHANGED):
         return True
     if change.ratio is None or change.margin is None or change.standing is Standing.SAME:
         return False
-    if change.low is not None and change.high is not None and change.low <= 1 <= change.high:
+    if change.low is None or change.high is None or max(change.base_sessions, change.base_builds, change.pairs) < 2:
+        return False
+    if change.low <= 1 <= change.high:
         return False  # what no change explains as well is noise
     return abs(math.log(change.ratio)) > math.log1p(change.margin)
 
 
-def _standing(apart: Apart, margin: float) -> Standing:
-    if apart.outcome is Outcome.PASS:
+def standing_of(change: PairedChange, margin: float) -> Standing:
+    """The one word for a figure's change, of pairs or (``Apart``) of boot sessions, wherever it is told."""
+    if change.outcome is Outcome.PASS:
         return Standing.SAME
-    if apart.outcome is Outcome.FAIL:
-        return Standing.WORSE if apart.ratio > 1 else Standing.BETTER
-    if apart.base_sessions > 1 and apart.high <= 1 + margin:
-        return Standing.NOT_WORSE
-    return Standing.OPEN
+    if change.outcome is Outcome.FAIL:
+        return Standing.WORSE if change.ratio > 1 else Standing.BETTER
+    replicated = change.base_sessions if isinstance(change, Apart) else change.pairs
+    return Standing.NOT_WORSE if replicated > 1 and change.high <= 1 + margin else Standing.OPEN
+
+
+def pairs_in_words(change: PairedChange, margin: float) -> str:
+    """The reason of ``harness.paired``, in the sense of ``standing_of``."""
+    shift = change.reason.rpartition(": ")[2]
+    if standing_of(change, margin) is Standing.NOT_WORSE:
+        return f"not slower by the margin of {100 * margin:g} %, how much faster is open: {shift}"
+    return change.reason
 
 
 def _in_words(apart: Apart, unit: str) -> str:
     """The reason as ``harness.unpaired`` gives it, without the name of the figure, which stands beside it, and the outcome."""
     seen, _, why = apart.reason.partition(f": {apart.outcome.value}: ")
-    seen = re.sub(r"^.*? (?=[+-][0-9.]+ % \[)", "", seen)
+    seen = re.sub(r"^.*? (?=[+-][0-9.]+ % [\[(])", "", seen)
     seen = re.sub(r"[+-]0\.0(?= %|,|\])", "0.0", seen)
     if unit != "ns":
         why = why.replace("slower", "more").replace("faster", "less")

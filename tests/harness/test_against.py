@@ -26,8 +26,11 @@ from harness.against import (
     code_alone,
     compare_sides,
     examine,
+    judged_by,
     run_against,
 )
+from harness.compare.records import Standing
+from harness.compare.rows import standing_of
 from harness.config import Configuration, ModelConfig
 from harness.errors import UsageError
 from harness.host_station import HostStation
@@ -130,13 +133,25 @@ def pairs(seed: int, ratio: float) -> PairedRow:
 @pytest.mark.covers("RE-02", "T2-03")
 def test_where_nothing_changed_pairs_say_so_and_eight_percent_are_found() -> None:
     alike = [pairs(seed, 1.0) for seed in range(40)]
-    assert not any("FAIL" in words for row in alike for words in row.words.values())
+    assert not any(words.startswith("worse") for row in alike for words in row.words.values())
     assert np.mean([len(row.decided) == 2 for row in alike]) > 0.9
     slower = [pairs(seed, 1.08) for seed in range(40)]
-    assert np.mean([row.words["p50"].startswith("FAIL: slower, beyond the margin of 3 %") for row in slower]) > 0.95
-    assert np.mean([row.words["p95"].startswith("FAIL") for row in slower]) > 0.9
+    assert np.mean([row.words["p50"].startswith("worse: slower, beyond the margin of 3 %") for row in slower]) > 0.95
+    assert np.mean([row.words["p95"].startswith("worse") for row in slower]) > 0.9
     faster = pairs(1, 0.9)
-    assert faster.words["p50"].startswith("FAIL: faster, beyond the margin")
+    assert faster.words["p50"].startswith("better: faster, beyond the margin")
+
+
+def test_pairs_that_end_without_a_decision_have_one_word_and_it_does_not_ask_for_more_pairs() -> None:
+    row = PairedRow("m", log_ratios={"p95": (), "p50": ()})
+    chance = np.random.default_rng(3)
+    for pair in range(24):
+        row = _with_pair(row, launch(chance, math.exp(0.1 * (-1) ** pair)), launch(chance, 0.98))
+    told = judged_by(row.log_ratios["p95"], "p95")
+    assert (told.outcome, told.low < 1 / 1.05, told.high < 1.05) == (Outcome.INCONCLUSIVE, True, True)
+    assert standing_of(told, 0.05) is Standing.NOT_WORSE
+    assert row.words["p95"].startswith("not worse: not slower by the margin of 5 %, how much faster is open: -")
+    assert row.words["p95"].endswith(", 24 pairs")
 
 
 def test_a_figure_is_judged_by_the_pairs_until_it_was_decided() -> None:

@@ -93,7 +93,7 @@ def test_a_gain_breaks_equivalence_and_not_a_one_sided_gate() -> None:
 def test_what_was_seen_of_the_spread_is_told_and_what_was_not_is_none() -> None:
     one = compare_sessions([[50.0]], [[50.0]])
     assert (one.between, one.within) == (None, None)
-    assert "[unknown, unknown]" in one.reason
+    assert "0.0 % (interval not known)" in one.reason
     many = compare_sessions(
         sessions(np.random.default_rng(9), 200), sessions(np.random.default_rng(10), 200), margin=0.1
     )

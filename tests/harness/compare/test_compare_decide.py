@@ -72,7 +72,32 @@ def test_one_row_is_said_as_one() -> None:
     same = row("disk", change(Standing.SAME))
     assert "1 row works on both sides" in decide([same], [SIDE], [SIDE])[1]
     broke = row("disk", change(Standing.BROKE))
-    assert decide([broke], [SIDE], [SIDE])[1] == "HOLD: disk. Of 1 row 1 stopped working or fails its limit."
+    assert decide([broke], [SIDE], [SIDE])[1] == (
+        "HOLD: disk: p95 is stopped working. Of 1 row 1 stopped working or fails its limit."
+    )
+
+
+def test_who_is_to_hold_reads_which_figure_of_the_first_row_by_how_much_and_why() -> None:
+    cycles = "12.73 million cycles, now 14.2, at 1173 MHz"
+    slow = change(Standing.WORSE, ratio=1.119, low=1.11, high=1.129, cause=Cause.WORK, why=cycles)
+    told = decide([row(name, slow, cause=Cause.WORK) for name in ("disk", "aliked", "lightglue", "x")], [SIDE], [SIDE])[
+        1
+    ]
+    assert told == (
+        f"HOLD: disk: p95 +11.9 % [+11.0, +12.9], more work: {cycles}. And aliked, lightglue and 1 more. Of 4 rows 4 regressed."
+    )
+    dark = change(Standing.WORSE, ratio=1.119, cause=Cause.UNKNOWN, why="no clock was read")
+    told = decide([row("disk", dark)], [SIDE], [SIDE])[1]
+    assert told.startswith("HOLD: disk: p95 +11.9 % (interval not known), the run folders do not tell why. Of 1 row")
+
+
+def test_where_a_side_lacks_the_library_no_longer_measuring_is_advised() -> None:
+    lacks = row("disk", change(Standing.STARTED, may_block=False), base_state=State.NOT_INSTALLED)
+    _, words, code, _ = decide([lacks], [SIDE], [SIDE])
+    assert code == 3
+    assert words.endswith(
+        "Measuring longer does not help: tensorrt is not installed on the base side. Install it there."
+    )
 
 
 def test_the_three_that_matter_most_are_the_gravest_and_rows_that_say_the_same_are_one() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.compare import compare_runs
+from harness.compare.facts import settings_words
 from harness.compare.load import Entry, Loaded
 from harness.compare.records import Cause, Change, Comparison, Standing, State
 from harness.compare.rows import state_of
@@ -186,10 +187,42 @@ def test_without_a_clock_more_work_is_not_claimed() -> None:
     ]
     slow = launch(12.0, **blind)
     assert changes(compare_runs(old, with_launches(new_runs(), slow)), "latency")["p50"].cause is Cause.UNKNOWN
-    threads = with_launches(new_runs(change=with_measurement(threads={"intra_op": 1})), slow)
-    of_threads = with_launches(base_runs(change=with_measurement(threads={"intra_op": 4})), launch(10.0, **blind))
+    threads = with_launches(new_runs(change=with_measurement(threads={"cores": 1})), slow)
+    of_threads = with_launches(base_runs(change=with_measurement(threads={"cores": 4})), launch(10.0, **blind))
     p50 = changes(compare_runs(of_threads, threads), "latency")["p50"]
-    assert (p50.cause, p50.why) == (Cause.TOOL, "threads intra_op 4, now intra_op 1")
+    assert (p50.cause, p50.why) == (Cause.TOOL, "threads cores 4, now cores 1")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "old", "now", "words"),
+    [
+        ("onnx_trt_ep", {"intra_op": 2, "torch": 1}, {"intra_op": 2}, ""),
+        ("onnx_trt_ep", {"intra_op": 2, "torch": 1}, {"intra_op": 2, "torch": 4}, ""),
+        ("onnx_trt_ep", {"intra_op": 2, "MKL_NUM_THREADS": 1}, {"intra_op": 4}, "intra_op 2, now intra_op 4"),
+        ("pytorch_fp16", {"intra_op": 2, "torch": 1}, {"intra_op": 4, "torch": 4}, "torch 1, now torch 4"),
+        ("tensorrt", {"cores": 2, "intra_op": 2}, {"cores": 2, "intra_op": 4}, ""),
+        ("somebody_s", {"fibres": 2}, {"fibres": 4}, "fibres 2, now fibres 4"),
+        ("onnx_trt_ep", {}, {"intra_op": 4}, ""),
+    ],
+)  # fmt: skip
+def test_of_threads_only_what_the_rows_own_runtime_heeds_and_both_sides_tell_is_a_difference(
+    runtime: str, old: dict[str, int], now: dict[str, int], words: str
+) -> None:
+    sides = []
+    for threads in (old, now):
+        loaded = a_run("one", boot="b1", change=with_measurement(threads=threads))
+        sides.append([Entry(loaded, case("disk", "latency", runtime=runtime), loaded.run.verdicts[1])])
+    assert settings_words(*sides) == (f"threads {words}" if words else "")
+
+
+def test_without_an_interval_or_another_version_no_cause_is_claimed() -> None:
+    one = new_runs(("n1",), ms=17.0, load_ms=500.0, build_s=55.0, gpu_bytes=300e6, environment={})
+    found = compare_runs(base_runs()[:1], one)
+    told = [change for row in found.rows for change in row.changes if change.standing is Standing.OPEN]
+    assert {change.name for change in told} >= {"p95", "build time", "GPU memory", "load time"}
+    assert {change.cause for change in told} == {Cause.NONE}
+    again = changes(compare_runs(base_runs(), new_runs(build_s=55.0, environment={})), "load")["build time"]
+    assert (again.standing, again.cause) == (Standing.WORSE, Cause.UNKNOWN)
 
 
 def test_a_latency_row_without_any_figure_is_open_and_never_the_same() -> None:
