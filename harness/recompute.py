@@ -21,7 +21,7 @@ from harness.errors import UsageError
 from harness.limits import LIMITS_FILE, Limits, read_limits
 from harness.pack import ModelPack, Pack
 from harness.parity import SampleStatistics, check_parity, digest, examine
-from harness.raw import Numerics, claims_of, places, read_elements, read_numerics
+from harness.raw import KeptOutput, Numerics, claims_of, places, read_elements, read_numerics
 from harness.recompute_record import of_record
 from harness.recompute_tier2 import recompute_tier2
 from harness.recomputed import Recomputed
@@ -174,7 +174,8 @@ class _Held:
         try:
             numerics = read_numerics(path)
             again = gates.judge_numerics(_as_measured(verdict), numerics)
-            differs = [*self._strange(verdict, numerics), *self._against_pack(verdict, path, numerics)]
+            strange = [*self._strange(verdict, numerics), *_not_as_kept(path, numerics)]
+            differs = [*strange, *self._against_pack(verdict, path, numerics)]
         except RecordError as error:
             return _unsaid(verdict, str(error))
         except (ArithmeticError, LookupError, TypeError, ValueError, OSError, UsageError) as error:
@@ -326,11 +327,10 @@ def _statistics_differ(path: Path, numerics: Numerics, references: Sequence[Mapp
             if at not in kept:
                 continue
             known, elements = kept[at]
-            is_whole = known.count == math.prod(known.shape)
+            is_whole = _is_whole(known)
             where = f"{entry.output} of sample {at}"
-            if is_whole and digest({entry.output: elements.reshape(known.shape)}) != known.sha256:
-                yield f"the kept output {where} has not the digest that stands beside it"
-                continue
+            if is_whole and not _has_its_digest(known, elements):
+                continue  # told by ``_not_as_kept``
             wanted = reference[entry.output].reshape(-1)[places(entry.output, known.shape, at, known.count)]
             (found,) = examine([{"": wanted}], [{"": elements}])[0].samples
             if not (_is_of(found, one) if is_whole else _is_within(found, one)):
@@ -338,6 +338,22 @@ def _statistics_differ(path: Path, numerics: Numerics, references: Sequence[Mapp
                     f"{where}: its kept {'output has' if is_whole else 'elements have'} error {found.error_norm:.6g} "
                     f"(largest {found.max_abs:.6g}) against the pack, and {one.error_norm:.6g} ({one.max_abs:.6g}) was judged"
                 )
+
+
+def _not_as_kept(path: Path, numerics: Numerics) -> Iterator[str]:
+    """Outputs that are kept whole and are not those that were digested; of elements alone nothing tells but the pack."""
+    for output in dict.fromkeys(one.output for one in numerics.kept):
+        for at, (known, elements) in read_elements(path, numerics, output).items():
+            if _is_whole(known) and not _has_its_digest(known, elements):
+                yield f"the kept output {output} of sample {at} has not the digest that stands beside it"
+
+
+def _is_whole(known: KeptOutput) -> bool:
+    return known.count == math.prod(known.shape)
+
+
+def _has_its_digest(known: KeptOutput, elements: Array) -> bool:
+    return digest({known.output: elements.reshape(known.shape)}) == known.sha256
 
 
 def _is_of(found: SampleStatistics, said: SampleStatistics) -> bool:

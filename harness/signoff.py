@@ -331,7 +331,7 @@ def _simulated(runs: Sequence[Run]) -> Iterator[Problem]:
     for run in runs:
         measured = (verdict for verdict in run.verdicts if verdict.case.tier == 2)
         if run.settings.get("simulated") or any(_marked(each).summary.measurement.simulated for each in measured):
-            yield Problem(f"run {run.id} is of a simulated board, which is no evidence: leave it out", False)
+            yield Problem(f"run {run.id} is of a simulated board, which is no evidence. Leave it out", False)
 
 
 def _of_nothing(rows: Sequence[BundledRow], require: Sequence[str]) -> Iterator[Problem]:
@@ -339,10 +339,8 @@ def _of_nothing(rows: Sequence[BundledRow], require: Sequence[str]) -> Iterator[
     if not any(row.standing == "passed" for row in rows):
         yield Problem("no row passes on a real device: there is nothing to sign off", False)
     if all(word.startswith("model[") for word in require) and not any(row.required for row in rows):
-        words = (
-            "no runtime was required, so that what did not run was not missed, and no release can rest on it: run with"
-        )
-        yield Problem(f"{words} --require, or require one in the configuration", False)
+        why = "no runtime was required: no release can rest on it. What did not run was not missed"
+        yield Problem(f"{why}; run with --require, or require one in the configuration", False)
 
 
 def _of_rows(rows: Sequence[BundledRow]) -> Iterator[Problem]:
@@ -421,7 +419,7 @@ def _decision(result: str, rows: Sequence[BundledRow], runs: Sequence[BundledRun
 def _briefly(problem: Problem) -> str:
     """The whole of it is told where problems are listed."""
     if not problem.row:
-        return problem.words.rstrip(".")
+        return problem.words.partition(". ")[0].rstrip(".")
     return f"{problem.row} {'fails' if problem.fails else 'is not shown'}"
 
 

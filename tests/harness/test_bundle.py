@@ -192,7 +192,7 @@ def test_a_quick_profile_is_told_in_the_decision_itself(home: Home) -> None:
 def test_a_run_of_a_simulated_board_is_refused(home: Home, tmp_path: Path) -> None:
     another(tmp_path / "sim", home.run, (a_clause(),), settings={"simulated": "steady"})
     made = home.sign(tmp_path / "bundle", tmp_path / "sim", "run")
-    assert words_of(made) == ["run sim is of a simulated board, which is no evidence: leave it out"]
+    assert words_of(made) == ["run sim is of a simulated board, which is no evidence. Leave it out"]
     assert made.signoff.exit_code == 3
 
 
