@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from harness.board import read_board
 from harness.build_check import builder_for
 from harness.builds import EngineBuilds, check_builds, launches_for
 from harness.child_job import import_plugin, job_of
-from harness.config import BoardConfig, Configuration, ModelConfig, load_configuration, parse_requirement
+from harness.config import BoardConfig, Configuration, ModelConfig, load_configuration, name_of_file, parse_requirement
 from harness.errors import UsageError, did_you_mean
 from harness.floors import Floors
 from harness.heat_figures import NOT_APPLICABLE
@@ -546,7 +545,9 @@ def _diagnoser(
 def _how_to_ask(model: ModelConfig, request: Request) -> tuple[str, ...]:
     """The words of the command line that lead to this model again, from any folder."""
     words = [str(request.config.resolve())] if request.config else []
-    given = next((word for word in request.models if Path(word).exists() and Path(word).stem == model.name), "")
+    given = next(
+        (word for word in request.models if Path(word).exists() and name_of_file(Path(word)) == model.name), ""
+    )
     words += ["--model", str(Path(given).resolve()) if given else model.name]
     for architecture in request.architectures:
         words += ["--architecture", architecture]
@@ -613,8 +614,10 @@ def _named(word: str, request: Request, house: House, configuration: Configurati
     if word in configuration.models:
         return configuration.models[word]
     built_in = {f"{kind}_{name}": f"{kind}:{name}" for kind, names in house.source_names().items() for name in names}
-    stem = re.sub(r"[^A-Za-z0-9._]", "_", path.stem).lstrip("._") or "model"
     if path.exists():
+        stem = name_of_file(path)
+        if stem != path.stem:
+            house.say(f"{path.name} is called {stem} here: a model's name has letters a to z, digits, '.' and '_' only")
         if path.suffix in (".pt", ".pth"):
             names = [entry.partition("=")[0] for entry in request.architectures] or [path.stem]
             return ModelConfig(stem, checkpoint=path, architecture=names[0], inputs=request.inputs)

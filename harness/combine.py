@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from harness import gates
+from harness.config import name_of_file
 from harness.errors import UsageError
 from harness.records import ABOUT_RUNTIMES, Case, Outcome, Run, Verdict, to_json
 
@@ -109,8 +110,8 @@ def _models_named(run: Run) -> list[str]:
         words = shlex.split(run.command)
     except ValueError:
         return []
-    given = {Path(after).stem for word, after in pairwise(words) if word == "--model"}
-    given |= {Path(word.partition("=")[2]).stem for word in words if word.startswith("--model=")}
+    given = {name_of_file(Path(after)) for word, after in pairwise(words) if word == "--model"}
+    given |= {name_of_file(Path(word.partition("=")[2])) for word in words if word.startswith("--model=")}
     rows = [case for case in _cases(run) if case.kind in ("parity", "semantic") and not case.simulated]
     return list(dict.fromkeys(case.model for case in rows if case.model in given))
 

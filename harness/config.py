@@ -34,6 +34,7 @@ __all__ = [
     "TaskRule",
     "ToleranceRule",
     "load_configuration",
+    "name_of_file",
     "parse_configuration",
     "parse_requirement",
 ]
@@ -197,6 +198,17 @@ def parse_configuration(data: bytes, path: Path) -> Configuration:
                     f"describe. {did_you_mean(board, configuration.boards)} Or add [board.{board}]."
                 )
     return configuration
+
+
+def name_of_file(path: Path) -> str:
+    """What a model is called whose file is named, not a configuration: its stem as ``[model.NAME]`` may have it.
+
+    Where letters are lost that ASCII does not have, six digits of the stem's SHA-256 keep two such files apart.
+    """
+    name = re.sub(r"[^A-Za-z0-9._]", "_", path.stem).lstrip("._") or "model"
+    if all(letter.isascii() or not letter.isalnum() for letter in path.stem):
+        return name
+    return f"{name.rstrip('._')}_{hashlib.sha256(path.stem.encode(errors='surrogateescape')).hexdigest()[:6]}"
 
 
 def parse_requirement(word: str, where: str = "require") -> str:

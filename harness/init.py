@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
-from harness.config import parse_configuration
+from harness.config import name_of_file, parse_configuration
 from harness.errors import UsageError
 from runtime.data import TensorSpec
 from runtime.errors import RuntimeCoreError
@@ -75,7 +74,7 @@ def _of(model: Path, target: Path) -> str:
         raise UsageError(f"{model} does not exist. Give the path of an .onnx file.") from None
     except RuntimeCoreError as error:
         raise UsageError(f"{model}: {error}") from error
-    name = re.sub(r"[^A-Za-z0-9._]", "_", model.stem).strip("._") or "model"  # as the configuration has names
+    name = name_of_file(model)
     near = model.resolve()
     folder = target.resolve().parent
     path = near.relative_to(folder) if near.is_relative_to(folder) else near

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.config import BoardConfig, ModelConfig
-from harness.records import ABOUT_A_FLIGHT, Case
+from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case
 from runtime.protocol import LABELS
 
-__all__ = ["SHORT_NAMES", "SIMULATED", "TIERS", "Ask", "flight_models", "lane_name", "lane_of", "plan"]
+__all__ = ["SHORT_NAMES", "SIMULATED", "TIERS", "Ask", "flight_models", "is_required", "lane_name", "lane_of", "plan"]
 
 TIERS = (0, 1, 2)
 
@@ -118,7 +118,6 @@ def _about_the_harness(ask: Ask) -> Case:
 
 def _about_a_flight(ask: Ask) -> list[Case]:
     """All models of a runtime together, once in each precision that any of them has."""
-    named = {word.partition("[")[0] for word in ask.require}
     rows: list[Case] = []
     for runtime in ask.runtimes:
         models = flight_models(ask.models, runtime)
@@ -142,8 +141,8 @@ def _about_a_flight(ask: Ask) -> list[Case]:
             )
             reason = "" if ask.scenario else ask.unavailable.get(runtime, "")
             reason = reason or _unable(runtime, precision) or ask.unseen.get(kind, "")
-            is_judged = _is_decided(kind, ask, models)
-            rows.append(replace(case, not_run=reason, required=is_judged and runtime in named))
+            is_asked = is_required(replace(case, simulated=""), ask.require, ask.board, ask.profile, models)
+            rows.append(replace(case, not_run=reason, required=is_asked))
     return rows
 
 
@@ -152,11 +151,21 @@ def flight_models(models: Sequence[ModelConfig], runtime: str) -> list[ModelConf
     return [model for model in models if _has_artifact(model, runtime)]
 
 
-def _is_decided(kind: str, ask: Ask, models: Sequence[ModelConfig]) -> bool:
-    """Whether the board limits a row of Tier-2, and the profile is long enough to say whether the limit is kept."""
-    if ask.board is None or ask.profile == "quick" or (kind == "load" and ask.profile != "signoff"):
+def is_required(
+    case: Case, require: Sequence[str], board: BoardConfig | None, profile: str, models: Sequence[ModelConfig]
+) -> bool:
+    """Whether ``require`` asks a row to pass: a real one of a runtime that it names, and one that is judged.
+
+    Numerics and a runtime's own clauses always are. A row of Tier-2 is where the board limits it (``models``: those that it is
+    about), under a profile that is long enough to say whether the limit is kept; any other is MEASURED, and asks for nothing.
+    """
+    if case.simulated or case.runtime not in {word.partition("[")[0] for word in require}:
         return False
-    return _is_limited(kind, ask.board, models)
+    if case.kind in ("semantic", "parity", *ABOUT_RUNTIMES):
+        return True
+    if case.tier != 2 or board is None or profile == "quick" or (case.kind == "load" and profile != "signoff"):
+        return False
+    return _is_limited(case.kind, board, models)
 
 
 def _is_limited(kind: str, board: BoardConfig, models: Sequence[ModelConfig]) -> bool:
@@ -174,7 +183,6 @@ def _is_limited(kind: str, board: BoardConfig, models: Sequence[ModelConfig]) ->
 
 def _about_runtimes(ask: Ask) -> list[Case]:
     """Each runtime itself, by each suite, then on each fake of its library."""
-    named = {word.partition("[")[0] for word in ask.require}
     ours = [runtime for runtime in ask.runtimes if runtime in LABELS]
     rows: list[Case] = []
     for kind in ask.about_runtimes:
@@ -183,7 +191,8 @@ def _about_runtimes(ask: Ask) -> list[Case]:
             precision = "fp16" if (kind, runtime) in _IN_FP16 else "fp32"
             real = Case(of_its_own, 0, kind, kind, runtime, precision, precision, "", covers=_COVERS[kind])
             if kind not in _ONLY_SIMULATED and runtime != "files":
-                rows.append(replace(real, required=runtime in named, not_run=ask.unavailable.get(runtime, "")))
+                is_asked = is_required(real, ask.require, ask.board, ask.profile, ())
+                rows.append(replace(real, required=is_asked, not_run=ask.unavailable.get(runtime, "")))
             for version in SIMULATED.get(kind, {}).get(runtime, ()) if ask.simulates else ():
                 # a fake TensorRT computes with ONNX Runtime; the other two are themselves
                 lacking = ask.unsimulated if runtime == "tensorrt" else ask.unavailable.get(runtime, "")
@@ -268,12 +277,9 @@ def _ready(case: Case, model: ModelConfig, ask: Ask) -> Case:
     for runtime in filter(None, (case.runtime, case.against)):
         reason = reason or ("" if ask.scenario else ask.unavailable.get(runtime, ""))
         reason = reason or _unable(runtime, case.precision)
-    # a row without a budget on this board is MEASURED, so nothing may hang on it
-    judged = case.kind in ("semantic", "parity") or (case.tier == 2 and _is_decided(case.kind, ask, [model]))
-    named = {word.partition("[")[0] for word in ask.require}
     if ask.scenario:
         return replace(case, not_run=reason, simulated=ask.scenario)
-    return replace(case, not_run=reason, required=judged and case.runtime in named)
+    return replace(case, not_run=reason, required=is_required(case, ask.require, ask.board, ask.profile, [model]))
 
 
 def _unable(runtime: str, precision: str) -> str:

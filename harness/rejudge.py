@@ -7,7 +7,7 @@ state, a suspended machine, a refused placement) is carried over from the run; s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from harness import gates, heat, load_row, samples
+from harness import plan as planning
 from harness.board import check_state
+from harness.combine import requirements_of
 from harness.config import Budget, Configuration, LoadLimits
 from harness.errors import UsageError, did_you_mean
 from harness.floors import Floor, Floors, key_of
 from harness.latency_gate import OWN_CHECKS, budget_ns_of, judge
-from harness.limits import LIMITS_FILE, limits_of, limits_text, read_limits
+from harness.limits import LIMITS_FILE, Limits, limits_of, limits_text, read_limits
 from harness.memory import find
 from harness.profiles import PROFILES, Profile
 from harness.recording import traces_from_table
@@ -79,7 +81,8 @@ def rejudge(
 ) -> Run:
     """Judge the run in ``run_folder`` by ``configuration``'s budgets of ``board_name`` ("": none), into ``out``.
 
-    ``profile``: a name of ``PROFILES``, by default each row's own. ``floors``: by default the floor that each row was
+    What the run had to show it still has to, and what the configuration and the board require as well. ``profile``: a name of
+    ``PROFILES``, by default each row's own. ``floors``: by default the floor that each row was
     judged with. A run that was killed is judged as far as it got, from its journals. Raises ``UsageError`` for what is
     no run or of another schema, samples that are missing or damaged, a model, board or profile that is not known, and an
     ``out`` that holds something.
@@ -93,18 +96,21 @@ def rejudge(
         raise UsageError(f"there is no profile {profile!r}. {did_you_mean(profile, PROFILES)}")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(f"--out: {out} exists already. Name a new folder, so that no run is lost.")
-    again = Again(run_folder, run, configuration, board_name, profile=profile, floors=floors)
+    kept = read_limits(run_folder)
+    was = kept.require if kept is not None else requirements_of(run)
+    require = _required(run, kept, was, configuration, board_name)
+    again = Again(run_folder, run, configuration, board_name, profile=profile, floors=floors, require=require)
     if not again.rows:
         raise UsageError(
             f"{run_folder} has no latency row with samples, nor one of the mix, heat or loading: there is nothing to judge again."
         )
     files = sorted(again.files())
     verdicts = tuple(again.settle(verdict) for verdict in again.verdicts)  # before anything is written
+    settled = {verdict.case.id: verdict.case for verdict in verdicts}
+    more = [word for word in require if word not in was]
     with RunFolder(out) as folder:
         for name in files:
             folder.write(name, (run_folder / name).read_bytes())
-        kept = read_limits(run_folder)  # of a configuration as well, where the settings have the command line's alone
-        require = kept.require if kept is not None else tuple(run.settings.get("require", "").replace(",", " ").split())
         judged = replace(
             run,
             complete=run.complete,
@@ -112,18 +118,30 @@ def rejudge(
             last_line=gates.last_line(verdicts, require),
             settings={**run.settings, "board": board_name, **({"profile": profile} if profile else {})},
             configuration_sha256=configuration.sha256,
+            planned=tuple(settled.get(case.id) or again.asked(case) for case in run.planned),
             verdicts=verdicts,
             notes=(
                 *run.notes,
                 f"judged again from run {run.id} under board {board_name or 'none'}"
                 + (f" and profile {profile}" if profile else "")
                 + f": {again.in_words()}",
+                *([f"required now as well: {', '.join(more)}"] if more else []),
             ),
         )
         limits = limits_of(configuration, configuration.models, board_name, require)
         folder.write(LIMITS_FILE, limits_text(limits))
         folder.write_run(judged)
     return judged
+
+
+def _required(
+    run: Run, kept: Limits | None, was: Sequence[str], configuration: Configuration, board_name: str
+) -> tuple[str, ...]:
+    """What the run had to show, and what limits that are not its own ask for: none is dropped by judging again."""
+    if kept is not None and (configuration.sha256, board_name) == (kept.configuration_sha256, kept.board):
+        return tuple(was)
+    board = None if run.settings.get("simulated") else configuration.boards.get(board_name)
+    return planning.requirements(was, board, False, configuration.require)
 
 
 def floors_for(run: Run, history: Path) -> Floors:
@@ -140,6 +158,7 @@ class Again:
     """A stored run and other limits.
 
     ``verdicts``: of the run, and of rows that were begun when it was killed. ``rows``: which can be judged again.
+    ``require``: what is asked for now.
     """
 
     def __init__(
@@ -151,9 +170,10 @@ class Again:
         *,
         profile: str | None,
         floors: Floors | None,
+        require: Sequence[str] = (),
     ) -> None:
         self.path, self.run, self.configuration = path, run, configuration
-        self.board_name, self.profile, self.floors = board_name, profile, floors
+        self.board_name, self.profile, self.floors, self.require = board_name, profile, floors, require
         settled = {verdict.case.id for verdict in run.verdicts}
         begun = [case for case in run.planned if case.kind == "latency" and case.id not in settled]
         self.verdicts = (*run.verdicts, *(one for case in begun if (one := self._killed(case)) is not None))
@@ -191,8 +211,23 @@ class Again:
             f"all others as they were, under the budgets of then{others}"
         )
 
+    def asked(self, case: Case, measurement: Measurement | None = None) -> Case:
+        """The row with what is required of it now; what was required of it stays so."""
+        if case.required or case.simulated:
+            return case
+        alone = {one.case.model for one in self.verdicts if one.case.tier == 2 and one.case.runtime == case.runtime}
+        streams = measurement.streams if measurement is not None else ()
+        about = {stream.model for stream in streams} or ({case.model} & set(self.configuration.models)) or alone
+        models = [model for name, model in self.configuration.models.items() if name in about]
+        profile = self.profile or (measurement and measurement.profile) or self.run.settings.get("profile", "")
+        board = self.configuration.boards.get(self.board_name)
+        return replace(case, required=planning.is_required(case, self.require, board, profile, models))
+
     def settle(self, verdict: Verdict) -> Verdict:
-        """The verdict of now; what cannot be judged again is as it was."""
+        """The verdict of now; what cannot be judged again is as it was, and may be required by now."""
+        measurement = verdict.summary.measurement
+        measurement = replace(measurement, case=self.asked(verdict.case, measurement))
+        verdict = replace(verdict, summary=replace(verdict.summary, measurement=measurement))
         if verdict.case.id not in self.rows:
             return verdict
         judge_again = {"latency": self._latency, "flight": self._flight, "heat": self._heat, "load": self._load}

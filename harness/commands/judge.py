@@ -18,6 +18,7 @@ examples:
   trigate judge runs/jp62 tighter.toml --board orin-nx --out runs/jp62-tighter
   trigate judge runs/quick --profile pr --out runs/quick-as-pr    by the run's own budgets
 
+What the run had to show it still has to; what CONFIG.toml and the board have under require is asked for as well.
 exit codes: as of `trigate run`
 """
 

@@ -1,6 +1,7 @@
 """From what was asked to models: names, paths, plugins and architectures, each refused in one sentence where it is wrong."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 import fixtures
 import harness.assemble
-from harness.assemble import House, Request, _unsimulated, assemble
+from harness.assemble import House, Request, _how_to_ask, _unsimulated, assemble
 from harness.config import BoardConfig, load_configuration
 from harness.errors import UsageError
 from harness.instruments import Reading
@@ -71,11 +72,24 @@ def test_what_the_simulated_device_needs_is_named_where_it_is_missing(
     assert f"the simulated device needs {name} (" in _unsimulated()
 
 
-def test_a_file_is_a_model_whatever_it_is_called(house: House, tmp_path: Path) -> None:
-    path = tmp_path / "my model-é.onnx"
-    path.write_bytes(b"")
-    (model,) = planned(house, models=(str(path),)).models.values()
-    assert (model.name, model.onnx) == ("my_model__", path)
+def test_a_file_is_a_model_whatever_it_is_called_and_another_name_is_said(house: House, tmp_path: Path) -> None:
+    said: list[str] = []
+    house = replace(house, say=said.append)
+    paths = [tmp_path / f"{stem}.onnx" for stem in ("plain", "my model-1", "squirrel é", "松鼠", "老鼠")]
+    for path in paths:
+        path.write_bytes(b"")
+    models = planned(house, models=tuple(map(str, paths))).models.values()
+    assert [model.onnx for model in models] == paths
+    plain, spaced, accented, *others = (model.name for model in models)
+    assert (plain, spaced) == ("plain", "my_model_1")
+    assert re.fullmatch("squirrel_[0-9a-f]{6}", accented)
+    assert len(set(others)) == 2
+    assert all(re.fullmatch("model_[0-9a-f]{6}", name) for name in others)
+    assert [words.partition(":")[0] for words in said] == [
+        f"{path.name} is called {model.name} here" for path, model in list(zip(paths, models, strict=True))[1:]
+    ]
+    (model,) = planned(house, models=(str(paths[3]),)).models.values()
+    assert _how_to_ask(model, Request(models=(str(paths[3]),)))[:2] == ("--model", str(paths[3]))
 
 
 def test_a_checkpoint_is_of_the_architecture_that_is_given_or_of_its_own_name(house: House, tmp_path: Path) -> None:

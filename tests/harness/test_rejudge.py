@@ -12,12 +12,13 @@ from harness.errors import UsageError
 from harness.fakes.orin import SimulatedKill, SimulatedOrin
 from harness.floors import Floors, key_of
 from harness.latency_gate import judge
+from harness.limits import read_limits
 from harness.load_row import LoadRound, judge_load
 from harness.plan import Ask, plan
 from harness.profiles import PROFILES
 from harness.recording import trace_table
 from harness.records import Case, Check, Measurement, Outcome, Run, Summary, Verdict, run_from_text, to_json
-from harness.rejudge import floors_for, read_samples, read_traces, rejudge
+from harness.rejudge import floors_for, read_run, read_samples, read_traces, rejudge
 from harness.run_folder import RunFolder
 from harness.samples import COLUMNS, UNKNOWN, Phase
 from harness.scenario import load_scenario
@@ -377,3 +378,54 @@ def test_a_row_that_the_kernel_killed_is_judged_by_the_boards_memory_budget_agai
     assert verdict.reason.startswith("counts as over the memory budget (4 GiB of GPU memory): killed by signal 9")
     back = rejudge(tmp_path / "limited", asked, "orin", tmp_path / "back").verdicts[1]
     assert (back.outcome, back.reason.startswith("incomplete: killed")) == (Outcome.INCONCLUSIVE, True)
+
+
+@pytest.mark.covers("RE-04", "RE-01")
+def test_what_was_required_stays_so_and_the_configuration_and_the_board_add_theirs(tmp_path: Path) -> None:
+    lost = Case("parity[m-torch]", 1, "parity", "m", "pytorch_fp16", "fp16", "fp16", "full", not_run="not installed")
+    run = made(tmp_path / "run", planned=(PARITY, CASE, lost))
+    run = replace(run, verdicts=(*run.verdicts, Verdict(Summary(Measurement(lost)), Outcome.NOT_RUN, lost.not_run)))
+    (tmp_path / "run/run.json").write_text(json.dumps(to_json(run)))
+    mine = configuration()
+    boards = {**mine.boards, "orin": BoardConfig("orin", require=("pytorch_fp16",))}
+    for name, asked, more in (
+        ("neither", mine, ()),
+        ("board", replace(mine, boards=boards), ("pytorch_fp16",)),
+        ("top", replace(mine, require=("onnx_trt_ep",)), ("onnx_trt_ep",)),
+    ):
+        again = rejudge(tmp_path / "run", asked, "orin", tmp_path / name)
+        kept = read_limits(tmp_path / name)
+        assert kept is not None
+        assert kept.require == ("tensorrt", *more)
+        assert again.exit_code == (3 if more else 0)
+        required = {case.id: case.required for case in again.planned}
+        assert required == {PARITY.id: True, CASE.id: True, lost.id: "pytorch_fp16" in more}
+        assert required == {verdict.case.id: verdict.case.required for verdict in again.verdicts}
+        assert (again.notes[-1] == f"required now as well: {', '.join(more)}") is bool(more)
+        # by other limits again, nothing that was asked for is dropped
+        once_more = rejudge(tmp_path / name, mine, "thor", tmp_path / f"{name}-again")
+        assert once_more.exit_code == 3
+        assert set(more) <= set(read_limits(tmp_path / f"{name}-again").require)  # type: ignore[union-attr] # written above
+    assert "Required pytorch_fp16: 1 of 1 rows do not show it" in read_run(tmp_path / "board").last_line
+    assert "Required onnx_trt_ep: it has no row" in read_run(tmp_path / "top").last_line
+
+
+@pytest.mark.covers("RE-04", "T2-01")
+def test_a_row_that_other_limits_can_decide_is_required_and_one_of_a_simulated_board_is_not(tmp_path: Path) -> None:
+    case = replace(CASE, required=False)
+    made(tmp_path / "run", row=replace(ROW, case=case, profile="quick"), planned=(PARITY, case))
+    for profile, board, outcome, is_asked in (
+        (None, "orin", Outcome.PASS, False),
+        ("pr", "thor", Outcome.MEASURED, False),
+        ("pr", "orin", Outcome.PASS, True),
+    ):
+        out = tmp_path / f"{profile}-{board}"
+        again = rejudge(tmp_path / "run", configuration(), board, out, profile=profile)
+        assert [(row.outcome, row.case.required) for row in again.verdicts[1:]] == [(outcome, is_asked)]
+    made(tmp_path / "made-up", row=replace(ROW, case=replace(case, simulated="steady"), simulated=True), settings={
+        "profile": "pr", "require": "tensorrt", "simulated": "steady"})  # fmt: skip
+    own = configuration()
+    boards = {"orin": BoardConfig("orin", require=("pytorch_fp16",))}
+    again = rejudge(tmp_path / "made-up", replace(own, boards=boards), "orin", tmp_path / "simulated")
+    assert not again.verdicts[1].case.required
+    assert read_limits(tmp_path / "simulated").require == ("tensorrt",)  # type: ignore[union-attr] # written above
