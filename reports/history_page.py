@@ -8,7 +8,7 @@ damaged value lacks.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,10 @@ from harness.records import RecordError, from_json
 from reports import words
 from reports.timeline import BINS, Lane, ends, into_bins
 
-__all__ = ["SCHEMA", "about", "draw", "read", "render_html", "shift", "short", "steps_in_words", "title", "write"]
+__all__ = [
+    "SCHEMA", "about", "draw", "read", "render_html", "shift", "short", "steps_in_words", "summary", "title", "too_few",
+    "write",
+]  # fmt: skip
 
 SCHEMA = 1
 """Of what this draws."""
@@ -86,6 +89,7 @@ class Series:
     points: tuple[Point, ...]
     steps: tuple[Step, ...] = ()
     notes: tuple[str, ...] = ()
+    sought_from: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,8 @@ def render_html(told: Told) -> str:
     )
     environment.globals.update(
         about=about, draw=draw, failed=failed, most=_MOST_ROWS, pieces=BINS, scale=scale, short=short, spread=words.spread,
-        steps_in_words=steps_in_words, thinned=is_thinned, title=title, version=told.trigate_version, DASH=words.DASH,
+        steps_in_words=steps_in_words, thinned=is_thinned, title=title, too_few=too_few,
+        version=told.trigate_version, DASH=words.DASH,
     )  # fmt: skip
     rows: dict[str, list[Series]] = {}
     for series in told.series:
@@ -140,7 +145,7 @@ def render_html(told: Told) -> str:
     text: str = environment.get_template("history.html.j2").render(
         it=told,
         rows=rows,
-        stepped=[series for series in told.series if series.steps],
+        summary=summary(told.series),
         simulated=sum(bool(series.simulated) for series in told.series),
     )
     return text
@@ -182,6 +187,27 @@ def shift(before: float, after: float) -> str:
         return words.DASH
     ratio = after / before
     return f"{100 * (ratio - 1):+.1f} %" if 0.5 < ratio < 2 else f"x {words.figure(ratio)}"
+
+
+def too_few(series: Series) -> str:
+    """Why no step is told, where a series is too short to seek one; else empty."""
+    count = len(series.points)
+    if count >= series.sought_from:
+        return ""
+    return f"Too few runs to tell a step: {count}, and {series.sought_from} are needed."
+
+
+def summary(some: Sequence[Series]) -> str:
+    """What became of all series together, in a sentence."""
+    short_ones = [one for one in some if too_few(one)]
+    stepped = sum(bool(one.steps) for one in some)
+    if some and len(short_ones) == len(some):
+        most = max(len(one.points) for one in some)
+        needed = min(one.sought_from for one in some)
+        return f"Too few runs to tell a step: {most} at most, and {needed} are needed."
+    have = "has" if len(short_ones) == 1 else "have"
+    rest = f" {len(short_ones)} of them {have} too few runs to tell." if short_ones else ""
+    return (f"{stepped} of {len(some)} series stepped." if stepped else "No series stepped.") + rest
 
 
 def steps_in_words(series: Series) -> list[str]:
@@ -233,9 +259,12 @@ def draw(series: Series) -> Markup:
             '<text class="step" x="{0}%" y="-4" text-anchor="{2}">{3}</text>'
         ).format(place, _HEIGHT, side, number if len(series.steps) > 1 else shift(step.before, step.after))
     values = [one.value for one in series.points]
-    told = (
-        f"{count} runs, {words.quantity(min(values), series.unit)} to {words.quantity(max(values), series.unit)}, median "
-        f"{words.quantity(float(np.median(values)), series.unit)}. " + (" ".join(steps_in_words(series)) or "No step.")
+    told = " ".join(
+        [
+            f"{count} run{'' if count == 1 else 's'}, {words.quantity(min(values), series.unit)} to "
+            f"{words.quantity(max(values), series.unit)}, median {words.quantity(float(np.median(values)), series.unit)}.",
+            *(steps_in_words(series) or [too_few(series) or "No step."]),
+        ]
     )
     return Markup(
         '<svg class="lane history" role="img" width="100%" height="{}"><title>{}</title><desc>{}</desc>'

@@ -178,6 +178,21 @@ def _folder(arguments: argparse.Namespace) -> Path:
     return given.expanduser()
 
 
+def _kept(arguments: argparse.Namespace) -> Path:
+    """The folder to read from. One that was named and is not there is a slip, and no history without runs."""
+    from harness.errors import UsageError
+
+    folder = _folder(arguments)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--history: {folder} is a file; give the folder that a history is kept in.")
+    if getattr(arguments, "history", None) and not folder.exists():
+        raise UsageError(
+            f"--history: there is no folder {folder}. `trigate run --history {folder}` and "
+            f"`trigate history add RUN --history {folder}` make one."
+        )
+    return folder
+
+
 def _query(arguments: argparse.Namespace) -> Query:
     from harness.errors import UsageError, did_you_mean
     from harness.history.records import Query
@@ -230,15 +245,21 @@ def _time(option: str, word: str, *, end: bool = False) -> float | None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    from harness.history.records import Query
     from harness.history.runs import History
     from harness.records import to_json
 
-    with History(_folder(arguments)) as history:
+    with History(_kept(arguments)) as history:
         found = history.runs(_query(arguments), limit=_limit(arguments), by_added=_by_added(arguments))
+        known = found.total or history.runs(Query(), limit=1).total
     if _as_json(arguments, to_json(found)):
         return 0
     if not found.total:
-        print(f"No run of the history in {_folder(arguments)} fits. Add some with: trigate history add RUN…")
+        print(
+            f"No run of the history in {_folder(arguments)} fits; it has {known}: leave out a filter."
+            if known
+            else f"No run is in a history in {_folder(arguments)} yet. Add some with: trigate history add RUN…"
+        )
         return 0
     _table(
         ("Began", "Run", "Ended", "Rows", "Profile", "Machine", "Versions", ""), [_run_line(run) for run in found.runs]
@@ -302,7 +323,7 @@ def _forget(arguments: argparse.Namespace) -> int:
 def _rows(arguments: argparse.Namespace) -> int:
     from harness.history.runs import History
 
-    with History(_folder(arguments)) as history:
+    with History(_kept(arguments)) as history:
         found = history.rows(_query(arguments))
     if not _as_json(arguments, found):
         _table(("Row", "Runs"), [(row, str(count)) for row, count in found.items()])
@@ -312,7 +333,7 @@ def _rows(arguments: argparse.Namespace) -> int:
 def _told(arguments: argparse.Namespace) -> tuple[Told, tuple[str, ...]]:
     from harness.history.runs import History
 
-    with History(_folder(arguments)) as history:
+    with History(_kept(arguments)) as history:
         told, known = history.series(
             _query(arguments), arguments.figure, mix=arguments.mix, by_added=_by_added(arguments)
         )
@@ -365,6 +386,8 @@ def _show_series(series: Series, limit: int) -> None:
         print(f"The latest {limit} of {len(series.points)} runs.")
     for sentence in history_page.steps_in_words(series):
         print(_plain(sentence))
+    if short := history_page.too_few(series):
+        print(short)
     _notes(series.notes)
 
 
@@ -380,6 +403,7 @@ def _plot(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--out: {arguments.out} cannot be written: {error.strerror or error}.") from error
     if not _as_json(arguments, {"written": str(arguments.out), "series": len(told.series)}):
         print(f"written: {arguments.out} ({len(told.series)} series)")
+        print(history_page.summary(history_page.read(to_json(told)).series))
     return 0
 
 
@@ -387,7 +411,7 @@ def _golden_list(arguments: argparse.Namespace) -> int:
     from harness.history.runs import History
     from harness.records import to_json
 
-    with History(_folder(arguments)) as history:
+    with History(_kept(arguments)) as history:
         found = history.all_golden()
     if _as_json(arguments, to_json(found)):
         return 0
@@ -443,7 +467,7 @@ def _floors(arguments: argparse.Namespace) -> int:
     kept = [
         (name, one)
         for name in ("floors", "floors-simulated")
-        for one in Floors(_folder(arguments) / name).all()
+        for one in Floors(_kept(arguments) / name).all()
     ]  # fmt: skip
     told = [{"simulated": name != "floors", **to_json(one)} for name, one in kept]
     if _as_json(arguments, told):

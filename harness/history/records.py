@@ -97,7 +97,10 @@ class TimedStep:
 
 @dataclass(frozen=True)
 class Series:
-    """One figure of one row on one machine under one setting, over time; all but ``points`` and ``steps`` tell it from others."""
+    """One figure of one row on one machine under one setting, over time; all but ``points`` and ``steps`` tell it from others.
+
+    ``sought_from``: the number of points from which on steps are sought; of fewer, ``steps`` is empty and says nothing.
+    """
 
     row: str
     kind: str
@@ -114,6 +117,7 @@ class Series:
     points: tuple[Point, ...] = ()
     steps: tuple[TimedStep, ...] = ()
     notes: tuple[str, ...] = ()
+    sought_from: int = 0
 
 
 @dataclass(frozen=True)

@@ -292,7 +292,7 @@ class History:
         return Series(**told, figure=name[1], unit=name[2], points=points)
 
     def _with_steps(self, series: Series) -> Series:
-        from harness.history.steps import find_steps
+        from harness.history.steps import FEWEST, find_steps
 
         points = series.points
         steps = tuple(
@@ -306,7 +306,7 @@ class History:
         )
         tools = sorted({point.mark for point in points if point.mark})
         told = f"mixed with what {', '.join(tools)} measured, which times something else: a step may be the tool"
-        return replace(series, steps=steps, notes=(told,) if tools else ())
+        return replace(series, steps=steps, notes=(told,) if tools else (), sought_from=FEWEST)
 
     def _changed_near(self, points: Sequence[Point], at: int) -> tuple[str, ...]:
         """Which facts changed with a step, in words; where none did, those of the nearest runs: noise shifts a step by a few."""

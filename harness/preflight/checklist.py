@@ -615,7 +615,7 @@ class _Move:
         return [
             Item(
                 "precision", f"{row['name']}, deprecated", State.TO_DO,
-                f"{_sentence(row['told'])}. It works in {self.target.title}, and is gone in 11.",
+                f"{_sentence(row['told'])}. They work in {self.target.title}, and are gone in 11.",
                 "Not for this move: plan the change before TensorRT 11.", findings, row["source"],
             )
             for row in rows

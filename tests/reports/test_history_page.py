@@ -162,6 +162,21 @@ def test_what_is_no_history_is_refused(value: Any, why: str) -> None:
         read(value)
 
 
+@pytest.mark.parametrize(("count", "told"), [(2, "Too few runs to tell a step: 2"), (8, "No series stepped.")])
+def test_no_step_is_told_only_where_there_were_runs_enough_to_seek_one(count: int, told: str) -> None:
+    page = render_html(read(a_history(*[1e7] * count, sought_from=8)))
+    assert f'<p class="line">{told}' in page
+    assert ("No step in it." in page) == (count == 8)
+
+
+def test_the_page_counts_the_series_with_too_few_runs() -> None:
+    told = a_history(*[1e7] * 5, *[1.2e7] * 5, step=5, sought_from=8)
+    told["series"] += a_history(1.0, name="new", sought_from=8)["series"]
+    page = render_html(read(told))
+    assert "1 of 2 series stepped. 1 of them has too few runs to tell." in page
+    assert "</span>, 1 run</p>" in page
+
+
 def test_a_page_is_put_in_place_whole(tmp_path: Path) -> None:
     history_page.write(a_history(1.0, 2.0), tmp_path / "h.html")
     assert [path.name for path in tmp_path.iterdir()] == ["h.html"]

@@ -51,7 +51,7 @@ def test_the_listing_is_the_default_and_its_words_stand_before_or_after(
     assert text == said(capsys, "list", "--history", folder) == said(capsys, "--history", folder, "list")
     assert "3 of 12 runs; --limit 12 lists all." in said(capsys, "--history", folder, "--limit", 3)
     assert told(capsys, "--history", folder, "--model", "nothing")["total"] == 0
-    assert "No run of the history" in said(capsys, "--history", folder, "--model", "nothing")
+    assert "fits; it has 12: leave out" in said(capsys, "--history", folder, "--model", "nothing")
     assert told(capsys, "--history", folder, "--until", "2024-01-01")["total"] == 12
     assert told(capsys, "--history", folder, "--since", "2024-01-01T20:00")["total"] == 2
     assert told(capsys, "--history", folder, "--until", "2023-12")["total"] == 0
@@ -188,8 +188,49 @@ def test_a_wrong_call_says_what_was_expected(
 
 
 def test_asking_where_nothing_is_kept_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "Add some with" in said(capsys, "--history", tmp_path / "none")
+    assert "Add some with" in said(capsys, "--history", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [[], ["rows"], ["show", "x"], ["plot"], ["golden"], ["floors"]], ids=str)
+def test_a_history_that_is_named_and_is_not_there_is_a_slip(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(capsys, *words, "--history", tmp_path / "none", code=2)
     assert not (tmp_path / "none").exists()
+    (tmp_path / "file").touch()
+    assert main(["history", *words, "--history", str(tmp_path / "file")]) == 2
+    assert "file is a file; give the folder" in capsys.readouterr().err
+
+
+def test_a_cache_that_no_run_has_used_yet_is_an_empty_history(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIGATE_CACHE", str(tmp_path / "none"))
+    assert "No run is in a history in" in said(capsys)
+    assert told(capsys)["total"] == 0
+
+
+def test_a_run_that_was_cut_short_by_a_copy_is_said_to_be_unreadable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.json").write_text('{"a":', encoding="utf-8")
+    kept = str(tmp_path / "history")
+    for words in (["add"], ["golden", "set", "x"]):
+        assert main(["history", *words, str(tmp_path), "--history", kept]) == 2
+    error = capsys.readouterr().err
+    assert error.count("run.json cannot be read: run.json is not JSON") == 2
+    assert "compared" not in error
+    assert "judged" not in error
+
+
+def test_a_row_with_two_runs_is_too_young_for_a_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with History(tmp_path, writable=True) as history:
+        for number in range(2):
+            history.put(entry(number), now=1.8e9 + number)
+    words = "Too few runs to tell a step: 2, and 8 are needed."
+    assert words in said(capsys, "show", ROW, "--history", tmp_path)
+    assert "Too few runs" in said(capsys, "plot", ROW, "--history", tmp_path, "--out", tmp_path / "h.html")
 
 
 def test_a_run_that_cannot_be_remembered_says_so_and_keeps_its_exit_code(
