@@ -259,13 +259,10 @@ def draw(series: Series) -> Markup:
             '<text class="step" x="{0}%" y="-4" text-anchor="{2}">{3}</text>'
         ).format(place, _HEIGHT, side, number if len(series.steps) > 1 else shift(step.before, step.after))
     values = [one.value for one in series.points]
-    told = " ".join(
-        [
-            f"{count} run{'' if count == 1 else 's'}, {words.quantity(min(values), series.unit)} to "
-            f"{words.quantity(max(values), series.unit)}, median {words.quantity(float(np.median(values)), series.unit)}.",
-            *(steps_in_words(series) or [too_few(series) or "No step."]),
-        ]
-    )
+    middle = words.quantity(float(np.median(values)), series.unit)
+    told = f"{count} run{'' if count == 1 else 's'}, {words.quantity(min(values), series.unit)} to "
+    told += f"{words.quantity(max(values), series.unit)}, median {middle}. "
+    told += " ".join(steps_in_words(series)) or too_few(series) or "No step."
     return Markup(
         '<svg class="lane history" role="img" width="100%" height="{}"><title>{}</title><desc>{}</desc>'
         '<line class="grid" x1="0" x2="100%" y1="0" y2="0"/><line class="base" x1="0" x2="100%" y1="{}" y2="{}"/>{}</svg>'
