@@ -38,8 +38,8 @@ def recompute_tier2(folder: Path, run: Run) -> dict[str, Recomputed]:
         limits = read_limits(folder)
         if limits is None:
             raise UsageError(
-                f"the run folder has no {LIMITS_FILE}: it was made by a trigate that kept no budgets. `trigate judge RUN "
-                "CONFIG.toml --out NEW` keeps them"
+                f"the run folder has no {LIMITS_FILE}, by whose budgets it was judged: it was taken out, or an old trigate kept "
+                "none (`trigate judge RUN CONFIG.toml --out NEW` keeps them)"
             )
         if limits.configuration_sha256 != run.configuration_sha256:
             raise UsageError(f"{LIMITS_FILE} is of another configuration than run.json names")

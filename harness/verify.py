@@ -11,7 +11,9 @@ import datetime
 import importlib.metadata
 import itertools
 import json
+import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -35,7 +37,7 @@ from harness.bundle_files import hash_file, identity, is_safe_name, unpack, walk
 from harness.errors import UsageError
 from harness.pack import Pack
 from harness.recomputed import Recomputed
-from harness.records import RecordError, Run, to_json
+from harness.records import Outcome, RecordError, Run, to_json
 from harness.rejudge import read_run
 from harness.signing import Envelope, PublicKey, SignatureError, unseal
 from harness.signoff import ARTIFACT, Problem, SignOff, decide, fit_together, page, statement_of
@@ -47,7 +49,9 @@ __all__ = ["Finding", "Verification", "verify"]
 _MOST_BYTES = 64 << 20
 _MOST_RUN_BYTES = 1 << 30
 _MOST_SHOWN = 30
-_GRAVE = ("signature", "changed", "removed", "added", "verdict", "record")
+_MOST_LETTERS = 200
+_TOUCHED = ("changed", "removed", "added")
+_GRAVE = (*_TOUCHED, "signature", "verdict", "record")
 _ORDER = (*_GRAVE, "failed", "open", "signer")
 
 
@@ -55,10 +59,12 @@ _ORDER = (*_GRAVE, "failed", "open", "signer")
 class Finding:
     """One thing that is not as it should be. ``kind``: ``signature``, ``changed``, ``added``, ``removed``, ``verdict`` (not
     what the samples say), ``record`` (the bundle contradicts itself), ``failed``, ``open``, or ``signer`` (no key was given).
+    ``follows``: of a bundle whose runs were touched, it is no more than a consequence.
     """
 
     kind: str
     words: str
+    follows: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class RowSeen:
 @dataclass(frozen=True)
 class Verification:
     """``signer``: the id of the key that signed, as the envelope says; to be believed where ``is_trusted``. ``judged_by``,
-    ``verified_by``: versions of trigate.
+    ``verified_by``: versions of trigate. ``key``: the id of the one that was given.
     """
 
     bundle: str
@@ -86,6 +92,7 @@ class Verification:
     waivers: tuple[str, ...]
     judged_by: str
     verified_by: str
+    key: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -102,21 +109,46 @@ class Verification:
 
     def to_text(self) -> str:
         """For people: what is wrong first, then what was looked at; the verdict is the last line."""
-        lines = [f"{finding.kind.upper()}: {finding.words}" for finding in self.findings]
+        shown, more = self._shown()
+        lines = [f"{finding.kind.upper()}: {finding.words}" for finding in shown]
+        lines += [f"and what follows from it: {more} line{'s' if more > 1 else ''}, --json has them"] if more else []
         lines += [f"waiver: {words}" for words in self.waivers]
-        lines += [f"{self.files} files, {len(self.rows)} verdicts: {_sources(self.rows)}."]
-        trust = "the key you gave" if self.is_trusted else "nobody you named"
+        count = f"{len(self.rows)} verdict{'' if len(self.rows) == 1 else 's'}"
+        lines += [f"{self.files} files, {count}: {_sources(self.rows)}."]
         is_grave = any(finding.kind in _GRAVE for finding in self.findings)
         told = f"It says of itself: {self.decision}" if is_grave else self.decision
-        if any(finding.kind == "verdict" for finding in self.findings) and self.judged_by != self.verified_by:
+        if (
+            any(finding.kind in ("verdict", "record") for finding in self.findings)
+            and self.judged_by != self.verified_by
+        ):
             lines.append(
                 f"judged by trigate {self.judged_by}, and again by {self.verified_by}: a rule may have changed."
             )
-        lines.append(f"signed by {self.signer[:16] or 'nobody'}, {trust}. {told}".rstrip())
+        lines.append(f"{self._signed()}. {told}".rstrip())
         words = {0: "VERIFIED", 1: "NOT VERIFIED", 3: "VERIFIED IN PART"}[self.exit_code]
         if self.result == "FAILED" and not is_grave:
             words = "INTACT, AND NO SIGN-OFF"
         return "\n".join(_printable(line) for line in [*lines, f"{words}: {self.bundle}"])
+
+    def _shown(self) -> tuple[list[Finding], int]:
+        """(findings for people, how many are left out): where the runs were touched, the rest of the record follows."""
+        touched = any(
+            finding.kind in _TOUCHED and finding.words.startswith(("runs/", WAIVERS)) for finding in self.findings
+        )
+        shown = [finding for finding in self.findings if not (touched and finding.follows)]
+        return shown, len(self.findings) - len(shown)
+
+    def _signed(self) -> str:
+        signer, key = self.signer[:16], self.key[:16]
+        if not signer:
+            return "not signed"
+        if self.is_trusted:
+            return f"signed by {signer}, the key you gave"
+        if not key:
+            return f"signed by {signer}, as it says of itself: no key was given"
+        if signer != key:
+            return f"signed by {signer}, as it says of itself, and not by {key}, the key you gave"
+        return f"said to be signed by {signer}, the key you gave, which does not hold"
 
 
 def verify(bundle: Path, key: PublicKey | None, *, today: datetime.date, pack: Pack | None = None) -> Verification:
@@ -155,6 +187,7 @@ class _Verifier:
         tree = walk(self.folder)
         self.odd = tuple(tree.odd)
         self.found += [Finding("added", f"{file} {words}") for file, words in tree.odd.items()]
+        self.found += [Finding("added", f"{name}/ was added, and is empty") for name in _empty_folders(self.folder)]
         names = [file for file in tree.files if file != ATTESTATION]
         before = self._identities(names)
         pool = ThreadPoolExecutor(1, thread_name_prefix="hash")  # hashing lets go of the interpreter
@@ -173,7 +206,7 @@ class _Verifier:
         self._compare_untouched(before)
         told = self._told()
         signoff = again or told
-        self._compare_decision(signoff)
+        self._compare_decision(signoff, told)
         return Verification(
             bundle=name,
             signer=envelope.signer if envelope else "",
@@ -186,10 +219,11 @@ class _Verifier:
             waivers=tuple(self._waivers_in_words(signoff)),
             judged_by=signoff.trigate_version if signoff else "",
             verified_by=importlib.metadata.version("trigate"),
+            key=self.key.id if self.key else "",
         )
 
-    def _say(self, kind: str, words: str) -> None:
-        self.found.append(Finding(kind, words))
+    def _say(self, kind: str, words: str, *, follows: bool = False) -> None:
+        self.found.append(Finding(kind, words, follows))
 
     def _envelope(self) -> Envelope | None:
         """The statement as far as anybody can say, so that what differs is named even where the signature does not hold."""
@@ -243,7 +277,8 @@ class _Verifier:
         """Each run of the bundle by its folder, with its verdicts computed again."""
         runs: dict[str, Run] = {}
         parts = [name.split("/") for name in names]
-        for inside in sorted({"/".join(each[:2]) for each in parts if each[0] == "runs" and len(each) > 2}):
+        folders = sorted({"/".join(each[:2]) for each in parts if each[0] == "runs" and len(each) > 2})
+        for inside in folders:
             if self._is_strange(inside):  # a pipe may never end, and a link leads to what was not hashed
                 self._say(
                     "record",
@@ -253,13 +288,13 @@ class _Verifier:
             try:
                 run = read_run(self.folder / inside)
             except UsageError as error:
-                self._say("record", str(error))
+                self._say("record", str(error).replace(f"{self.folder}/", ""))
                 continue
             if f"runs/{run.id}" != inside:
                 self._say("record", f"{inside} holds the run {run.id}: runs were exchanged")
             runs[inside] = run
             self._judge(run, inside)
-        if not runs:
+        if not folders:
             self._say("removed", "there is no run in it")
         return runs
 
@@ -308,7 +343,7 @@ class _Verifier:
             self._say("record", f"the decision cannot be made again: {type(error).__name__}: {error}")
             return None
         for words in _differences(told, again):
-            self._say("record", f"{BUNDLE}: {words}")
+            self._say("record", f"{BUNDLE}: {words}", follows=True)
         return again
 
     def _told(self) -> SignOff | None:
@@ -354,10 +389,11 @@ class _Verifier:
                 self._say(
                     "record",
                     f"the statement's {name} is not what the bundle makes it{_where(envelope.statement, expected, name)}",
+                    follows=True,
                 )
         tested, made = ([each for each in _listed(one) if _is_artifact(each)] for one in (envelope.statement, expected))
         if tested != made:
-            self._say("record", "the statement names other models or engines than the runs")
+            self._say("record", "the statement names other models or engines than the runs", follows=True)
         told = [_plain_subject(each) for each in _listed(envelope.statement)]
         if told != _listed(envelope.statement) or len(_subjects(envelope.statement)) + len(tested) != len(told):
             self._say(
@@ -372,14 +408,15 @@ class _Verifier:
         except OSError:
             return  # told as removed
         if shown != page(again).encode():
-            self._say("record", f"{PAGE} does not say what was decided")
+            self._say("record", f"{PAGE} does not say what was decided", follows=True)
 
-    def _compare_decision(self, signoff: SignOff | None) -> None:
+    def _compare_decision(self, signoff: SignOff | None, told: SignOff | None) -> None:
         """A bundle that is whole may yet be none of a release; and what was signed may have ended since."""
         known = [each for found in self.contradictions.values() for each in found]
         for problem in signoff.problems if signoff else ():
             if problem not in known:
-                self._say("failed" if problem.fails else "open", problem.words)
+                is_new = told is not None and problem not in told.problems
+                self._say("failed" if problem.fails else "open", problem.words, follows=is_new)
         if signoff is not None and signoff.made_at[:10] > (self.today + datetime.timedelta(days=1)).isoformat():
             self._say("open", f"it was made on {signoff.made_at[:10]}, which is yet to come: a clock is wrong")
         for waiver in self._ended_since(signoff):
@@ -416,15 +453,20 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
+def _empty_folders(folder: Path) -> list[str]:
+    """Nobody's file lies in them, and no bundle is made with one."""
+    found = (Path(base) for base, inside, files in os.walk(folder) if not inside and not files)
+    return sorted(path.relative_to(folder).as_posix() for path in found if path != folder)
+
+
 def _sources(rows: Sequence[RowSeen]) -> str:
-    """``12 from raw samples, 4 from the record``."""
-    counts: dict[str, int] = {}
-    for seen in rows:
-        counts[seen.row.source] = counts.get(seen.row.source, 0) + 1
-    words = [
-        f"{count} {'not computed again' if source == 'none' else f'from {source}'}" for source, count in counts.items()
-    ]
-    return ", ".join(words) or "none"
+    """``12 from raw samples, 4 from their own checks in the record (3 of them did not run)``."""
+    counts = Counter(seen.row.source for seen in rows)
+    idle = sum(seen.row.source == "record" and seen.row.was is Outcome.NOT_RUN for seen in rows)
+    beside = f" ({idle} of them did not run)" if idle else ""
+    told = {"record": f"from their own checks in the record{beside}", "none": "not computed again"}
+    ordered = sorted(counts, key=lambda source: source in told)
+    return ", ".join(f"{counts[source]} {told.get(source, f'from {source}')}" for source in ordered) or "none"
 
 
 def _place(told: SignOff, run_id: str) -> int:
@@ -496,4 +538,5 @@ def _unlike(told: Any, again: Any, where: str) -> Iterator[str]:
 def _shown(value: Any) -> str:
     if value is None or isinstance(value, dict):
         return "not there" if value is None else "there"
-    return f"{value!r:.200}"
+    text = repr(value)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]} …"

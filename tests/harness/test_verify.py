@@ -93,6 +93,12 @@ def look(bundle: Path, key: PublicKey | None, today: datetime.date = TODAY) -> V
     return verify(bundle, key, today=today)
 
 
+def all_of(seen: Verification) -> str:
+    """What is told, and what people are not shown because it follows from that."""
+    lines = [f"{finding.kind.upper()}: {finding.words}" for finding in seen.findings]
+    return "\n".join((*lines, seen.to_text()))
+
+
 def run_of(bundle: Path, file: str = "samples") -> Path:
     """The folder of the run that measured."""
     return next(path for path in (bundle / "runs").iterdir() if (path / file).is_dir())
@@ -297,6 +303,7 @@ def a_row_dropped(bundle: Path, home: Home) -> None:
     edit(run_of(bundle), lambda run: replace(run, verdicts=run.verdicts[:1]))
 
 
+ORDER = ("changed", "removed", "added", "signature", "verdict", "record", "failed", "open", "signer")
 RUN_CHANGED = "CHANGED: runs/.*/run.json was changed"
 OTHER_VERDICT = f"VERDICT: {LATENCY} was MEASURED; by samples it is PASS"
 TAMPERINGS: tuple[tuple[Callable[[Path, Home], None], tuple[str, ...]], ...] = (
@@ -360,7 +367,48 @@ def test_what_was_tampered_with_is_named(
     seen = look(bundle, home.key.public)
     assert seen.exit_code == 1, seen.to_text()
     for words in named:
-        assert re.search(words, seen.to_text()), f"{words}\n{seen.to_text()}"
+        assert re.search(words, all_of(seen)), f"{words}\n{all_of(seen)}"
+    gravest = [finding.kind for finding in seen.findings]
+    assert gravest == sorted(gravest, key=ORDER.index)
+
+
+def test_what_follows_from_a_touched_run_is_counted_and_not_listed(bundle: Path, home: Home) -> None:
+    the_environment_changed(bundle, home)
+    lines = look(bundle, home.key.public).to_text().splitlines()
+    assert re.fullmatch("CHANGED: runs/.*/run.json was changed: .*", lines[0])
+    assert lines[1] == "and what follows from it: 2 lines, --json has them"
+    assert lines[2].startswith(
+        "12 files, 4 verdicts: 1 from raw samples, 1 from samples, 2 from their own checks in the"
+    )
+    assert len(lines) == 5
+
+
+def test_whoever_signed_is_told_as_what_they_are(bundle: Path, home: Home) -> None:
+    mine, theirs = home.key.public.id[:16], home.foreign.public.id[:16]
+    assert f"signed by {mine}, the key you gave. " in look(bundle, home.key.public).to_text()
+    assert f"signed by {mine}, as it says of itself: no key was given" in look(bundle, None).to_text()
+    foreign = look(bundle, home.foreign.public).to_text()
+    assert f"signed by {mine}, as it says of itself, and not by {theirs}, the key you gave" in foreign
+    a_foreign_signature_under_the_right_name(bundle, home)
+    assert (
+        f"said to be signed by {mine}, the key you gave, which does not hold" in look(bundle, home.key.public).to_text()
+    )
+    the_signature_removed(bundle, home)
+    assert "\nnot signed. It says of itself: SIGNED OFF" in look(bundle, home.key.public).to_text()
+
+
+def test_an_empty_folder_that_was_added_is_named(bundle: Path, home: Home) -> None:
+    (bundle / "runs/extra").mkdir()
+    seen = look(bundle, home.key.public)
+    assert [(one.kind, one.words) for one in seen.findings] == [("added", "runs/extra/ was added, and is empty")]
+    assert seen.exit_code == 1
+
+
+def test_a_run_that_is_cut_off_is_not_told_as_removed(bundle: Path, home: Home) -> None:
+    for path in (bundle / "runs").glob("*/run.json"):
+        path.write_bytes(path.read_bytes()[:100])
+    kinds = [finding.kind for finding in look(bundle, home.key.public).findings]
+    assert kinds == ["changed", "changed", "record", "record"]
 
 
 @pytest.mark.covers("RE-03")
@@ -406,10 +454,8 @@ def test_a_waiver_whose_date_was_moved_is_named_and_one_that_ended_since_is_told
     moved = look(slow, home.key.public, after)
     assert moved.exit_code == 1
     assert "CHANGED: waivers.toml was changed" in moved.to_text()
-    assert (
-        "RECORD: bundle.json: waivers.1.until is '2026-12-31'; the runs and waivers make it '2027-12-31'"
-        in moved.to_text()
-    )
+    wanted = "RECORD: bundle.json: waivers.1.until is '2026-12-31'; the runs and waivers make it '2027-12-31'"
+    assert wanted in all_of(moved)
 
 
 def test_a_waiver_that_was_added_is_named(bundle: Path, home: Home) -> None:
