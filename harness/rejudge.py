@@ -513,7 +513,7 @@ def read_run(folder: Path) -> Run:
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from error
     except RecordError as error:
-        raise UsageError(f"{path} cannot be judged: {error}") from error
+        raise UsageError(f"{path} cannot be read: {error}") from error
 
 
 def _can_be_judged(verdict: Verdict) -> bool:

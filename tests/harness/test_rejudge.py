@@ -188,9 +188,9 @@ def test_what_is_no_run_or_not_whole_is_refused(tmp_path: Path) -> None:
     run = made(tmp_path / "run")
     path = tmp_path / "run" / "run.json"
     path.write_text(json.dumps({**to_json(run), "schema": 99}))
-    again("cannot be judged: run.json has schema 99")
+    again("cannot be read: run.json has schema 99")
     path.write_text("{")
-    again("cannot be judged: run.json is not JSON")
+    again("cannot be read: run.json is not JSON")
     path.write_text(json.dumps(to_json(replace(run, verdicts=run.verdicts[:1]))))
     again("no latency row with samples")
     for outside in ("../secret", "/etc/hostname"):
