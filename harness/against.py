@@ -59,6 +59,7 @@ __all__ = [
     "Paired",
     "PairedRow",
     "check_against",
+    "check_out",
     "code_alone",
     "compare_sides",
     "examine",
@@ -148,6 +149,12 @@ def check_against(given: Mapping[str, bool]) -> None:
             raise UsageError(f"--against does not go with {name}: {words}. Leave one of the two out.")
 
 
+def check_out(out: Path) -> None:
+    """Raises ``UsageError`` for a folder that holds something."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not empty. Give another --out.")
+
+
 def examine(python: Path, code: Path, environ: Mapping[str, str]) -> Installation:
     """The other installation, by a look from inside. ``code``: a folder with our packages alone.
 
@@ -220,17 +227,16 @@ def code_alone() -> Iterator[Path]:
 
 
 def run_against(
-    job: Job, python: Path, out: Path, progress: Progress, arguments: Sequence[str], *, seed: int, code: Path
+    job: Job, other: Installation, out: Path, progress: Progress, arguments: Sequence[str], *, seed: int, code: Path
 ) -> tuple[Run, Run, Paired]:
     """Measure both sides into ``out/base`` and ``out/new``, and their pairs into ``out/pairs``.
 
-    ``job``: of this installation. Ctrl-C keeps what was measured by then: both runs are ``interrupted``. Raises
-    ``UsageError`` for an installation that cannot be used, and an ``out`` that holds something.
+    ``job``: of this installation. ``other``: as ``examine`` found it, with this ``code``. Ctrl-C keeps what was measured by
+    then: both runs are ``interrupted``. Raises ``UsageError`` where neither can run a row, and for an ``out`` that holds
+    something.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not empty. Give another --out.")
+    check_out(out)
     environ = job.tier2.environ if job.tier2 is not None else {}
-    other = examine(python, code, environ)
     mine = Installation(sys.executable, job.environment, {**environ, "PYTHONPATH": _joined(code, environ)})
     cases = rows_of(job)
     planned = planning.plan(

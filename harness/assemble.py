@@ -12,7 +12,7 @@ from harness import plan as planning
 from harness.baselines import Baselines, load_baselines, machine_of
 from harness.board import read_board
 from harness.build_check import builder_for
-from harness.builds import EngineBuilds, check_builds, launches_for
+from harness.builds import EngineBuilds, check_builds, launches_for, why_none
 from harness.child_job import import_plugin, job_of
 from harness.config import BoardConfig, Configuration, ModelConfig, load_configuration, name_of_file, parse_requirement
 from harness.errors import UsageError, did_you_mean
@@ -183,7 +183,6 @@ def _understood(request: Request, house: House) -> _Asked:
     """Configuration, models, board, runtimes and what is required. Raises ``UsageError``."""
     host = detect_host()
     _refuse_what_does_not_go_together(request)
-    check_builds(request.builds, profile=request.profile, tiers=request.tiers)
     given = load_pack(request.pack) if request.pack is not None else None
     kept = given.configuration if given is not None and request.config is None else None
     configuration, models = _models(request, house, kept)
@@ -203,6 +202,10 @@ def _understood(request: Request, house: House) -> _Asked:
     if PROFILES[request.profile].decides and not require and not scenario:
         raise UsageError(f"--profile {request.profile} decides something, so it needs --require. Name what must pass.")
     runtimes = runtimes or (("tensorrt",) if scenario else LABELS)
+    # a simulated board has builds of its own; of a run like another one, what cannot be measured here stays a row
+    may_build = scenario is not None or request.like is not None
+    unbuilt = "" if may_build else why_none(runtimes, gpu=host.sm != "none", device=request.device)
+    check_builds(request.builds, profile=request.profile, tiers=request.tiers, unbuilt=unbuilt)
     return _Asked(request, host, given, kept, configuration, tuple(models), scenario, board, runtimes, require)
 
 

@@ -24,7 +24,7 @@ from harness.station import Order, Seen
 from runtime.data import EngineCacheEntry
 from runtime.protocol import LABELS
 
-__all__ = ["MOST", "EngineBuilds", "build_spread", "built", "check_builds", "launches_for", "why_not"]
+__all__ = ["MOST", "EngineBuilds", "build_spread", "built", "check_builds", "launches_for", "why_none", "why_not"]
 
 MOST = 50
 """Builds of one engine: on a board each takes minutes."""
@@ -33,8 +33,11 @@ _BUILT_BY_US = "tensorrt"
 _BUILT_INSIDE = "onnx_trt_ep"
 
 
-def check_builds(count: int, *, profile: str, tiers: Sequence[int]) -> None:
-    """Raises ``UsageError`` for a number that is none, and for a run in which nothing would be spread over builds."""
+def check_builds(count: int, *, profile: str, tiers: Sequence[int], unbuilt: str = "") -> None:
+    """Raises ``UsageError`` for a number that is none, and for a run in which nothing would be spread over builds.
+
+    ``count`` 0: each engine is built once. ``unbuilt``: why no runtime of the run builds an engine; empty where one may.
+    """
     if not 0 <= count <= MOST:
         raise UsageError(f"--builds {count}: expected a number of builds from 1 to {MOST}.")
     if count and profile == "floor":
@@ -43,6 +46,19 @@ def check_builds(count: int, *, profile: str, tiers: Sequence[int]) -> None:
         raise UsageError(
             f"--builds {count} spreads the launches of tier 2, and --tier leaves it out. Leave one of the two out."
         )
+    if count and unbuilt:
+        raise UsageError(f"--builds {count} spreads launches over engines, and {unbuilt}. Leave it out.")
+
+
+def why_none(runtimes: Sequence[str], *, gpu: bool, device: str) -> str:
+    """Why none of ``runtimes`` builds an engine on this host; empty where one may: a third party's class does as it likes."""
+    if any(runtime not in LABELS for runtime in runtimes):
+        return ""
+    if not {_BUILT_BY_US, _BUILT_INSIDE} & set(runtimes):
+        return f"{' and '.join(runtimes)} builds none"
+    if not gpu:
+        return "none is built and run on a host without a GPU"
+    return "none is built with --device cpu" if device == "cpu" else ""
 
 
 def launches_for(launches: int, builds: int) -> int:

@@ -255,7 +255,7 @@ def _add_run(commands: Any) -> None:
         "and random order, this one being the new side; OUT gets base/, new/, pairs/ and the comparison",
     )  # fmt: skip
     parser.add_argument(
-        "--builds", type=int, metavar="K",
+        "--builds", type=_builds, metavar="K",
         help="build each engine K times, each without the timing cache of another, and spread the launches over them: two "
         "builds of one version differ, and a comparison judges a change against that",
     )  # fmt: skip
@@ -274,6 +274,14 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the rows that there would be, and stop")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="append report.md to FILE (a CI job's summary)")
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+
+
+def _builds(word: str) -> int:
+    from harness.builds import MOST
+
+    if not word.isdecimal() or not 1 <= int(word) <= MOST:
+        raise argparse.ArgumentTypeError(f"{word!r}; expected a number of builds from 1 to {MOST}")
+    return int(word)
 
 
 def _add_pack(commands: Any) -> None:
@@ -385,7 +393,7 @@ def _here(base: argparse.Namespace, folder: Path) -> argparse.Namespace:
 
 
 def _run_against(arguments: argparse.Namespace) -> int:
-    from harness.against import check_against, code_alone, compare_sides, rows_of, run_against
+    from harness.against import check_against, check_out, code_alone, compare_sides, examine, rows_of, run_against
     from harness.assemble import assemble
     from harness.records import to_json
     from reports import compare_page
@@ -394,13 +402,15 @@ def _run_against(arguments: argparse.Namespace) -> int:
     check_against({f"--{name}": bool(getattr(arguments, name)) for name in told})
     arguments.tier = arguments.tier or [1, 2]
     house = _house(quiet=arguments.quiet)
-    job = assemble(_request(arguments), house, arguments.command_line, dry_run=arguments.dry_run)
-    if arguments.dry_run:
-        return _print_pairs(rows_of(job), arguments)
     out: Path = arguments.out or Path("runs") / stamp()
+    check_out(out)
     with code_alone() as code:
+        other = examine(arguments.against, code, house.environ)  # before packs are made, which takes minutes
+        job = assemble(_request(arguments), house, arguments.command_line, dry_run=arguments.dry_run)
+        if arguments.dry_run:
+            return _print_pairs(rows_of(job), arguments)
         sides = run_against(
-            job, arguments.against, out, _progress(arguments), arguments.pytest, seed=arguments.seed or 0, code=code
+            job, other, out, _progress(arguments), arguments.pytest, seed=arguments.seed or 0, code=code
         )
     for name in ("base", "new"):
         draw(out / name)

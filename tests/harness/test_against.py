@@ -23,12 +23,14 @@ from harness.against import (
     PairedRow,
     _with_pair,
     check_against,
+    check_out,
     code_alone,
     compare_sides,
     examine,
     judged_by,
     run_against,
 )
+from harness.cli import main
 from harness.compare.records import Standing
 from harness.compare.rows import standing_of
 from harness.config import Configuration, ModelConfig
@@ -100,6 +102,20 @@ def test_one_that_cannot_be_used_is_refused_with_what_mends_it(tmp_path: Path) -
     bare = environment(tmp_path / "bare", with_ours=False)
     with pytest.raises(UsageError, match=r"lacks numpy, which .*Install it: \S+ -m pip install numpy"):
         look(bare)
+
+
+@pytest.mark.covers("RE-04")
+def test_the_other_installation_is_looked_at_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.assemble.assemble", lambda *_, **__: pytest.fail("packs are made"))
+    call = ["run", "--against", str(tmp_path / "no/python"), "--out"]
+    assert main([*call, str(tmp_path / "out")]) == 2
+    assert "no/python cannot be started: No such file" in capsys.readouterr().err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    assert main([*call, str(tmp_path / "full")]) == 2
+    assert "full is not empty. Give another --out." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["--simulated", "--resume", "--profile", "--builds", "--like"])
@@ -247,7 +263,7 @@ def test_both_sides_become_runs_and_their_pairs_decide_on_the_time(
     out = tmp_path / "out"
     job = job_with(tmp_path, other, "Slow", "Dies")
     with code_alone() as code:
-        base, new, paired = run_against(job, other, out, Progress(), [], seed=4, code=code)
+        base, new, paired = run_against(job, examine(other, code, os.environ), out, Progress(), [], seed=4, code=code)
     told: Mapping[str, Any] = json.loads((out / "pairs/pairs.json").read_text())
     rows = {row["case"].partition(".")[2].partition("-")[0]: row for row in told["rows"]}
     slow, dies = rows["Slow"], rows["Dies"]
@@ -271,7 +287,7 @@ def test_both_sides_become_runs_and_their_pairs_decide_on_the_time(
     assert "interleaved pairs of fresh processes" in found.caveats[0]
     assert not any("boot session" in words for words in found.caveats)
     with pytest.raises(UsageError, match="is not empty"):
-        run_against(job, other, out, Progress(), [], seed=0, code=tmp_path)
+        check_out(out)
 
 
 @pytest.mark.covers("RE-04")
@@ -288,10 +304,11 @@ def test_ctrl_c_keeps_what_was_measured_and_neither_side_that_can_run_is_refused
 
     job = job_with(tmp_path, other, "Slow", "Quick")
     with code_alone() as code:
-        base, new, paired = run_against(job, other, tmp_path / "out", Impatient(), [], seed=0, code=code)
+        there = examine(other, code, os.environ)
+        base, new, paired = run_against(job, there, tmp_path / "out", Impatient(), [], seed=0, code=code)
         nothing = replace(job, cases=())
         with pytest.raises(UsageError, match="neither installation can run any row"):
-            run_against(nothing, other, tmp_path / "none", Progress(), [], seed=0, code=code)
+            run_against(nothing, there, tmp_path / "none", Progress(), [], seed=0, code=code)
     assert [(run.interrupted, run.complete, run.exit_code) for run in (base, new)] == [(True, False, 130)] * 2
     assert base.last_line.startswith("Interrupted after 1 of 2 rows.")
     assert (len(base.planned), len(base.verdicts)) == (2, 1)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.builds import EngineBuilds, build_spread, built, check_builds, launches_for, why_not
+from harness.builds import EngineBuilds, build_spread, built, check_builds, launches_for, why_none, why_not
 from harness.child_job import ChildJob
 from harness.config import ModelConfig
 from harness.errors import UsageError
@@ -144,6 +144,26 @@ def test_a_number_that_makes_no_sense_is_refused(count: int, profile: str, tiers
     with pytest.raises(UsageError, match=words):
         check_builds(count, profile=profile, tiers=tiers)
     check_builds(3, profile="signoff", tiers=(0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "gpu", "device", "words"),
+    [
+        (("tensorrt", "onnx_trt_ep"), True, "auto", ""),
+        (("tensorrt", "onnx_trt_ep"), False, "auto", "a host without a GPU"),
+        (("onnx_trt_ep",), True, "cpu", "--device cpu"),
+        (("pytorch_fp16",), True, "auto", "pytorch_fp16 builds none"),
+        (("pytorch_fp16", "theirs:Runtime"), False, "auto", ""),
+    ],
+)
+def test_builds_of_nothing_are_refused(runtimes: tuple[str, ...], gpu: bool, device: str, words: str) -> None:
+    told = why_none(runtimes, gpu=gpu, device=device)
+    assert words in told
+    assert bool(told) is bool(words)
+    check_builds(0, profile="pr", tiers=(2,), unbuilt=told)
+    if words:
+        with pytest.raises(UsageError, match=r"spreads launches over engines, and .*Leave it out"):
+            check_builds(3, profile="pr", tiers=(2,), unbuilt=told)
 
 
 def seen(launch: int, *models: str, facts: bool = True) -> Seen:

@@ -394,7 +394,17 @@ def test_a_wrong_call_is_one_sentence_with_the_next_step(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("arguments", [["run", "--tier", "7"], ["run", "--profile", "slow"], ["fly"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "--tier", "7"],
+        ["run", "--profile", "slow"],
+        ["run", "--builds", "0"],
+        ["run", "--builds", "x"],
+        ["fly"],
+        [],
+    ],
+)
 def test_a_wrong_option_ends_with_2_and_points_to_help(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
