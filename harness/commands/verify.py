@@ -15,6 +15,9 @@ examples:
   trigate verify 1.4.zip --key release.key.pub --json
   trigate verify releases/1.4 --key release.key.pub --pack packs/flight    outputs too, where the pack is at hand
 
+Verdicts about latency, the mix, heat, loading and numerics are computed again from raw samples. Others (a model's file, a clause,
+memory, take-off, what did not run) must follow from their own checks in the record; the summary counts both.
+
 Get the public key from the one who signs, and not out of the bundle: signer.pub in it is for comparison alone.
 
 exit codes: 0 signed off by this key, and every file and verdict holds; 1 something was changed, does not hold, or is no
@@ -24,7 +27,7 @@ sign-off; 2 it is no bundle, or the call is wrong; 3 it holds, and something is 
 
 def add(commands: Any) -> None:
     parser = command(
-        commands, "verify", _verify, "check a bundle offline: signature, every file, and every verdict from its raw samples",
+        commands, "verify", _verify, "check a bundle offline: signature, every file, and every verdict",
         epilog=VERIFY_EXAMPLES,
     )  # fmt: skip
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="what `trigate sign --out` wrote")
