@@ -12,7 +12,7 @@ import pandas as pd
 from harness.records import Run
 from reports import combine, html, junit, markdown, run_folder, tables
 
-__all__ = ["FORMATS", "USUAL", "Report", "load", "load_together", "texts", "write", "write_reports"]
+__all__ = ["FORMATS", "USUAL", "Report", "doubts_of", "load", "load_together", "texts", "write", "write_reports"]
 
 FORMATS: Mapping[str, str] = {
     "html": "report.html",
@@ -66,7 +66,7 @@ def load_together(
 def texts(report: Report, formats: Collection[str] = USUAL, names: Collection[str] = ()) -> dict[str, str]:
     """The files of a report by their names. ``names``: of the tables, these alone in ``csv`` and ``json``; by default all."""
     run, chosen = report.run, {name: report.tables[name] for name in names or report.tables}
-    doubts = run_folder.doubts(run) if not report.parts else _doubts(report.parts)
+    doubts = doubts_of(report)
     made: dict[str, str] = {}
     if "html" in formats:
         made["report.html"] = html.render(report.folder, run, report.tables, doubts)
@@ -99,8 +99,15 @@ def write_reports(folder: Path) -> list[Path]:
     return write(load(folder), folder)
 
 
-def _doubts(parts: Mapping[str, Run]) -> tuple[str, ...]:
-    return tuple(f"{label}: {doubt}" for label, run in parts.items() for doubt in run_folder.doubts(run))
+def doubts_of(report: Report) -> tuple[str, ...]:
+    """What the records say against themselves or their folders, in sentences."""
+    if not report.parts:
+        return run_folder.doubts(report.run, report.folder)
+    return tuple(
+        f"{label}: {doubt}"
+        for label, run in report.parts.items()
+        for doubt in run_folder.doubts(run, report.folders.get(label))
+    )
 
 
 def _write(path: Path, text: str) -> Path:

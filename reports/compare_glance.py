@@ -36,7 +36,7 @@ GRAVITY = (
 
 @dataclass(frozen=True)
 class Cell:
-    """The gravest change of one kind; ``others``: how many more there are of it."""
+    """The gravest change of one kind, with its name where there are several; ``others``: how many more stand as it does."""
 
     standing: str
     text: str
@@ -55,7 +55,9 @@ class Line:
 
 
 def glance(rows: Sequence[Row]) -> list[Line]:
-    """Gravest first. What a row about all models says of one of them (``GPU memory of disk``) is told there as well."""
+    """Gravest first. What a row about all models says of one of them (``GPU memory of disk``) is told there where no row of the
+    model itself has a figure of that kind: of two numbers of one name, which are of two rows, the model's own row has it.
+    """
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.model, row.runtime, row.precision), []).append(row)
@@ -69,7 +71,9 @@ def glance(rows: Sequence[Row]) -> list[Line]:
     lines = []
     for (model, runtime, precision), own in groups.items():
         changes = [change for row in own for change in row.changes]
-        changes += of_all.get((model, runtime, precision), []) if model in models else []
+        told = {change.about for change in changes}
+        more = of_all.get((model, runtime, precision), []) if model in models else []
+        changes += [change for change in more if change.about not in told]
         gravest = min(own, key=lambda row: _rank(row.standing))
         cells = {name: cell for name in COLUMNS if (cell := _cell(name, [one for one in changes if one.about == name]))}
         name = " · ".join(filter(None, (model, runtime, precision)))
@@ -82,11 +86,10 @@ def _cell(about: str, changes: Sequence[Change]) -> Cell | None:
         return None
     gravest = min(changes, key=lambda one: (_rank(one.standing), -_size(one)))
     same = sum(one.standing == gravest.standing for one in changes) - 1
-    return Cell(
-        gravest.standing,
-        _text(about, gravest),
-        same if gravest.standing not in ("same", "not known", "not worse") else 0,
-    )
+    is_loud = gravest.standing not in ("same", "not known", "not worse")
+    is_one_of_several = gravest.ratio is not None and len({one.name for one in changes}) > 1
+    name = f"{gravest.name}: " if is_loud and is_one_of_several else ""
+    return Cell(gravest.standing, f"{name}{_text(about, gravest)}", same if is_loud else 0)
 
 
 def _rank(standing: str) -> int:

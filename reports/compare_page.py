@@ -48,6 +48,12 @@ _MEANINGS: Mapping[str, str] = {
     "same": "Within the margin on both sides, by its whole interval; or what is counted, and equal.",
 }
 
+_ESTIMATOR = (
+    "Base and New: the geometric mean over boot sessions, in each over its launches, of each launch's own figure (interleaved "
+    "pairs: over the pairs that were judged). Shift: the ratio of the two, less one, with its interval."
+)
+_POOLED = "The report of a run pools the calls of all launches instead, so that its percentiles may be others."
+
 _LIMIT = 60_000
 _MOST_ROWS = 300
 """Rows that are told in full on the page; the rest are counted, and are in ``compare.json``."""
@@ -87,12 +93,15 @@ def write(folder: Path) -> list[Path]:
 
 
 def shifted(change: Change) -> str:
-    """``+19.7 % [+18.8, +20.6]``; a bound that nothing gives is a dash."""
+    """``+19.7 % [+18.8, +20.6]``, or that nothing gives its interval."""
     if change.ratio is None:
         return words.DASH
-    low, high = (words.DASH if bound is None else as_percent(bound) for bound in (change.low, change.high))
     shift = f"{as_percent(change.ratio)} %"
-    return shift if change.margin is None else f"{shift} [{low}, {high}]"
+    if change.margin is None:
+        return shift
+    if change.low is None or change.high is None:
+        return f"{shift} (interval not known)"
+    return f"{shift} [{as_percent(change.low)}, {as_percent(change.high)}]"
 
 
 def figure(change: Change, value: float | None) -> str:
@@ -154,6 +163,7 @@ def render_html(comparison: Comparison) -> str:
             simulated=sum(row.simulated for row in comparison.rows),
             tally=_tally(comparison.rows),
             meanings=_MEANINGS,
+            estimator=f"{_ESTIMATOR} {_POOLED}",
         )
     )
     return text
@@ -177,10 +187,13 @@ def _has_layers_to_tell(row: Row) -> bool:
 def cell(of: Cell) -> Markup:
     """A cell of the table at a glance: symbol and few words, so that nothing is told by colour alone."""
     symbol, kind = _SYMBOLS.get(of.standing, ("?", "inconclusive"))
-    more = f" (+{of.others})" if of.others else ""
     return Markup(
-        '<span class="standing {}"><span aria-hidden="true">{}</span><span class="sr">{}: </span>&nbsp;{}{}</span>'
-    ).format(kind, symbol, words.plain(of.standing), words.plain(of.text), more)
+        '<span class="standing {}"><span aria-hidden="true">{}</span><span class="sr">{}: </span>&nbsp;{}</span>'
+    ).format(kind, symbol, words.plain(of.standing), words.plain(_with_others(of)))
+
+
+def _with_others(of: Cell) -> str:
+    return f"{of.text}, and {of.others} more" if of.others else of.text
 
 
 def _templates() -> jinja2.Environment:
@@ -297,6 +310,7 @@ def _draw(comparison: Comparison, lines: Sequence[Line], most: int) -> str:
             len(lines) - min(most, _MOST_LINES),
         ),
         _table("Changed", _CHANGED, [_change(row, one) for row, one in pairs[:most]], len(pairs) - most),
+        f"{_ESTIMATOR} {_POOLED}" if pairs else "",
         f"The same, or told by one side alone: {alike} of {len(comparison.rows)} rows; all are in `compare.html`."
         if alike
         else "",
@@ -321,7 +335,8 @@ def _foremost(at: int, one: Foremost) -> str:
 def _line(line: Line, columns: Mapping[str, str]) -> Sequence[str]:
     cells = (line.cells.get(name) for name in columns)
     told = [
-        words.DASH if one is None else f"{_SYMBOLS.get(one.standing, ('?', ''))[0]} {_text(one.text)}" for one in cells
+        words.DASH if one is None else f"{_SYMBOLS.get(one.standing, ('?', ''))[0]} {_text(_with_others(one))}"
+        for one in cells
     ]
     return _mark(line.standing), _text(line.name), *told
 

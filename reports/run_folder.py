@@ -23,6 +23,7 @@ __all__ = [
     "calls",
     "doubts",
     "is_inside",
+    "missing_files",
     "models",
     "read_errors",
     "read_run",
@@ -110,9 +111,30 @@ _OF_CALLS = frozenset(
 """The columns that ``calls`` and ``models`` look at: half of a file."""
 
 
-def doubts(run: Run) -> tuple[str, ...]:
-    """What a record says against itself, or does not say, in sentences: a hand or a clock was at it, or it is older."""
+def missing_files(run: Run, folder: Path) -> list[str]:
+    """Files that the record names and its folder has not, by their names there."""
+    named = [
+        name
+        for one in (verdict.summary.measurement for verdict in run.verdicts)
+        for name in (one.samples_file, one.errors_file, one.trace_file, one.raw_file, one.layers_file)
+    ]
+    return [name for name in dict.fromkeys(named) if name and is_inside(folder, name) and not (folder / name).exists()]
+
+
+def doubts(run: Run, folder: Path | None = None) -> tuple[str, ...]:
+    """What a record says against itself, or does not say, in sentences: a hand or a clock was at it, or it is older.
+
+    ``folder``: its own, where files may be missing.
+    """
     found = []
+    missing = missing_files(run, folder) if folder is not None else []
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        what = f"{len(missing)} file{'s' if missing[1:] else ''} that run.json names ({', '.join(missing[:3])}{more})"
+        found.append(
+            f"The folder lacks {what}: figures of them are as run.json tells them, and cannot be judged again. "
+            "Copy the whole folder."
+        )
     if run.schema < SCHEMA_VERSION:
         of = f"The run has schema {run.schema}, of an older trigate (this one writes {SCHEMA_VERSION})"
         found.append(f"{of}: what that did not record is not here.")

@@ -7,9 +7,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.commands.common import command, default_cache
+
+if TYPE_CHECKING:
+    from harness.compare.records import Comparison
 
 COMPARE_EXAMPLES = """\
 examples:
@@ -18,7 +21,7 @@ examples:
   trigate compare --base runs/old --new runs/new --margin p95=0.03 --out bump
 
 A session is a boot: measure the base in three or more, since one alone cannot decide. Into DIR go compare.html (the page),
-compare.md (a comment on a pull request) and compare.json (all of it).
+compare.md (a comment on a pull request) and compare.json (all of it). A DIR that holds the comparison of other runs is refused.
 
 exit codes: 0 nothing holds the release; 1 something does; 2 the runs are unlike, or the call is wrong; 3 measure more
 """
@@ -73,8 +76,21 @@ def _margins(words: Sequence[str]) -> dict[str, float]:
     return margins
 
 
+def _notes(found: Comparison) -> list[str]:
+    """What the runs themselves left out, a line for each run: files that are not there, or say otherwise than the record."""
+    lines = []
+    for side in (*found.base, *found.new):
+        told = [words for words in found.caveats if words.startswith(f"{side.name}: ")]
+        lines += (
+            [f"note: {told[0]}" + (f" (and {len(told) - 1} more notes, on the page)" if told[1:] else "")]
+            if told
+            else []
+        )
+    return lines
+
+
 def _compare(arguments: argparse.Namespace) -> int:
-    from harness.compare.runs import compare, write_comparison
+    from harness.compare.runs import compare, refuse_other, write_comparison
     from harness.errors import UsageError
     from harness.records import to_json
     from reports import compare_page
@@ -89,14 +105,15 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     base, new = (_folders(words, arguments.history) for words in (arguments.base, arguments.new))
     found = compare(base, new, margins=margins, say=say)
-    write_comparison(found, out)
+    refuse_other(found, out)
+    data = write_comparison(found, out)
     say("drawing the page")
     try:
-        written = compare_page.write(out)
+        written = [*compare_page.write(out), data]
     except OSError as error:
         raise UsageError(f"--out: {out} cannot be written: {error.strerror or error}. Give another.") from error
     if arguments.json:
         print(json.dumps(to_json(found), indent=1))
     else:
-        print("\n".join(["written: " + ", ".join(map(str, written)), found.words]))
+        print("\n".join(["written: " + ", ".join(map(str, written)), *_notes(found), found.words]))
     return found.exit_code

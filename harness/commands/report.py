@@ -70,7 +70,7 @@ def add(commands: Any) -> None:
 
 def _report(arguments: argparse.Namespace) -> int:
     from harness.errors import UsageError
-    from reports import texts, write
+    from reports import doubts_of, texts, write
 
     formats = _formats(arguments.format)
     to_stdout = str(arguments.out) == "-"
@@ -98,6 +98,8 @@ def _report(arguments: argparse.Namespace) -> int:
         except OSError as error:
             raise UsageError(f"{out}: the report cannot be written: {error.strerror or error}") from error
         written += _baseline(arguments)
+        for doubt in doubts_of(report):
+            print(f"doubt: {doubt}", file=sys.stderr)
         print(json.dumps([str(path) for path in written]) if arguments.json else "\n".join(map(str, written)))
     return _code(report.run) if arguments.gate else 0
 

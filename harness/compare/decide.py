@@ -77,10 +77,12 @@ def _first_of_all(row: RowChange) -> str:
 
 
 def _shift_in_words(change: Change) -> str:
-    told = [None if one is None else f"{100 * (one - 1):+.1f}" for one in (change.ratio, change.low, change.high)]
-    if told[0] is None:
+    """As the page has it, ``reports.compare_page.shifted``."""
+    bounds = [one for one in (change.ratio, change.low, change.high) if one is not None]
+    told = [f"{100 * (one - 1):+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0") for one in bounds]
+    if change.ratio is None:
         return ""
-    return f" {told[0]} %" + (f" [{told[1]}, {told[2]}]" if None not in told else " (interval not known)")
+    return f" {told[0]} % " + (f"[{told[1]}, {told[2]}]" if len(told) == 3 else "(interval not known)")
 
 
 def _beside(rows: Sequence[RowChange]) -> str:

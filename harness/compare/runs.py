@@ -24,7 +24,16 @@ from harness.paired import block_family
 from harness.records import ABOUT_A_FLIGHT, Outcome, RecordError, from_json, to_json
 from runtime.files import write_atomic
 
-__all__ = ["MARGINS", "Comparison", "UnlikeError", "compare", "compare_runs", "read_comparison", "write_comparison"]
+__all__ = [
+    "MARGINS",
+    "Comparison",
+    "UnlikeError",
+    "compare",
+    "compare_runs",
+    "read_comparison",
+    "refuse_other",
+    "write_comparison",
+]
 
 _ENGINE_ROWS = ("latency", "build", "load", "parity", "semantic")
 """Whose rows tell an engine's size, build and layers, the first there is."""
@@ -138,6 +147,25 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}. Give another --out.") from error
     return path
+
+
+def refuse_other(comparison: Comparison, folder: Path) -> None:
+    """Raises ``UsageError`` where a folder holds the comparison of other runs, which nobody meant to lose."""
+    path = folder / "compare.json"
+    if not path.exists():
+        return
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        there = [{side["id"]: side["name"] for side in held[name]} for name in ("base", "new")]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UsageError(
+            f"--out: {path} is not what `trigate compare` wrote. Give another folder, or remove it."
+        ) from error
+    if [set(side) for side in there] != [{side.id for side in told} for told in (comparison.base, comparison.new)]:
+        base, new = (", ".join(map(str, side.values())) for side in there)
+        raise UsageError(
+            f"--out: {folder} holds the comparison of other runs ({base} against {new}). Give another --out DIR, or remove it."
+        )
 
 
 def read_comparison(path: Path) -> Comparison:

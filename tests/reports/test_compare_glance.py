@@ -55,6 +55,19 @@ def test_what_a_row_about_all_models_says_of_one_is_told_in_its_line() -> None:
     assert lines["memory · tensorrt · fp16"].cells["memory"].standing == "worse"
 
 
+def test_a_figure_that_two_rows_have_by_one_name_is_that_of_the_models_own_row() -> None:
+    flown = row("flight", "flight", change("p95", "worse", "p95 of disk", ratio=1.3), standing="worse")
+    lines = {one.name: one for one in glance([flown, row("disk", "latency", change("p95", "worse", ratio=1.2))])}
+    assert lines["disk · tensorrt · fp16"].cells["p95"] == Cell("worse", "+20.0\u00a0%")
+    assert lines["flight · tensorrt · fp16"].cells["p95"] == Cell("worse", "+30.0\u00a0%")
+
+
+def test_of_several_figures_of_one_kind_the_gravest_is_named() -> None:
+    load = [change("load", "worse", "load time", ratio=1.2), change("load", "same", "first call", ratio=1.0)]
+    (line,) = glance([row("disk", "load", *load)])
+    assert line.cells["load"] == Cell("worse", "load time: +20.0\u00a0%")
+
+
 def test_several_changes_of_one_kind_are_counted_and_what_is_the_same_is_not() -> None:
     warned = [change("warnings", "changed", words=f"warning {at}") for at in range(3)]
     outputs = [change("outputs", "same", words="bit for bit the same, over 8 stored elements") for _ in range(4)]

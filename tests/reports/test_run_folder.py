@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,23 @@ def test_what_a_record_says_against_itself_is_told(full: Path) -> None:
         (doubt,) = run_folder.doubts(replace(run, **given))
         assert says in doubt
     assert run_folder.doubts(replace(run, finished_at="later", started_at="")) == ()
+
+
+def test_files_that_the_record_names_and_the_folder_lacks_are_told(full: Path, tmp_path: Path) -> None:
+    run = run_folder.read_run(full)
+    assert run_folder.missing_files(run, full) == ["outputs/absent.npz"]
+    copied = tmp_path / "half"
+    shutil.copytree(full, copied)
+    names = {row.summary.measurement.samples_file for row in run.verdicts} - {"", "../../etc/passwd"}
+    shutil.rmtree(copied / "samples")
+    assert {*run_folder.missing_files(run, copied)} == {"outputs/absent.npz", *names}
+    (doubt,) = run_folder.doubts(run, copied)
+    assert doubt.startswith(f"The folder lacks {len(names) + 1} files that run.json names (")
+    (copied / "outputs" / "absent.npz").touch()
+    (copied / "samples").mkdir()
+    for name in names:
+        (copied / name).touch()
+    assert run_folder.doubts(run, copied) == ()
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00binary", b"[" * 200_000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,8 @@ def test_a_bump_is_told_in_words_on_a_page_in_a_comment_and_as_json(
     assert main(call(runs, tmp_path / "page")) == 1
     told = capsys.readouterr()
     assert told.out.splitlines()[-1].startswith("HOLD: ")
+    assert "-latency: p95 +28.1 % [+24.8, +31.5], more work: " in told.out.splitlines()[-1]
+    assert told.out.splitlines()[0].endswith("compare.json")
     assert "reading" in told.err
     assert "comparing 10 rows" in told.err
     assert main(call(runs, tmp_path / "page", "--json", "--quiet")) == 1
@@ -49,6 +52,38 @@ def test_a_bump_is_told_in_words_on_a_page_in_a_comment_and_as_json(
     html = (tmp_path / "page" / "compare.html").read_text()
     assert "<b>disk</b>" not in html
     assert html.count('class="shift"') == 2
+
+
+def test_the_comparison_of_other_runs_is_not_lost(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = sorted(map(str, runs.glob("new-*")))
+    asked = ["--new", *new, "--out", str(tmp_path / "page"), "--quiet"]
+    assert main(["compare", "--base", str(runs / "old-b1"), *asked]) == 3
+    before = (tmp_path / "page" / "compare.json").read_bytes()
+    assert main(["compare", "--base", str(runs / "old-b2"), *asked]) == 2
+    told = capsys.readouterr().err
+    assert "holds the comparison of other runs (old-b1 against new-n1, new-n2). Give another --out" in told
+    assert (tmp_path / "page" / "compare.json").read_bytes() == before
+    assert main(["compare", "--base", str(runs / "old-b1"), *asked]) == 3
+    (tmp_path / "page" / "compare.json").write_text("{}")
+    assert main(["compare", "--base", str(runs / "old-b1"), *asked]) == 2
+    assert "is not what `trigate compare` wrote" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_was_copied_in_part_is_told_on_the_terminal(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs / "old-b1", tmp_path / "half")
+    shutil.rmtree(tmp_path / "half" / "samples")
+    new = str(runs / "new-n1")
+    assert (
+        main(["compare", "--base", str(tmp_path / "half"), "--new", new, "--out", str(tmp_path / "page"), "--quiet"])
+        == 3
+    )
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: half: ")]
+    assert "cannot be read" in note
+    assert "more notes, on the page" in note
 
 
 def test_a_wider_margin_is_taken_and_one_that_is_no_share_is_refused(
