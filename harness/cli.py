@@ -34,6 +34,8 @@ LABELS = ("tensorrt", "onnx_trt_ep", "pytorch_fp16")  # runtime.LABELS, without 
 EPILOG = """\
 exit codes: 0 every required row passes; 1 a row fails; 2 the call or the configuration is wrong; 3 nothing fails but
 something required is INCONCLUSIVE, MEASURED or NOT RUN, or nothing was judged or measured; 4 internal error; 130 Ctrl-C
+required of a runtime that is named: numerics (tier 1), its own clauses (tier 0), and what the board limits of tier 2 under
+pr and signoff; a row of tier 2 without a budget here, or under quick, may be MEASURED or NOT RUN beside a 0
 """
 
 RUN_EXAMPLES = """\
@@ -210,7 +212,8 @@ def _add_run(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--require", action="append", default=[], metavar="RUNTIME[PLACEMENT]",
-        help="rows of this runtime must pass, e.g. tensorrt or onnx_trt_ep[tensorrt]",
+        help="rows of this runtime that are judged must pass, e.g. tensorrt or onnx_trt_ep[tensorrt]; `trigate --help` says "
+        "which these are",
     )  # fmt: skip
     parser.add_argument("--device", metavar="auto, cpu, cuda:N", help="where to run (auto)")
     parser.add_argument(

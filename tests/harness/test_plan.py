@@ -229,3 +229,28 @@ def test_a_row_that_no_instrument_here_shows_anything_for_is_planned_with_the_re
     assert told["heat-tensorrt-fp16"] == "tensorrt: no GPU"
     assert told["heat-onnx_trt_ep-fp16"] == "no sensor"
     assert told["memory-onnx_trt_ep-fp16"] == ""
+
+
+@pytest.mark.covers("RE-04")
+@pytest.mark.parametrize(
+    ("profile", "board", "expected"),
+    [
+        ("quick", True, {"parity", "semantic"}),
+        ("signoff", False, {"parity", "semantic"}),
+        ("pr", True, {"parity", "semantic", "latency", "flight", "heat", "takeoff"}),
+        ("signoff", True, {"parity", "semantic", "latency", "flight", "heat", "load", "takeoff"}),
+    ],
+)
+def test_a_named_runtime_asks_for_what_is_judged_and_for_no_other_row(
+    profile: str, board: bool, expected: set[str]
+) -> None:
+    budget = {"orin": Budget(p95_ms=10.0, load_s=5.0)}
+    model = ModelConfig("m", source="flight:disk", load=LoadRule(39.0), budget=budget)
+    rows = plan(
+        ask(
+            model, tiers=(1, 2), require=("onnx_trt_ep",), board=BoardConfig("orin") if board else None, profile=profile
+        )
+    )
+    assert {case.kind for case in rows if case.required} == expected
+    assert {case.runtime for case in rows if case.required} == {"onnx_trt_ep"}
+    assert {"pair", "memory"} <= {case.kind for case in rows}
