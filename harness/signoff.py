@@ -410,6 +410,8 @@ def _decision(result: str, rows: Sequence[BundledRow], runs: Sequence[BundledRun
     waived = sum(row.standing == "waived" for row in rows)
     words, also = ("SIGNED OFF WITH WAIVERS", f", {waived} waived") if result == "WARNED" else ("SIGNED OFF", "")
     unsaid = [f" Tier 2 is indicative: measured by the profile {name}." for name in _indicative(rows, runs)]
+    if not any(row.tier == 2 and row.outcome is not Outcome.NOT_RUN for row in rows):
+        unsaid.append(" Nothing of tier 2 was measured.")
     tensorrt = [row for row in rows if row.runtime == "tensorrt"]
     if tensorrt and not any(row.standing == "passed" for row in tensorrt):
         unsaid.append(" No evidence about TensorRT.")

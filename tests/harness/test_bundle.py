@@ -182,10 +182,14 @@ def test_a_run_of_which_no_runtime_was_required_signs_nothing_off(home: Home, tm
 
 
 @pytest.mark.covers("RE-03")
-def test_a_quick_profile_is_told_in_the_decision_itself(home: Home) -> None:
+def test_what_tier_2_does_not_show_is_told_in_the_decision_itself(home: Home) -> None:
     quick = replace(home.run, settings={**home.run.settings, "profile": "quick"})
     signoff = decide([quick], {quick.id: ("onnx_trt_ep",)}, (), made_at=MADE_AT, trigate_version="0.1.0")
     assert "Tier 2 is indicative: measured by the profile quick." in signoff.decision
+    verdicts = home.run.verdicts[:1]
+    one = replace(home.run, verdicts=verdicts, planned=tuple(each.case for each in verdicts))
+    signoff = decide([one], {one.id: ("onnx_trt_ep",)}, (), made_at=MADE_AT, trigate_version="0.1.0")
+    assert signoff.decision == "SIGNED OFF: 1 row passes (1 on here[cpu]). Nothing of tier 2 was measured."
 
 
 @pytest.mark.covers("RE-03", "RE-04")
