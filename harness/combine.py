@@ -110,8 +110,9 @@ def _models_named(run: Run) -> list[str]:
         words = shlex.split(run.command)
     except ValueError:
         return []
-    given = {name_of_file(Path(after)) for word, after in pairwise(words) if word == "--model"}
-    given |= {name_of_file(Path(word.partition("=")[2])) for word in words if word.startswith("--model=")}
+    given = [after for word, after in pairwise(words) if word == "--model"]
+    given += [word.partition("=")[2] for word in words if word.startswith("--model=")]
+    given += [name_of_file(Path(word)) for word in given]
     rows = [case for case in _cases(run) if case.kind in ("parity", "semantic") and not case.simulated]
     return list(dict.fromkeys(case.model for case in rows if case.model in given))
 

@@ -221,6 +221,10 @@ def test_requirements_are_read_from_the_record() -> None:
     assert requirements_of(asked) == ("tensorrt[cuda]", "onnx_trt_ep", "my.module:Runtime")
     named = replace(bare, command="trigate run --model models/disk.onnx --tier 1")
     assert requirements_of(named) == ("my.module:Runtime", "model[disk]")
+    for word, name in (("disk.v2", "disk.v2"), ("disk.v2.onnx", "disk.v2"), ("my-disk.onnx", "my_disk")):
+        own = replace(bare.planned[0], model=name) if bare.planned else replace(bare.verdicts[0].case, model=name)
+        asked = replace(bare, planned=(own,), verdicts=(), command=f"trigate run --model={word} --tier 1")
+        assert requirements_of(asked) == (f"model[{name}]",)
 
 
 def test_what_a_run_folder_says_it_had_to_show_goes_before_what_the_record_lets_guess() -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from harness.config import Configuration, LoadLimits, parse_configuration, parse_requirement
+from harness.config import _NAME, Configuration, LoadLimits, name_of_file, parse_configuration, parse_requirement
 from harness.errors import UsageError
 
 GOOD = """
@@ -104,3 +104,14 @@ def test_a_requirement_may_name_a_placement_and_a_third_partys_class() -> None:
     assert parse_requirement("package.module:Class") == "package.module:Class"
     with pytest.raises(UsageError, match="no requirement"):
         parse_requirement("tensorrt]")
+
+
+def test_a_file_gives_its_model_a_name_that_a_configuration_may_have() -> None:
+    names = {
+        stem: name_of_file(Path(f"folder/{stem}.onnx"))
+        for stem in ("m", "a-b c", "_.x", "...", "松鼠", "老鼠", "松鼠<b>x", "é")
+    }
+    assert all(_NAME.fullmatch(name) for name in names.values())
+    assert [names[stem] for stem in ("m", "a-b c", "_.x")] == ["m", "a_b_c", "x"]
+    assert names["松鼠<b>x"].startswith("b_x_")
+    assert len({names[stem] for stem in ("松鼠", "老鼠", "é")}) == 3

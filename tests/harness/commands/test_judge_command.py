@@ -11,6 +11,7 @@ import pytest
 from harness.cli import main
 from harness.limits import LIMITS_FILE, read_limits
 from harness.records import run_from_text, to_json
+from runtime.protocol import LABELS
 from tests.harness.numeric_runs import MODEL
 from tests.harness.released_runs import timed_alone
 
@@ -63,3 +64,24 @@ def test_a_run_without_limits_wants_the_configuration_that_it_names(
     assert "measured 'mine', a model of your own, and has no limits.json" in told
     assert f"trigate judge {run} CONFIG.toml --out {out}" in told
     assert not (tmp_path / "again").exists()
+
+
+def test_what_a_configuration_requires_is_asked_of_a_run_that_was_not_asked_for_it(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = read_limits(run)
+    assert own is not None
+    had = {row.case.runtime for row in run_from_text((run / "run.json").read_text()).verdicts}
+    other = next(label for label in LABELS if label not in had)
+    model = f'[model.{MODEL}]\nonnx = "m.onnx"\nload.rate_hz = 39.0\nbudget.orin = {{{{ p95_ms = 20 }}}}\n'
+    text = f"{{top}}\n[board.orin]\n{{board}}\n{model}"
+    require = f'require = ["{other}"]'
+    for name, top, board, code in (("none", "", "", 0), ("top", require, "", 3), ("board", "", require, 3)):
+        config = tmp_path / f"{name}.toml"
+        config.write_text(text.format(top=top, board=board))
+        assert main(["judge", str(run), str(config), "--board", "orin", "--out", str(tmp_path / name)]) == code
+        told = capsys.readouterr().out
+        assert (f"Required {other}: it has no row." in told) is bool(code)
+        kept = read_limits(tmp_path / name)
+        assert kept is not None
+        assert kept.require == (*own.require, *([other] if code else []))
