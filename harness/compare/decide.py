@@ -135,7 +135,7 @@ def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side], 
         f"Measure the new side again, about {_duration(max((one.took_s for one in new), default=0.0))}: {spoilt[0].again}."
     ] if spoilt else []  # fmt: skip
     facts = [
-        f"Decide {row.id}: {_brief(change.words)}."
+        f"Decide {row.id}: {f'{change.name}: ' if change.pairs else ''}{_brief(change.words)}."
         for row in rows
         if not any(change.again for change in row.changes)
         for change in row.changes

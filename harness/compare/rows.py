@@ -33,8 +33,8 @@ from harness.compare.load import MOST, Entry, LaunchSeen, Sessions, boot_of, by_
 from harness.compare.outputs import KeptRow, golden_drift, outputs_apart, reference_apart
 from harness.compare.records import Cause, Change, RowChange, Shift, Standing, State
 from harness.compare.shift import shift_of
+from harness.paired import LOOKS, compare_pairs
 from harness.paired import Change as PairedChange
-from harness.paired import compare_pairs
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Figure, Outcome, ParityFigures
 from harness.unpaired import Apart, compare_sessions
 
@@ -886,9 +886,12 @@ def standing_of(change: PairedChange, margin: float) -> Standing:
 
 def pairs_in_words(change: PairedChange, margin: float) -> str:
     """The reason of ``harness.paired``, in the sense of ``standing_of``."""
-    shift = change.reason.rpartition(": ")[2]
-    if standing_of(change, margin) is Standing.NOT_WORSE:
-        return f"not slower by the margin of {100 * margin:g} %, how much faster is open: {shift}"
+    shift, limit = change.reason.rpartition(": ")[2], f"the margin of {100 * margin:g} %"
+    standing = standing_of(change, margin)
+    if standing is Standing.NOT_WORSE:
+        return f"not slower by {limit}, how much faster is open: {shift}"
+    if standing is Standing.OPEN and change.pairs >= LOOKS[-1]:
+        return f"as many pairs as are taken do not decide on {limit}: {shift}"
     return change.reason
 
 
