@@ -386,6 +386,8 @@ def _inside(folder: Path, name: str, case_id: str) -> Path:
 
 
 def _line(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "it is not there"
     return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
