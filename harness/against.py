@@ -196,8 +196,14 @@ def _ask(
 ) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            [str(python), *words], env=dict(environ), cwd=code, capture_output=True, text=True, timeout=_PROBE_S, check=False
-        )  # fmt: skip
+            [str(python.expanduser().absolute()), *words],  # absolute: it starts in another folder
+            env=dict(environ),
+            cwd=code,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_S,
+            check=False,
+        )
     except OSError as error:
         raise UsageError(
             f"--against: {python} cannot be started: {error.strerror or error}. Give the python of a virtual environment, as "

@@ -79,13 +79,15 @@ def script(path: Path, text: str) -> Path:
 
 
 @pytest.mark.covers("RE-02")
-def test_another_installation_says_what_it_is_and_what_it_has(other: Path) -> None:
+def test_another_installation_says_what_it_is_and_what_it_has(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = look(other)
     assert found.environment["python"] == sys.version.split()[0]
     assert found.environment["numpy"] == np.__version__
     assert set(found.runtimes) == {"tensorrt", "onnx_trt_ep", "pytorch_fp16"}
     assert found.environ["PYTHONPATH"].startswith(str(Path(found.environ["PYTHONPATH"]).parent))
     assert Path(found.python).parent == other.parent
+    monkeypatch.chdir(other.parents[2])
+    assert look(other.relative_to(other.parents[2])).python == found.python
 
 
 @pytest.mark.covers("RE-04")
