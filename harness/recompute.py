@@ -37,6 +37,10 @@ _CLOSE = 1e-9
 """Relative: another machine's sums and logarithms may end elsewhere in the last places."""
 
 
+_JUDGED_AGAIN = ("latency", "flight", "heat", "load")
+"""What ``trigate judge`` judges anew; it carries over other rows as they were, by the profile that they were judged by."""
+
+
 def recompute(folder: Path, run: Run, pack: Pack | None = None) -> tuple[Recomputed, ...]:
     """Each verdict of ``run``, in its order, as the files of ``folder`` make it.
 
@@ -115,7 +119,8 @@ def _unlike_its_run(run: Run, verdict: Verdict) -> Iterator[str]:
     if made_up and not measurement.simulated and verdict.outcome is not Outcome.NOT_RUN:
         yield f"{case.id} is told as measured on a real device, and was simulated ({made_up[0]})"
     ours, profile = measurement.profile, run.settings.get("profile", "")
-    if case.tier == 2 and ours and profile and ours != profile:
+    carried = case.kind not in _JUDGED_AGAIN and any(note.startswith("judged again from run ") for note in run.notes)
+    if case.tier == 2 and ours and profile and ours != profile and not carried:
         yield f"{case.id} was judged by the profile {ours}, and its run by {profile}"
 
 
