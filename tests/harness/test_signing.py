@@ -152,6 +152,7 @@ def test_what_is_no_key_is_refused_with_what_was_expected(tmp_path: Path) -> Non
         load_private_key(tmp_path / "ec")
 
 
+@pytest.mark.covers("RE-03")
 def test_a_statement_comes_out_of_its_envelope_for_the_key_that_signed_it(tmp_path: Path) -> None:
     public = make_key(tmp_path / "k")
     sealed = seal(STATEMENT, load_private_key(tmp_path / "k"))

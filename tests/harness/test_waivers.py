@@ -50,6 +50,7 @@ def test_it_never_covers_a_row_that_passes() -> None:
     assert not waiver(row=CASE.id).covers(CASE, Outcome.PASS)
 
 
+@pytest.mark.covers("RE-03")
 def test_it_holds_through_its_last_day() -> None:
     assert not waiver().has_expired(datetime.date(2026, 12, 31))
     assert waiver().has_expired(datetime.date(2027, 1, 1))
