@@ -143,7 +143,7 @@ def bench(session: nox.Session) -> None:
 def truth(session: nox.Session) -> None:
     """How often do the latency gates lie? Series of known truth; `-- --generator module:function` judges yours too."""
     _install(session, ".")
-    session.run("python", "-m", "harness.truth", *session.posargs)
+    session.run("python", "-m", "harness.statistics.truth", *session.posargs)
 
 
 @nox.session(python="3.11", reuse_venv=True)

@@ -61,7 +61,7 @@ def _compare_page() -> str:
 
 
 def _samples_page() -> str:
-    from harness import samples
+    from harness.tier2 import samples
 
     enums = [line for kind in (samples.Phase, samples.Status) for line in _enum(kind)]
     head = [

@@ -12,27 +12,27 @@ from harness import plan as planning
 from harness.baselines import Baselines, load_baselines, machine_of
 from harness.board import read_board
 from harness.build_check import builder_for
-from harness.builds import EngineBuilds, check_builds, launches_for, why_none
-from harness.child_job import import_plugin, job_of
+from harness.bump.builds import EngineBuilds, check_builds, launches_for, why_none
+from harness.bump.like import Like, Planned, check_pack, plan_like
 from harness.config import BoardConfig, Configuration, ModelConfig, load_configuration, name_of_file, parse_requirement
 from harness.errors import UsageError, did_you_mean
 from harness.floors import Floors
-from harness.heat_figures import NOT_APPLICABLE
 from harness.host import Availability, availability, environment, is_there
-from harness.host_station import HostStation, state_of
-from harness.launch_child import LaunchJob
-from harness.like import Like, Planned, check_pack, plan_like
+from harness.instruments.telemetry import Instruments, choose_instruments
 from harness.measure import Bench
-from harness.memory import MemoryMeter
 from harness.pack import Maker, Pack, Source, load_pack
 from harness.plan import Ask
 from harness.probe import checks_for, load_assumptions
 from harness.profiles import PROFILES, Profile
 from harness.records import Case, Divergence
 from harness.run import Job, RuntimeSuite
-from harness.soak import SENSORS
-from harness.telemetry import Instruments, choose_instruments
-from harness.tier2 import Tier2
+from harness.tier2.child_job import import_plugin, job_of
+from harness.tier2.heat_figures import NOT_APPLICABLE
+from harness.tier2.host_station import HostStation, state_of
+from harness.tier2.launch_child import LaunchJob
+from harness.tier2.memory import MemoryMeter
+from harness.tier2.rows import Tier2
+from harness.tier2.soak import SENSORS
 from harness.watchdog import Hangs, call_within
 from runtime.architectures import ArchitectureRegistry
 from runtime.config import RuntimeConfig
@@ -537,7 +537,7 @@ def _diagnoser(
     request: Request, house: House, bench: Bench, models: Sequence[ModelConfig]
 ) -> Callable[[Case, Path], Divergence | None]:
     def diagnose(case: Case, folder: Path) -> Divergence | None:
-        from harness.diagnose import Diagnosis
+        from harness.numerics.diagnose import Diagnosis
 
         model = next(model for model in models if model.name == case.model)
         return Diagnosis(bench, house.registry, model, _how_to_ask(model, request)).explain(case, folder)

@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 
 from harness.config import BoardConfig
+from harness.instruments.trace import Frame
 from harness.records import BoardState, Check, Outcome
-from harness.trace import Frame
 from runtime.errors import TelemetryUnavailableError
 from runtime.thermal_sources.nvml import load_nvml
 

@@ -280,7 +280,7 @@ def _add_run(commands: Any) -> None:
 
 
 def _builds(word: str) -> int:
-    from harness.builds import MOST
+    from harness.bump.builds import MOST
 
     if not word.isdecimal() or not 1 <= int(word) <= MOST:
         raise argparse.ArgumentTypeError(f"{word!r}; expected a number of builds from 1 to {MOST}")
@@ -396,8 +396,8 @@ def _here(base: argparse.Namespace, folder: Path) -> argparse.Namespace:
 
 
 def _run_against(arguments: argparse.Namespace) -> int:
-    from harness.against import check_against, check_out, code_alone, compare_sides, examine, rows_of, run_against
     from harness.assemble import assemble
+    from harness.bump.against import check_against, check_out, code_alone, compare_sides, examine, rows_of, run_against
     from harness.records import to_json
     from reports import compare_page
 
@@ -429,9 +429,9 @@ def _run_against(arguments: argparse.Namespace) -> int:
 
 
 def _print_pairs(cases: Sequence[Case], arguments: argparse.Namespace) -> int:
-    from harness.against import MOST_S
-    from harness.paired import LOOKS
+    from harness.bump.against import MOST_S
     from harness.records import to_json
+    from harness.statistics.paired import LOOKS
 
     if arguments.json:
         print(json.dumps({"rows": to_json(list(cases)), "pairs": list(LOOKS), "launch_s": MOST_S}, indent=1))
@@ -447,8 +447,8 @@ def _print_pairs(cases: Sequence[Case], arguments: argparse.Namespace) -> int:
 
 def _stored(run: Run) -> argparse.Namespace:
     """The call that began a run, parsed as calls are now. Raises ``UsageError`` for one that this trigate cannot read."""
+    from harness.bump.like import stored_call
     from harness.errors import UsageError
-    from harness.like import stored_call
 
     words = stored_call(run)
     cut = words.index("--") if "--" in words else len(words)
@@ -463,9 +463,9 @@ def _stored(run: Run) -> argparse.Namespace:
 
 def _refuse_another_call(arguments: argparse.Namespace) -> None:
     """Before anything is made for a run that will not be gone on with. Raises ``UsageError``."""
+    from harness.bump.like import differing
     from harness.errors import UsageError
-    from harness.like import differing
-    from harness.rejudge import read_run
+    from harness.tier2.rejudge import read_run
 
     if not (arguments.out / "run.json").exists():
         return
@@ -484,7 +484,7 @@ def _refuse_another_call(arguments: argparse.Namespace) -> None:
 
 def _as_like(arguments: argparse.Namespace) -> argparse.Namespace:
     """The call with what it leaves out taken from that of the run that is repeated."""
-    from harness.like import call_as, model_names, pack_for, read_like
+    from harness.bump.like import call_as, model_names, pack_for, read_like
 
     like = read_like(arguments.like)
     base = _stored(like.run)
@@ -756,7 +756,7 @@ def _print_plan(job: Job, arguments: argparse.Namespace) -> int:
 
 
 def _cost(job: Job) -> Cost:
-    from harness.builds import launches_for
+    from harness.bump.builds import launches_for
     from harness.estimate import cost_of
     from harness.profiles import PROFILES
 

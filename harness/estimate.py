@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.config import LoadLimits, ModelConfig
-from harness.paired import LOOKS
 from harness.plan import flight_models
 from harness.profiles import Profile
 from harness.records import ABOUT_A_FLIGHT, Case
-from harness.stopping import MOST_ROWS
+from harness.statistics.paired import LOOKS
+from harness.statistics.stopping import MOST_ROWS
 from harness.words import counted
 
 __all__ = ["Cost", "cost_of"]

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from harness import load
 from harness.errors import UsageError
 from harness.records import BoardState, Case, RecordError, Verdict, from_json, to_json
-from harness.sequential import session_effect
+from harness.statistics.sequential import session_effect
+from harness.tier2 import load
 from runtime.files import write_atomic
 from runtime.protocol import Array
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from harness.parity import aggregate, check_parity
-from harness.raw import GoldenSample, Numerics
+from harness.numerics.parity import aggregate, check_parity
+from harness.numerics.raw import GoldenSample, Numerics
 from harness.records import Case, Check, Measurement, Outcome, Summary, Tolerance, Verdict
 
 __all__ = [

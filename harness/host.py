@@ -96,7 +96,7 @@ def environment(host: HostTuple) -> dict[str, str]:
 def _memory_bytes() -> str:
     try:
         import psutil
-    except ImportError:  # in an installation that only lends its runtimes (harness.against_child)
+    except ImportError:  # in an installation that only lends its runtimes (harness.bump.against_child)
         return ""
     return str(psutil.virtual_memory().total)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UsageError, did_you_mean
-from harness.parity import digest
+from harness.numerics.parity import digest
 from runtime.data import TensorSpec, describe_shape
 from runtime.protocol import Array
 

@@ -390,7 +390,7 @@ def _damages(run: Run, folder: Path) -> Iterator[str]:
 
 def _bundle(path: Path) -> Findings:
     """What a bundle says of itself; whether that is so, ``trigate verify`` tells."""
-    from harness.bundle import signoff_from
+    from harness.signoff.bundle import signoff_from
 
     try:
         signoff = signoff_from((path / "bundle.json").read_bytes())

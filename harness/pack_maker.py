@@ -13,8 +13,8 @@ import numpy as np
 from harness.config import ModelConfig
 from harness.errors import UsageError
 from harness.inputs import Feed, digest
+from harness.numerics.raw import AUTHORS_RTOL
 from harness.pack import CALIBRATION_SAMPLES, MONTE_CARLO_RUNS, Maker, ModelPack, SourceModel, model_json
-from harness.raw import AUTHORS_RTOL
 from harness.records import Tolerance
 from runtime.errors import RuntimeCoreError
 from runtime.files import write_atomic
@@ -22,7 +22,7 @@ from runtime.model_file import check_external_data, model_sha256
 from runtime.protocol import Array
 
 if TYPE_CHECKING:
-    from harness.reference import Reference
+    from harness.numerics.reference import Reference
 
 __all__ = ["fill", "load_module", "make_reference"]
 
@@ -31,7 +31,7 @@ CALIBRATION = "calibration"
 
 def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, key: str) -> None:
     """Write one model's files into ``folder``, ``model.json`` last. Raises ``UsageError`` in words."""
-    from harness.tolerance import derive
+    from harness.numerics.tolerance import derive
 
     onnx = _copy_onnx(folder, source.onnx)
     checkpoint = _copy_checkpoint(folder, source)
@@ -102,7 +102,7 @@ def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, ke
 
 def make_reference(source: SourceModel, maker: Maker) -> Reference:
     """The float64 witness: torch where the architecture is known, else the stated ONNX evaluator."""
-    from harness.reference import OnnxReference, TorchReference
+    from harness.numerics.reference import OnnxReference, TorchReference
 
     names = None
     if source.onnx is not None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.steadiness import SoakRule
+from harness.statistics.steadiness import SoakRule
 
 __all__ = ["PROFILES", "Profile"]
 

@@ -8,12 +8,12 @@ Run-folder layout (RE-01), written by ``harness.run_folder``, read by ``reports`
 
     run.json              Run.to_json(), rewritten (atomically) after every row
     limits.json           by which budgets, rates and boards it was judged (harness.limits)
-    samples/<case id>.parquet   one line per request: the columns of harness.samples, and throttled, clock_mhz
+    samples/<case id>.parquet   one line per request: the columns of harness.tier2.samples, and throttled, clock_mhz
     samples/<case id>.journal   the same while it is measured; only an interrupted row leaves one
     traces/<case id>.parquet    what the instruments said meanwhile: launch, at_ns, a column per value, alerts
-    outputs/<case id>.npz       sampled errors per output, for the plots (harness.parity.error_samples)
+    outputs/<case id>.npz       sampled errors per output, for the plots (harness.numerics.parity.error_samples)
     raw/<case id>.npz           of a row about numerics: what every sample's outputs differed by, from which its verdict is
-                                computed again, and outputs as they came, as far as there is room (harness.raw)
+                                computed again, and outputs as they came, as far as there is room (harness.numerics.raw)
     layers/<case id>.json       the layers of the engine that ran, with the precision each really got
     engines/                    with --publish: engines, sidecars and manifests that rows ran
     failures/<case id>/         what T1-02 found: failure.json, inputs.npz
@@ -157,7 +157,7 @@ class BoardState:
 
 @dataclass(frozen=True)
 class FlownStream:
-    """One model of a row about the mix, as it flew (``harness.station.Stream``); ``placement``: in the first launch."""
+    """One model of a row about the mix, as it flew (``harness.tier2.station.Stream``); ``placement``: in the first launch."""
 
     model: str
     precision: str

@@ -11,22 +11,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from harness import gates
-from harness.artifact import judge_artifact
 from harness.build_check import Builder, judge_build
 from harness.config import Configuration, ModelConfig
 from harness.errors import UsageError
 from harness.limits import LIMITS_FILE, limits_of, limits_text
 from harness.lineage import about, facts_of
 from harness.measure import Bench, Build, Observed
+from harness.numerics.artifact import judge_artifact
+from harness.numerics.parity import error_samples, examine
+from harness.numerics.raw import LIMIT, Numerics, claims_of, keep, of_authors, raw_arrays
 from harness.pack import Pack
-from harness.parity import error_samples, examine
 from harness.plan import Ask
 from harness.publish import keep_engines
-from harness.raw import LIMIT, Numerics, claims_of, keep, of_authors, raw_arrays
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Divergence, Measurement, Outcome, Run, Verdict
 from harness.run_folder import LOG_FILE, FolderError, RunFolder
 from harness.session import exit_of, run_rows, timed
-from harness.tier2 import Tier2
+from harness.tier2.rows import Tier2
 from harness.warned import ABOUT_NUMERICS, Ear, listening, warned
 from harness.watchdog import Hangs, call_within
 from harness.words import counted

@@ -17,8 +17,8 @@ from harness import gates
 from harness.errors import UsageError
 from harness.gates import not_run
 from harness.records import INTERRUPTED, Case, Outcome, Verdict
-from harness.rounds import Rounds
 from harness.run_folder import FolderError
+from harness.tier2.rounds import Rounds
 
 __all__ = ["Row", "RowPlugin", "run_rows"]
 

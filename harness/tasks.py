@@ -14,7 +14,7 @@ from scipy.stats import beta, t
 
 from harness.config import TaskRule
 from harness.inputs import resolve_hook
-from harness.raw import TaskScores
+from harness.numerics.raw import TaskScores
 from harness.records import Check, Outcome
 from runtime.protocol import Array
 

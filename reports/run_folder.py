@@ -37,7 +37,7 @@ Whole = npt.NDArray[np.int64]
 Truth = npt.NDArray[np.bool_]
 
 _MEASURE, _OK = 2, 0
-"""As ``harness.samples`` counts phases and statuses: these two are judged, and all are stored."""
+"""As ``harness.tier2.samples`` counts phases and statuses: these two are judged, and all are stored."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _time(text: str) -> datetime | None:
 def read_samples(folder: Path, name: str, *, for_calls: bool = False) -> pyarrow.Table:
     """The raw samples of one row, as they are on disk: a request per line with ``started_ns``, ``done_ns`` and ``phase``.
 
-    ``phase`` is a number beside ``status`` (``harness.samples``), or a word beside ``ok`` in runs of before Tier-2.
+    ``phase`` is a number beside ``status`` (``harness.tier2.samples``), or a word beside ``ok`` in runs of before Tier-2.
     ``for_calls``: only what ``calls`` and ``models`` look at.
     """
     forms = [{"started_ns", "done_ns", "phase", "status"}, {"started_ns", "done_ns", "phase", "ok"}]

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from fixtures import conformance
-from harness.fault_files import file_lives
-from harness.fault_lives import Specimen
-from harness.faults import FaultReport, Life, run_life
+from harness.faults.files import file_lives
+from harness.faults.lives import Specimen
+from harness.faults.matrix import FaultReport, Life, run_life
 from harness.measure import Build
 from harness.records import Case, Check, Measurement, Outcome, Summary, Verdict
 from runtime.architectures import ArchitectureRegistry
@@ -85,18 +85,18 @@ def lives_of(runtime: str, simulated: str, precision: str) -> Iterator[Sequence[
 @contextmanager
 def _lives_of_runtime(runtime: str, simulated: str, specimen: Specimen) -> Iterator[Sequence[Life]]:
     if runtime == "tensorrt":
-        from harness.fault_tensorrt import tensorrt_lives
+        from harness.faults.tensorrt import tensorrt_lives
         from tiers.simulated import HOSTS
 
         with tensorrt_lives(specimen, simulated, HOSTS[simulated], large=_large(specimen)) as lives:
             yield lives
     elif runtime == "onnx_trt_ep":
-        from harness.fault_ort import ort_lives
+        from harness.faults.ort import ort_lives
 
         with ort_lives(specimen) as lives:
             yield lives
     else:
-        from harness.fault_torch import torch_lives
+        from harness.faults.torch import torch_lives
 
         registry = ArchitectureRegistry()
         conformance.register(registry)

@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
 
 
 def _judge(arguments: argparse.Namespace) -> int:
-    from harness.rejudge import floors_for, read_run, rejudge
+    from harness.tier2.rejudge import floors_for, read_run, rejudge
 
     run = read_run(arguments.run)
     configuration = _configuration(arguments, run)

@@ -43,7 +43,7 @@ def add_passphrase(parser: Any) -> None:
 
 def passphrase(arguments: argparse.Namespace) -> bytes | None:
     """From the file or the environment; ``None`` where there is neither."""
-    from harness.signing import read_secret
+    from harness.signoff.signing import read_secret
 
     if arguments.passphrase_file is not None:
         return read_secret(arguments.passphrase_file, "the passphrase").rstrip(b"\r\n")
@@ -52,7 +52,7 @@ def passphrase(arguments: argparse.Namespace) -> bytes | None:
 
 
 def _new(arguments: argparse.Namespace) -> int:
-    from harness.signing import PUBLIC_SUFFIX, make_key
+    from harness.signoff.signing import PUBLIC_SUFFIX, make_key
 
     secret = _asked() if arguments.ask else passphrase(arguments)
     public = make_key(arguments.out, secret)
@@ -79,7 +79,7 @@ def _asked() -> bytes:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from harness.signing import load_public_key
+    from harness.signoff.signing import load_public_key
 
     public = load_public_key(arguments.key)
     if arguments.json:

@@ -174,7 +174,7 @@ def _baseline(arguments: argparse.Namespace) -> list[Path]:
     if arguments.baseline is None:
         return []
     from harness.baselines import machine_of, write_baselines
-    from harness.rejudge import read_run
+    from harness.tier2.rejudge import read_run
 
     run = read_run(arguments.run[0])
     module = run.environment.get("module", "none")

@@ -12,8 +12,8 @@ from harness.commands.common import command, version
 from harness.commands.key import add_passphrase, passphrase
 
 if TYPE_CHECKING:
-    from harness.bundle import Made
-    from harness.signing import PrivateKey
+    from harness.signoff.bundle import Made
+    from harness.signoff.signing import PrivateKey
 
 SIGN_EXAMPLES = """\
 examples:
@@ -53,8 +53,8 @@ def add(commands: Any) -> None:
 def _sign(arguments: argparse.Namespace) -> int:
     import datetime
 
-    from harness.bundle import make_bundle
-    from harness.waivers import read_waivers
+    from harness.signoff.bundle import make_bundle
+    from harness.signoff.waivers import read_waivers
 
     made = make_bundle(
         arguments.run,
@@ -71,7 +71,7 @@ def _sign(arguments: argparse.Namespace) -> int:
 
 
 def _key(arguments: argparse.Namespace) -> PrivateKey:
-    from harness.signing import load_private_key
+    from harness.signoff.signing import load_private_key
 
     def secret() -> bytes | None:
         if (known := passphrase(arguments)) is not None:

@@ -48,8 +48,8 @@ def add(commands: Any) -> None:
 
 
 def _telemetry_record(arguments: argparse.Namespace) -> int:
-    from harness.recording import run_record
-    from harness.telemetry import choose_instruments
+    from harness.instruments.recording import run_record
+    from harness.instruments.telemetry import choose_instruments
 
     say: Callable[[str], None] = (
         (lambda words: None) if arguments.quiet else (lambda words: print(words, file=sys.stderr))
@@ -84,7 +84,7 @@ def _words(option: str, text: str) -> list[str]:
 
 
 def _telemetry_replay(arguments: argparse.Namespace) -> int:
-    from harness.recording import run_replay
+    from harness.instruments.recording import run_replay
 
     text, told = run_replay(arguments.file, interval_s=arguments.interval)
     print(json.dumps(told, indent=1) if arguments.json else text)

@@ -43,8 +43,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     import datetime
 
     from harness.pack import load_pack
-    from harness.signing import load_public_key
-    from harness.verify import verify
+    from harness.signoff.signing import load_public_key
+    from harness.signoff.verify import verify
 
     key = load_public_key(arguments.key) if arguments.key is not None else None
     pack = load_pack(arguments.pack) if arguments.pack is not None else None

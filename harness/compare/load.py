@@ -14,11 +14,11 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.layers import Layers, read_layers
-from harness.load import latencies_ns, missed
-from harness.raw import RawFile, read_numerics
+from harness.numerics.raw import RawFile, read_numerics
 from harness.records import Case, Figure, Measurement, RecordError, Run, Verdict, run_from_text
-from harness.rejudge import read_samples
-from harness.samples import Phase
+from harness.tier2.load import latencies_ns, missed
+from harness.tier2.rejudge import read_samples
+from harness.tier2.samples import Phase
 from runtime.protocol import Array
 
 __all__ = [
@@ -209,7 +209,7 @@ def _with_builds(
 def summarize_launches(
     columns: Mapping[str, Array], models: Sequence[str], *, is_open: bool
 ) -> dict[str, tuple[LaunchSeen, ...]]:
-    """The figures of each launch by model. ``columns``: as ``harness.samples.COLUMNS``, with ``throttled`` and ``clock_mhz``
+    """The figures of each launch by model. ``columns``: as ``tier2.samples.COLUMNS``, with ``throttled`` and ``clock_mhz``
     where they are known, and ``model`` as an index into ``models``; [n] each.
     """
     measured = columns["phase"] == Phase.MEASURE

@@ -1,7 +1,7 @@
 """Outputs of two versions of one row against each other, on the same inputs: from what both run folders keep of them.
 
 By digests where both are the same bit for bit; else over the elements that both keep, which are the same ones by rule
-(``harness.raw``). Runs of schema 1 kept none: of these the errors that were drawn for the plots are taken, and it is said.
+(``numerics.raw``). Runs of schema 1 kept none: of these the errors that were drawn for the plots are taken, and it is said.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 from harness.compare.load import Loaded
 from harness.compare.records import Cause, Change, Standing
-from harness.parity import compare
-from harness.raw import KeptOutput, RawFile, places
+from harness.numerics.parity import compare
+from harness.numerics.raw import KeptOutput, RawFile, places
 from harness.records import ParityFigures, RecordError
 from runtime.protocol import Array
 

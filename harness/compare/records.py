@@ -109,7 +109,7 @@ class Change:
     ``base``, ``new``: the figure in ``unit``, over sessions the geometric mean; ``None`` where unknown or no number.
     ``ratio``, ``low``, ``high``: new over old with the interval of 1 - 2 alpha; ``None`` where nothing gives one.
     ``is_judged``: against a margin. ``may_block``: WORSE here is HOLD, OPEN here is MEASURE MORE. ``p_regression``: see
-    ``harness.paired.Change``. ``needed_base``, ``needed_new``: boot sessions that would decide; ``None``: not known.
+    ``harness.statistics.paired.Change``. ``needed_base``, ``needed_new``: boot sessions that would decide; ``None``: not known.
     ``why``: what tells the cause. ``again``: what spoilt the measurement, so that no number of sessions decides.
     ``about``: ``verdict``, ``precision``, ``placement``, ``contract``, ``drift``, ``outputs``, ``task``, ``p95``, ``p50``,
     ``lost``, ``energy``, ``power``, ``memory``, ``load``, ``build``, ``engine``, ``warnings``. ``between``: how far boot sessions

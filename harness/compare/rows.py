@@ -1,6 +1,6 @@
 """One row on two sides, judged: what became of it, every figure old against new, and the class of what explains it.
 
-Pure. Latency, energy, memory and times by boot sessions (``harness.unpaired``); errors against one high-precision reference;
+Pure. Latency, energy, memory and times by boot sessions (``statistics.unpaired``); errors against one high-precision reference;
 what is counted (nodes, bytes of an engine) as it is.
 """
 
@@ -33,17 +33,17 @@ from harness.compare.load import MOST, Entry, LaunchSeen, Sessions, boot_of, by_
 from harness.compare.outputs import KeptRow, golden_drift, outputs_apart, reference_apart
 from harness.compare.records import Cause, Change, RowChange, Shift, Standing, State
 from harness.compare.shift import shift_of
-from harness.paired import LOOKS, compare_pairs
-from harness.paired import Change as PairedChange
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Figure, Outcome, ParityFigures
-from harness.unpaired import Apart, compare_sessions
+from harness.statistics.paired import LOOKS, compare_pairs
+from harness.statistics.paired import Change as PairedChange
+from harness.statistics.unpaired import Apart, compare_sessions
 
 __all__ = ["MARGINS", "Judged", "judge_row", "pairs_in_words", "standing_of", "state_of"]
 
 MARGINS: Mapping[str, float] = {
     "p95": 0.05, "p50": 0.03, "energy": 0.05, "power": 0.05, "memory": 0.02, "load": 0.10, "build": 0.20,
 }  # fmt: skip
-"""What counts as no change, as a share. The first five as ``harness.paired.MARGINS``; loading and building are our choice:
+"""What counts as no change, as a share. The first five as ``statistics.paired.MARGINS``; loading and building are our choice:
 a build takes its decisions by timing, and two builds of one version differ."""
 
 _CHANGED_ERROR = 2.0
@@ -72,7 +72,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Judged:
-    """A change as it is before the family of all rows is known: with what ``harness.paired.block_family`` needs."""
+    """A change as it is before the family of all rows is known: with what ``harness.statistics.paired.block_family`` needs."""
 
     change: Change
     apart: Apart | None = None
@@ -454,7 +454,7 @@ class _Row:
     def _by_pairs(
         self, name: str, unit: str, margin: str, told: Sequence[Sequence[float | None]], *, may_block: bool
     ) -> Judged:
-        """A figure by interleaved pairs (``harness.paired``): what a boot or a day brings is on both sides of each."""
+        """A figure by interleaved pairs (``harness.statistics.paired``): what a boot or a day brings is on both sides of each."""
         log_ratios = self.paired[margin]
         change = compare_pairs(log_ratios, margin=self.margins[margin], alpha=self.alpha, both_sides=True)
         judged = [side if len(side) < change.pairs else side[: change.pairs] for side in told]
@@ -861,7 +861,7 @@ def _explained(judged: Judged, cause: Callable[[Change], tuple[Cause, str]]) -> 
 
 def _is_shift(change: Change) -> bool:
     """Whether there is something to explain: a change that was shown, or one beyond the margin whose interval excludes "no
-    change". The spread of one base session's launches is no such interval: it is too narrow (``harness.unpaired``).
+    change". The spread of one base session's launches is no such interval: it is too narrow (``harness.statistics.unpaired``).
     """
     if change.standing in (Standing.WORSE, Standing.BETTER, Standing.CHANGED):
         return True
@@ -885,7 +885,7 @@ def standing_of(change: PairedChange, margin: float) -> Standing:
 
 
 def pairs_in_words(change: PairedChange, margin: float) -> str:
-    """The reason of ``harness.paired``, in the sense of ``standing_of``."""
+    """The reason of ``harness.statistics.paired``, in the sense of ``standing_of``."""
     shift, limit = change.reason.rpartition(": ")[2], f"the margin of {100 * margin:g} %"
     standing = standing_of(change, margin)
     if standing is Standing.NOT_WORSE:
@@ -896,7 +896,7 @@ def pairs_in_words(change: PairedChange, margin: float) -> str:
 
 
 def _in_words(apart: Apart, unit: str) -> str:
-    """The reason as ``harness.unpaired`` gives it, without the name of the figure, which stands beside it, and the outcome."""
+    """The reason as ``statistics.unpaired`` gives it, without the name of the figure, which stands beside it, and the outcome."""
     seen, _, why = apart.reason.partition(f": {apart.outcome.value}: ")
     seen = re.sub(r"^.*? (?=[+-][0-9.]+ % [\[(])", "", seen)
     seen = re.sub(r"[+-]0\.0(?= %|,|\])", "0.0", seen)
@@ -906,7 +906,7 @@ def _in_words(apart: Apart, unit: str) -> str:
 
 
 def _needed(apart: Apart, margin: float, alpha: float) -> tuple[int | None, int | None]:
-    """Boot sessions of each side until the interval of an unchanged figure fits the margin, as ``harness.unpaired`` says it;
+    """Boot sessions of each side until the interval of an unchanged figure fits the margin, as ``statistics.unpaired`` says it;
     three of the base where their spread is not known yet.
     """
     base, new = apart.base_sessions, apart.new_sessions

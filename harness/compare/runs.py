@@ -1,7 +1,7 @@
 """Two versions, one page: ``trigate compare --base RUN… --new RUN…`` (RE-02). Sees run folders, and never a device.
 
-Runs apart in time are compared by boot sessions (``harness.unpaired``); of many rows that may each hold a release, those
-that regressed must hold against their number (Holm, ``harness.paired.block_family``). Unlike is refused.
+Runs apart in time are compared by boot sessions (``statistics.unpaired``); of many rows that may each hold a release, those
+that regressed must hold against their number (Holm, ``harness.statistics.paired.block_family``). Unlike is refused.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from harness.compare.load import MOST, Entry, Loaded, boot_of, load_folder
 from harness.compare.records import Cause, Comparison, Difference, RowChange, Side, Standing
 from harness.compare.rows import MARGINS, Judged, judge_row
 from harness.errors import UsageError, did_you_mean
-from harness.paired import block_family
 from harness.records import ABOUT_A_FLIGHT, Outcome, RecordError, from_json, to_json
+from harness.statistics.paired import block_family
 from runtime.files import write_atomic
 
 __all__ = [
@@ -85,7 +85,7 @@ def compare_runs(
     paired: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
 ) -> Comparison:
     """The comparison of runs that are loaded. Pure; raises as ``compare``. ``paired``: by row and figure (``p95``, ``p50``)
-    ln(new) - ln(base) of interleaved pairs, which then decide on it in place of boot sessions (``harness.against``).
+    ln(new) - ln(base) of interleaved pairs, which then decide on it in place of boot sessions (``harness.bump.against``).
     """
     limits = _margins(margins or {})
     _refuse(base, new, alpha)

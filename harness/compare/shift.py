@@ -2,7 +2,7 @@
 
 The shift function of Doksum (1974), as Wilcox and Erceg-Hurn draw it (Comparing two groups via quantiles, 2012): p50 and p95
 are two points of it, and it shows whether all calls moved, or the slow ones alone. Theirs takes each observation as
-independent; here, as everywhere, the boot session is what is replicated (``harness.unpaired``).
+independent; here, as everywhere, the boot session is what is replicated (``harness.statistics.unpaired``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 
 from harness.compare.load import PERCENTS, LaunchSeen, Sessions
 from harness.compare.records import Shift
-from harness.unpaired import compare_sessions
+from harness.statistics.unpaired import compare_sessions
 from runtime.protocol import Array
 
 __all__ = ["shift_of"]
@@ -61,7 +61,7 @@ def _reuses(side: Sessions[LaunchSeen]) -> bool:
 
 
 def _by_session(old: Sequence[Array], now: Sequence[Array], alpha: float) -> tuple[Array, Array]:
-    """(logarithm of new over base, half its interval) at each percentile: as ``harness.unpaired`` at p50 and p95, all at once.
+    """(logarithm of new over base, half its interval) at each percentile: as ``statistics.unpaired`` at p50 and p95, all at once.
 
     The interval of a single base session would say too much: it is not known.
     """

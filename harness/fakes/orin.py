@@ -27,15 +27,15 @@ from harness.fakes.device import DeviceError, SimulatedDevice
 from harness.fakes.faults import Fault
 from harness.fakes.meters import Meters
 from harness.fakes.thermal_model import Board, ThermalModel
-from harness.launch import run_launch
+from harness.instruments.trace import Frame, Trace
 from harness.layers import Layers
 from harness.lineage import EngineFacts
 from harness.plan import lane_name
 from harness.records import BoardState, Case, Figure, Measurement
-from harness.samples import SampleLog, open_journal, read_journal
 from harness.scenario import Event, Scenario, SimulatedModel
-from harness.station import Order, Seen
-from harness.trace import Frame, Trace
+from harness.tier2.launch import run_launch
+from harness.tier2.samples import SampleLog, open_journal, read_journal
+from harness.tier2.station import Order, Seen
 from runtime.cuda import STICKY
 from runtime.data import EngineLayer
 from runtime.errors import DeviceLostError, InferenceError, OutOfMemoryError
@@ -275,7 +275,7 @@ class _Process:
 
 
 class SimulatedOrin:
-    """A station (``harness.station``) on the board of a scenario, in virtual time, and the process that measures on it.
+    """A station (``harness.tier2.station``) on the board of a scenario, in virtual time, and the process that measures on it.
 
     ``seed``: of what is random, beside the scenario's own: a boot. ``build``: which build of the engines it has. Times are those
     of the virtual clock, which starts with the board.
@@ -361,7 +361,7 @@ class SimulatedOrin:
         )
 
     def memory(self) -> Sequence[Figure]:
-        """As ``harness.memory.MemoryMeter.marks`` names them."""
+        """As ``harness.tier2.memory.MemoryMeter.marks`` names them."""
         machine, process, device = self._machine, self._process, self.device
         board, own = self.scenario.board, float(process.device_bytes)
         available = float(machine.available_bytes())

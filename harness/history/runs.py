@@ -60,7 +60,7 @@ class History:
         schema, or has the id of another.
         """
         from harness.compare.load import load_folder
-        from harness.rejudge import read_run
+        from harness.tier2.rejudge import read_run
 
         loaded = None if is_fresh else load_folder(folder)
         run, notes = (read_run(folder), ()) if loaded is None else (loaded.run, loaded.notes)
@@ -229,7 +229,7 @@ class History:
 
     def changed(self, run: Listed) -> str:
         """What became of a run's folder since it was added, after "run ... "; empty if nothing did."""
-        from harness.rejudge import read_run
+        from harness.tier2.rejudge import read_run
 
         ((digest,),) = self._index.ask("SELECT digest FROM runs WHERE seq = ?", given=[run.seq])
         if not (Path(run.path) / "run.json").exists():

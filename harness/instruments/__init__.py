@@ -19,7 +19,7 @@ _PLAUSIBLE = {
 
 @dataclass
 class Reading:
-    """What one instrument adds to a frame; names and units as in ``harness.trace.Frame``."""
+    """What one instrument adds to a frame; names and units as in ``harness.instruments.trace.Frame``."""
 
     values: dict[str, float] = field(default_factory=dict)
     alerts: list[str] = field(default_factory=list)

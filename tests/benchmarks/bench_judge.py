@@ -15,15 +15,15 @@ from scipy.stats import quantile_test
 
 from harness.config import Budget
 from harness.floors import Floor
-from harness.latency_gate import judge
-from harness.launch import FrameKeeper
+from harness.instruments.trace import Frame, Trace, Values
 from harness.profiles import PROFILES
 from harness.records import Case, Measurement, Outcome, Verdict
-from harness.samples import COLUMNS, Phase, SampleLog
-from harness.station import Stream
-from harness.statistics import latency_figures
-from harness.stopping import BudgetRule
-from harness.trace import Frame, Trace, Values
+from harness.statistics.quantiles import latency_figures
+from harness.statistics.stopping import BudgetRule
+from harness.tier2.latency_gate import judge
+from harness.tier2.launch import FrameKeeper
+from harness.tier2.samples import COLUMNS, Phase, SampleLog
+from harness.tier2.station import Stream
 from runtime.protocol import Array
 
 COUNT = 1_000_000

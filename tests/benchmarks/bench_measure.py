@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.null_runtime import NullEngine
 from harness.records import Case
-from harness.samples import SampleLog
+from harness.tier2.null_runtime import NullEngine
+from harness.tier2.samples import SampleLog
 
 COUNT = 20_000
 AT = 10**12

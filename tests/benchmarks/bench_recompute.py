@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from harness import gates
-from harness.parity import examine
-from harness.raw import Numerics, keep, raw_arrays
-from harness.recompute import recompute
+from harness.numerics.parity import examine
+from harness.numerics.raw import Numerics, keep, raw_arrays
 from harness.records import Case, Measurement, Run, Tolerance
 from harness.run_folder import RunFolder
+from harness.signoff.recompute import recompute
 from runtime.protocol import Array
 
 ROWS, OUTPUTS, SAMPLES, SIZE = 30, 3, 4, 512_000

@@ -21,20 +21,20 @@ from pathlib import Path
 import numpy as np
 
 from harness import gates
-from harness.bundle import ATTESTATION, make_bundle
-from harness.bundle_files import hash_file, walk
 from harness.config import BoardConfig, Budget, Configuration, LoadRule, ModelConfig
 from harness.floors import Floor
-from harness.latency_gate import judge
+from harness.instruments.recording import trace_table
+from harness.instruments.trace import Frame, Trace
 from harness.limits import LIMITS_FILE, limits_of, limits_text
 from harness.profiles import PROFILES
-from harness.recording import trace_table
 from harness.records import Case, Measurement, Run, to_json
 from harness.run_folder import RunFolder
-from harness.samples import COLUMNS, Phase
-from harness.signing import load_private_key, make_key
-from harness.trace import Frame, Trace
-from harness.verify import verify
+from harness.signoff.bundle import ATTESTATION, make_bundle
+from harness.signoff.files import hash_file, walk
+from harness.signoff.signing import load_private_key, make_key
+from harness.signoff.verify import verify
+from harness.tier2.latency_gate import judge
+from harness.tier2.samples import COLUMNS, Phase
 from runtime.protocol import Array
 
 RATE_HZ, LAUNCHES, CALLS = 39.0, 5, 23_400

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.child_job import ChildJob
-from harness.fresh import ChildResult, ProcessJob, ProcessSeen
+from harness.numerics.parity import digest
 from harness.pack import ModelPack, model_json
-from harness.parity import digest
 from harness.records import Case, from_json
+from harness.tier2.child_job import ChildJob
+from harness.tier2.fresh import ChildResult, ProcessJob, ProcessSeen
 from runtime.config import RuntimeConfig
 from runtime.data import BuildConfig, EngineCacheEntry, EngineHandle, ThermalState
 from runtime.errors import OutOfMemoryError
@@ -162,7 +162,7 @@ def case_of(model: str, runtime: str, kind: str = "load") -> Case:
 
 def in_process(job: ProcessJob, **_: object) -> ChildResult:
     """``run_child`` without a child, for what a test does not need one for; a job that holds is killed at once."""
-    from harness.process_child import run_job
+    from harness.tier2.process_child import run_job
 
     told: dict[str, Any] = {}
     run_job(replace(job, holds=False, spawned_ns=time.monotonic_ns()), told.update, {})

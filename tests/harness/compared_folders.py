@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from harness.layers import Layers
 from harness.records import Figure, Outcome, Run, Summary, Verdict, to_json
-from harness.samples import COLUMNS
+from harness.tier2.samples import COLUMNS
 from runtime.data import EngineLayer
 from tests.harness.compared_runs import NEWER, a_run, broken, case, measured, parity_of
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.samples import Phase, SampleLog, Status
-from harness.trace import Frame, Trace
+from harness.instruments.trace import Frame, Trace
+from harness.tier2.samples import Phase, SampleLog, Status
 from runtime.protocol import Array
 
 FULL_MHZ = 1000.0

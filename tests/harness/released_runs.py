@@ -11,13 +11,13 @@ import numpy as np
 
 from harness import gates
 from harness.config import BoardConfig, Budget, Configuration, LoadRule, ModelConfig
-from harness.latency_gate import judge
 from harness.limits import LIMITS_FILE, limits_of, limits_text
 from harness.pack import Pack
 from harness.profiles import PROFILES
 from harness.records import Case, Check, Measurement, Outcome, Run, Summary, Verdict, run_from_text, to_json
 from harness.run_folder import RunFolder
-from harness.samples import UNKNOWN, Phase
+from harness.tier2.latency_gate import judge
+from harness.tier2.samples import UNKNOWN, Phase
 from runtime.protocol import Array
 from tests.harness.numeric_runs import MODEL, a_pack, a_run, as_computed, rows
 

@@ -16,9 +16,9 @@ from harness.assemble import House, Request, _how_to_ask, _unsimulated, assemble
 from harness.config import BoardConfig, load_configuration
 from harness.errors import UsageError
 from harness.instruments import Reading
+from harness.instruments.telemetry import Instruments
 from harness.pack import Pack, _digest_of, write_pack
 from harness.run import Job
-from harness.telemetry import Instruments
 from runtime.architectures import ArchitectureRegistry
 from runtime.protocol import LABELS
 from tests.harness.tiny_pack import write_tiny_pack

@@ -17,7 +17,7 @@ from harness.baselines import (
 )
 from harness.errors import UsageError
 from harness.records import Case, Measurement, Outcome, Summary, Verdict
-from harness.statistics import latency_figures
+from harness.statistics.quantiles import latency_figures
 
 CASE = Case("latency[m-tensorrt]", 2, "latency", "m", "tensorrt", "fp16", "fp16", "full")
 SERVICE_NS = np.random.default_rng(1).permutation(np.arange(10_000_000, 12_000_000, 1000))

@@ -19,8 +19,8 @@ from harness.board import SystemFiles, check_state, describe_difference, modes_o
 from harness.config import BoardConfig
 from harness.fakes.device import SimulatedDevice
 from harness.fakes.install import installed
+from harness.instruments.trace import Frame
 from harness.records import BoardState, Outcome, from_json, to_json
-from harness.trace import Frame
 from runtime.thermal_sources.jtop import load_jtop
 from runtime.thermal_sources.nvml import load_nvml
 from tests.harness import board_trees

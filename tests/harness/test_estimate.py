@@ -9,7 +9,7 @@ from harness.config import LoadRule, ModelConfig
 from harness.estimate import Cost, cost_of
 from harness.profiles import PROFILES
 from harness.records import Case
-from harness.stopping import MOST_ROWS
+from harness.statistics.stopping import MOST_ROWS
 
 RATED = ModelConfig("rated", onnx=Path("a.onnx"), load=LoadRule(39.0, 333.0, burst=13))
 FREE = ModelConfig("free", onnx=Path("b.onnx"))

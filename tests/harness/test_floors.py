@@ -10,7 +10,7 @@ import pytest
 from harness.errors import UsageError
 from harness.floors import Floor, FloorKey, Floors, effects_of, key_of, learn, ran_on
 from harness.records import BoardState, Case, Judgement, Measurement, Outcome, Summary, Verdict
-from harness.samples import UNKNOWN, Phase
+from harness.tier2.samples import UNKNOWN, Phase
 from runtime.protocol import Array
 
 KEY = FloorKey("p3767-0000", "m", "tensorrt", "fp16", {"gpu_mhz": 918.0}, 39.0, {"tensorrt": "10.3"})

@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 
 import fixtures
-from harness import latency_gate
 from harness.board import check_state
 from harness.config import BoardConfig, Budget, load_configuration
 from harness.errors import UsageError
 from harness.fakes.orin import SimulatedKill, SimulatedOrin
-from harness.heat import judge_heat
-from harness.memory import footprint, judge_memory
 from harness.profiles import PROFILES, Profile
 from harness.records import Case, Check, Measurement, Outcome, Verdict
 from harness.scenario import EVENTS, load_scenario
-from harness.station import Order, Seen, Stream
-from harness.steadiness import SoakRule
+from harness.statistics.steadiness import SoakRule
+from harness.tier2 import latency_gate
+from harness.tier2.heat import judge_heat
+from harness.tier2.memory import footprint, judge_memory
+from harness.tier2.station import Order, Seen, Stream
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -7,8 +7,8 @@ import pytest
 
 import tiers
 from harness.records import Case, Measurement, Outcome, Summary, Verdict
-from harness.rounds import Rounds
 from harness.session import exit_of, run_rows, timed
+from harness.tier2.rounds import Rounds
 
 SUITES = Path(str(tiers.__file__)).parent
 

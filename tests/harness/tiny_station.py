@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from harness.fakes.clock import VirtualClock
+from harness.instruments.trace import Frame
 from harness.profiles import PROFILES, Profile
 from harness.records import BoardState, Case, Figure, Measurement
-from harness.station import Order, Seen, Stream
-from harness.trace import Frame
+from harness.tier2.station import Order, Seen, Stream
 from runtime.protocol import Array
 
 MS = 1_000_000

@@ -341,7 +341,7 @@ def tier2_case(kind: str, model: str = "", runtime: str = "tensorrt") -> Case:
 
 
 def write_tier2_samples(folder: Path, name: str, *, launches: int = 2, calls: int = 400, mixed: bool = False) -> str:
-    """As ``harness.samples`` lays them out: 100 calls before the measurement begins; the last quarter meets a throttled board.
+    """As ``tier2.samples`` lays them out: 100 calls before the measurement begins; the last quarter meets a throttled board.
 
     One request in fifty of the measured failed. Launches begin at unlike times: each has its own origin.
     """
@@ -368,7 +368,7 @@ def write_tier2_samples(folder: Path, name: str, *, launches: int = 2, calls: in
 
 
 def write_trace(folder: Path, name: str, *, launches: int = 2) -> str:
-    """As ``harness.recording.trace_table`` lays it out: ten frames a second; the clock falls for the last quarter."""
+    """As ``harness.instruments.recording.trace_table`` lays it out: ten frames a second; the clock falls for the last quarter."""
     frames = 110
     at = np.concatenate([300_000_000 * (1 + launch) + np.arange(frames) * 100_000_000 for launch in range(launches)])
     part = np.tile(np.arange(frames) / frames, launches)

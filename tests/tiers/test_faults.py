@@ -19,7 +19,7 @@ pytest.importorskip("polygraphy", reason="polygraphy: not installed")
 pytest.importorskip("torch", reason="torch: not installed")
 
 from harness import gates
-from harness.faults import Life, Pair, Recorded, many_worlds, pairs, record, run_life, try_pair
+from harness.faults.matrix import Life, Pair, Recorded, many_worlds, pairs, record, run_life, try_pair
 from harness.plan import SIMULATED
 from harness.records import Case, Outcome, Verdict
 from runtime.config import RuntimeConfig

@@ -1,4 +1,4 @@
-"""Each runtime meets each fault: the fault matrix of ``harness.faults``, on the simulated device."""
+"""Each runtime meets each fault: the fault matrix of ``harness.faults.matrix``, on the simulated device."""
 
 import pytest
 

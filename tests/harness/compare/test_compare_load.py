@@ -29,7 +29,7 @@ from harness.records import (
     run_from_text,
     to_json,
 )
-from harness.statistics import latency_figures
+from harness.statistics.quantiles import latency_figures
 from runtime.data import EngineLayer
 from tests.harness.compared_runs import a_run, base_runs, new_runs
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.compare.load import PERCENTS, LaunchSeen, Sessions
 from harness.compare.shift import shift_of
-from harness.unpaired import compare_sessions
+from harness.statistics.unpaired import compare_sessions
 
 pytestmark = pytest.mark.covers("RE-02")
 

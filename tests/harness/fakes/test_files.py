@@ -8,7 +8,7 @@ import pytest
 
 from harness.fakes.faults import Fault, FaultPlan
 from harness.fakes.files import SHORT, FaultyFiles
-from harness.fault_files import FILE_ERRORS
+from harness.faults.files import FILE_ERRORS
 from runtime.files import FileSystem, open_regular, read_hashed, read_small, write_atomic, write_together
 
 

@@ -13,12 +13,12 @@ import fixtures
 from harness.errors import UsageError
 from harness.fakes.device import DeviceError
 from harness.fakes.orin import SimulatedKill, SimulatedOrin
-from harness.load import latencies_ns, select
 from harness.profiles import PROFILES, Profile
 from harness.records import Case, Figure
-from harness.samples import COLUMNS, SampleLog, Status, open_journal, read_journal
 from harness.scenario import Event, Fan, OverCurrent, Scenario, load_scenario
-from harness.station import Order, Stream
+from harness.tier2.load import latencies_ns, select
+from harness.tier2.samples import COLUMNS, SampleLog, Status, open_journal, read_journal
+from harness.tier2.station import Order, Stream
 from runtime.errors import DeviceLostError, InferenceError, OutOfMemoryError
 
 pytestmark = [pytest.mark.long, pytest.mark.covers("T2-01", "T0-02")]
