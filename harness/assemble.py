@@ -20,7 +20,9 @@ from harness.floors import Floors
 from harness.host import Availability, availability, environment, is_there
 from harness.instruments.telemetry import Instruments, choose_instruments
 from harness.measure import Bench
-from harness.pack import Maker, Pack, Source, load_pack
+from harness.packs.folder import Pack, load_pack
+from harness.packs.maker import Maker
+from harness.packs.model import Source
 from harness.plan import Ask
 from harness.probe import checks_for, load_assumptions
 from harness.profiles import PROFILES, Profile
@@ -29,7 +31,7 @@ from harness.run import Job, RuntimeSuite
 from harness.tier2.child_job import import_plugin, job_of
 from harness.tier2.heat_figures import NOT_APPLICABLE
 from harness.tier2.host_station import HostStation, state_of
-from harness.tier2.launch_child import LaunchJob
+from harness.tier2.launch_job import LaunchJob
 from harness.tier2.memory import MemoryMeter
 from harness.tier2.rows import Tier2
 from harness.tier2.soak import SENSORS

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.assemble import House, Request
     from harness.estimate import Cost
     from harness.measure import Build
-    from harness.pack import SourceModel
+    from harness.packs.model import SourceModel
     from harness.records import Case, Run, Verdict
     from harness.run import Job, Progress
     from runtime.config import RuntimeConfig
@@ -502,7 +502,7 @@ def _as_like(arguments: argparse.Namespace) -> argparse.Namespace:
 
 def _pack(arguments: argparse.Namespace) -> int:
     from harness.assemble import make_pack
-    from harness.pack import write_pack
+    from harness.packs.folder import write_pack
     from harness.words import counted
 
     pack, configuration = make_pack(_request(arguments), _house(quiet=arguments.quiet))
@@ -703,7 +703,8 @@ def _prepare_one(request: Request, name: str, *, quiet: bool) -> None:
 
 def _flight_source(name: str, size: str, seed: int, cache: Path) -> SourceModel:
     from fixtures import flight
-    from harness.pack import INT8_SAMPLES, SAMPLES, SourceModel
+    from harness.packs.maker import INT8_SAMPLES, SAMPLES
+    from harness.packs.model import SourceModel
 
     made = flight.make(name, size, cache / "flight")
     feeds = flight.feeds(name, size, SAMPLES, seed=seed)
@@ -713,7 +714,7 @@ def _flight_source(name: str, size: str, seed: int, cache: Path) -> SourceModel:
 
 def _light_source(name: str, size: str, seed: int, cache: Path) -> SourceModel:
     from fixtures import light
-    from harness.pack import SourceModel
+    from harness.packs.model import SourceModel
 
     del size, seed, cache  # the model's authors chose them
     path, feeds, expected = light.light_model(f"light_{name}")

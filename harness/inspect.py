@@ -13,9 +13,9 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.lineage import INDEX, broken_links
-from harness.pack import load_pack
+from harness.packs.folder import load_pack
 from harness.publish import published
-from harness.records import RecordError, Run, run_from_text
+from harness.records import RecordError, Run, run_from_folder
 from harness.words import counted
 from runtime import EngineCacheEntry, EngineGate, EngineHashMismatchError, RuntimeCoreError, model_sha256
 from runtime.calibration import CalibrationRanges, cache_sidecar, compare_ranges, dataset_sidecar, parse_ranges
@@ -358,7 +358,7 @@ def _folder(path: Path) -> Findings:
 def _run(path: Path) -> Findings:
     """What a run came to, and whether its folder holds what ``run.json`` names; a run that failed is as whole as any."""
     try:
-        run = run_from_text((path / "run.json").read_text(encoding="utf-8"))
+        run = run_from_folder(path)
     except (OSError, RecordError, ValueError, RecursionError) as error:
         return Findings("run", path, {}, (f"run.json cannot be read: {error}",), refused="DAMAGED")
     says: dict[str, Any] = {

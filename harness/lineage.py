@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.layers import Layers, inside, layers_beside, layers_of, read_layers
-from harness.pack import ModelPack
+from harness.packs.model import ModelPack
 from harness.records import ABOUT_RUNTIMES, Figure, Measurement, Outcome, RecordError, Run, Verdict
 from runtime.calibration import cache_sidecar, dataset_sidecar
 from runtime.data import EngineCacheEntry, EngineDescription

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.inputs import Feed, digest
 from harness.lineage import EngineFacts, facts_of, with_lineage
-from harness.pack import ModelPack
+from harness.packs.model import ModelPack
 from harness.plan import lane_name
 from harness.records import BoardState, Case, Measurement
 from runtime import (

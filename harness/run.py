@@ -1,4 +1,4 @@
-"""One run from what was asked to a finished run folder: plan, measure, judge, write after every row."""
+"""One run from what was asked to a finished run folder: plan, measure, judge, keep every row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.measure import Bench, Build, Observed
 from harness.numerics.artifact import judge_artifact
 from harness.numerics.parity import error_samples, examine
 from harness.numerics.raw import LIMIT, Numerics, claims_of, keep, of_authors, raw_arrays
-from harness.pack import Pack
+from harness.packs.folder import Pack
 from harness.plan import Ask
 from harness.publish import keep_engines
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Case, Divergence, Measurement, Outcome, Run, Verdict
@@ -104,7 +104,7 @@ class Job:
 
 
 def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str] = ()) -> Run:
-    """Run every case that has no verdict yet, and write ``run.json`` after each. Returns the finished record.
+    """Run every case that has no verdict yet, and keep each on disk. Returns the finished record.
 
     ``arguments`` go on to pytest (``-k``, ``-m``, plugins).
     """
@@ -143,7 +143,7 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
 
 
 class _State:
-    """The record as it grows. ``run.json`` always holds a whole one."""
+    """The record as it grows. ``run.json`` always holds a whole one, and the journal what came after."""
 
     def __init__(self, job: Job, folder: RunFolder) -> None:
         self.job = job
@@ -159,20 +159,31 @@ class _State:
             if verdict.outcome is not Outcome.NOT_RUN and not verdict.summary.measurement.incomplete
         }
         self.record = (
-            replace(earlier, planned=job.cases, complete=False, interrupted=False, last_line="")
+            replace(
+                earlier,
+                planned=job.cases,
+                finished_at="",
+                complete=False,
+                interrupted=False,
+                exit_code=None,
+                last_line="",
+            )
             if earlier
             else _fresh(job)
         )
 
     def add(self, verdict: Verdict) -> None:
         self.verdicts[verdict.case.id] = verdict
-        self._write(self.record)
+        if self.folder.is_due:
+            self._write(self.record)
+        else:
+            self.folder.note_row(verdict)
 
     def begin(self, case: Case) -> None:
-        """Name the row in ``run.json`` before it runs: a library that ends the process leaves nobody to say which it was."""
+        """Name the row in the journal before it runs: a library that ends the process leaves nobody to say which it was."""
         count = f"{len(self.verdicts)} of {len(self.job.cases)} rows have a verdict"
         line = f"{case.id} was running when this was written, and {count}: the run goes on, or its process was ended by that row."
-        self.folder.write_last_line(line)
+        self.folder.note_last_line(line)
 
     def finish(self, interrupted: bool, internal: Sequence[str]) -> Run:
         ordered = self._ordered()

@@ -19,7 +19,7 @@ from harness.errors import UsageError
 from harness.measure import Bench
 from harness.records import Case, EngineBuilt, Figure, LaunchFigures
 from harness.tier2.child_job import Compiled
-from harness.tier2.launch_child import LaunchJob
+from harness.tier2.launch_job import LaunchJob
 from harness.tier2.station import Order, Seen
 from runtime.data import EngineCacheEntry
 from runtime.protocol import LABELS

@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
 def _verify(arguments: argparse.Namespace) -> int:
     import datetime
 
-    from harness.pack import load_pack
+    from harness.packs.folder import load_pack
     from harness.signoff.signing import load_public_key
     from harness.signoff.verify import verify
 

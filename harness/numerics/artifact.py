@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.gates import worst
-from harness.pack import ModelPack
+from harness.packs.model import ModelPack
 from harness.records import Check, Measurement, Outcome, Summary, Verdict
 from runtime.errors import RuntimeCoreError
 from runtime.model_file import ModelFacts, check_external_data, model_sha256, read_model_facts

@@ -25,7 +25,7 @@ from pathlib import Path
 from harness.combine import labels_for, requirements_of
 from harness.errors import UsageError
 from harness.limits import read_limits
-from harness.pack import Pack
+from harness.packs.folder import Pack
 from harness.records import RecordError, Run, from_json, to_json
 from harness.signoff.decision import SCHEMA_VERSION, Problem, SignOff, decide, fit_together, page, statement_of
 from harness.signoff.files import copy_hashed, explained, walk, write_archive

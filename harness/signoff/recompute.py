@@ -21,7 +21,8 @@ from harness.limits import LIMITS_FILE, Limits, read_limits
 from harness.numerics.artifact import judge_artifact
 from harness.numerics.parity import SampleStatistics, check_parity, digest, examine
 from harness.numerics.raw import KeptOutput, Numerics, claims_of, places, read_elements, read_numerics
-from harness.pack import ModelPack, Pack
+from harness.packs.folder import Pack
+from harness.packs.model import ModelPack
 from harness.records import ABOUT_RUNTIMES, Measurement, Outcome, ParityFigures, RecordError, Run, Verdict
 from harness.signoff.recompute_record import of_record
 from harness.signoff.recompute_tier2 import recompute_tier2

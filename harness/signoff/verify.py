@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.pack import Pack
+from harness.packs.folder import Pack
 from harness.records import Outcome, RecordError, Run, to_json
 from harness.signoff.bundle import (
     ATTESTATION,

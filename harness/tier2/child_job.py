@@ -16,7 +16,7 @@ from typing import Any
 from harness.errors import UsageError
 from harness.inputs import resolve_hook
 from harness.measure import Bench
-from harness.pack import read_model
+from harness.packs.model import read_model
 from harness.records import Case
 from runtime.architectures import ArchitectureRegistry
 from runtime.config import RuntimeConfig

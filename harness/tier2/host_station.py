@@ -16,7 +16,7 @@ from harness.instruments.trace import Frame
 from harness.lineage import EngineFacts
 from harness.measure import Bench, Opened
 from harness.records import BoardState, Case, Figure, Measurement
-from harness.tier2.launch_child import LaunchJob, run_child
+from harness.tier2.launch_job import LaunchJob, run_child
 from harness.tier2.memory import MemoryMeter
 from harness.tier2.station import Order, Seen
 from runtime.errors import RuntimeCoreError

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness.numerics.parity import digest
-from harness.pack import ModelPack, model_json
+from harness.packs.model import ModelPack, model_json
 from harness.records import Case, from_json
 from harness.tier2.child_job import ChildJob
 from harness.tier2.fresh import ChildResult, ProcessJob, ProcessSeen

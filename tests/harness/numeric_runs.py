@@ -12,7 +12,8 @@ import numpy as np
 import tiers
 from harness.config import Configuration
 from harness.measure import Bench, Observed
-from harness.pack import ModelPack, Pack, model_json
+from harness.packs.folder import Pack
+from harness.packs.model import ModelPack, model_json
 from harness.plan import Ask
 from harness.records import Case, Measurement, Run, Tolerance
 from harness.run import Job, Progress, run

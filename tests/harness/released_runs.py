@@ -12,7 +12,7 @@ import numpy as np
 from harness import gates
 from harness.config import BoardConfig, Budget, Configuration, LoadRule, ModelConfig
 from harness.limits import LIMITS_FILE, limits_of, limits_text
-from harness.pack import Pack
+from harness.packs.folder import Pack
 from harness.profiles import PROFILES
 from harness.records import Case, Check, Measurement, Outcome, Run, Summary, Verdict, run_from_text, to_json
 from harness.run_folder import RunFolder

@@ -17,7 +17,7 @@ from harness.config import BoardConfig, load_configuration
 from harness.errors import UsageError
 from harness.instruments import Reading
 from harness.instruments.telemetry import Instruments
-from harness.pack import Pack, _digest_of, write_pack
+from harness.packs.folder import Pack, digest_of, write_pack
 from harness.run import Job
 from runtime.architectures import ArchitectureRegistry
 from runtime.protocol import LABELS
@@ -242,7 +242,7 @@ def carried(tmp_path: Path, name: str = "tiny", kept: bool = True) -> Path:
     (tmp_path / "my.toml").write_text(STATED % name)
     configuration = load_configuration(tmp_path / "my.toml")
     models = {"tiny": model}
-    write_pack(Pack(models, _digest_of(models), 0, "small"), configuration, tmp_path / "pack")
+    write_pack(Pack(models, digest_of(models), 0, "small"), configuration, tmp_path / "pack")
     if not kept:
         table = json.loads((tmp_path / "pack" / "pack.json").read_text())
         del table["stated"], table["stated_sha256"]

@@ -21,7 +21,9 @@ from harness.inspect import inspect  # noqa: E402
 from harness.layers import read_layers  # noqa: E402
 from harness.lineage import EngineFacts, broken_links, facts_of, inputs_sha256, lineage_table  # noqa: E402
 from harness.measure import Bench, Observed  # noqa: E402
-from harness.pack import Maker, ModelPack, Pack  # noqa: E402
+from harness.packs.folder import Pack  # noqa: E402
+from harness.packs.maker import Maker  # noqa: E402
+from harness.packs.model import ModelPack  # noqa: E402
 from harness.plan import Ask  # noqa: E402
 from harness.publish import keep_engines, published  # noqa: E402
 from harness.records import Case, Figure, Measurement, Outcome, Run, Summary, Verdict, from_json, to_json  # noqa: E402

@@ -10,7 +10,7 @@ onnx = pytest.importorskip("onnx", reason="onnx: not installed")
 
 from harness.config import ModelConfig  # noqa: E402
 from harness.measure import Bench  # noqa: E402
-from harness.pack import Maker  # noqa: E402
+from harness.packs.maker import Maker  # noqa: E402
 from harness.records import Case  # noqa: E402
 from runtime.architectures import ArchitectureRegistry  # noqa: E402
 from runtime.config import RuntimeConfig  # noqa: E402

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,9 +16,9 @@ import tiers
 from harness.config import Configuration
 from harness.gates import judge_runtime
 from harness.measure import Bench, Observed
-from harness.pack import Pack
+from harness.packs.folder import Pack
 from harness.plan import Ask
-from harness.records import Case, Check, Measurement, Outcome, Run, Verdict, run_from_text
+from harness.records import JOURNAL, Case, Check, Measurement, Outcome, Run, Verdict, run_from_folder, run_from_text
 from harness.run import Job, Progress, run
 from harness.run_folder import RunFolder
 from runtime import RuntimeConfig, RuntimeNotAvailableError
@@ -40,7 +42,7 @@ def of_a_model(at: int = 0) -> Case:
 
 
 def finished(tmp_path: Path, cases: list[Case], suite: Any = None, **more: Any) -> Run:
-    progress = more.pop("progress", Progress())
+    progress, opened = more.pop("progress", Progress()), more.pop("opened", {})
     job = Job(
         ask=Ask((0, 1, 2), (), (), "small", (), None, {}),
         cases=tuple(cases),
@@ -61,7 +63,7 @@ def finished(tmp_path: Path, cases: list[Case], suite: Any = None, **more: Any) 
         runtime_suites={"conformance": suite},
         **more,
     )
-    with RunFolder(tmp_path / "run") as folder:
+    with RunFolder(tmp_path / "run", **opened) as folder:
         return run(job, folder, progress)
 
 
@@ -140,7 +142,7 @@ def test_the_row_that_runs_is_named_in_the_record_before_it_does(tmp_path: Path)
     seen = []
 
     def suite(case: Case, *_: Any) -> Verdict:
-        seen.append(run_from_text((tmp_path / "run/run.json").read_text()))
+        seen.append(run_from_folder(tmp_path / "run"))
         return verdict_of(case)
 
     done = finished(tmp_path, [about(), about("onnx_trt_ep"), about("tensorrt", not_run="no GPU")], suite)
@@ -161,12 +163,36 @@ def test_a_report_of_a_run_whose_process_was_ended_names_the_row(tmp_path: Path)
 
     class Ends(Bench):
         def outputs(self, case: Case, runtime: str = "") -> Observed:
-            (tmp_path / "kept").write_bytes((tmp_path / "run/run.json").read_bytes())
+            shutil.copytree(tmp_path / "run", tmp_path / "kept")
             raise AssertionError(case.id)
 
     bench = Ends({}, RuntimeConfig(), lambda label, config: pytest.fail("built"))
     finished(tmp_path, [of_a_model()], bench=bench)
-    (tmp_path / "kept").replace(tmp_path / "run/run.json")
-    write_reports(tmp_path / "run")
+    write_reports(tmp_path / "kept")
     for name in ("report.html", "report.md"):
-        assert "was running when this was written" in (tmp_path / "run" / name).read_text()
+        assert "was running when this was written" in (tmp_path / "kept" / name).read_text()
+
+
+@pytest.mark.covers("RE-01")
+def test_a_run_that_goes_on_keeps_the_rows_of_the_journal_and_has_no_exit_code_until_its_end(tmp_path: Path) -> None:
+    cases, asked = [about(), about("onnx_trt_ep"), about("tensorrt", not_run="no GPU")], []
+
+    def suite(case: Case, *_: Any) -> Verdict:
+        asked.append(case.id)
+        if len(asked) == 2:  # as after a SIGKILL
+            shutil.copytree(tmp_path / "run", tmp_path / "killed" / "run")
+        return verdict_of(case)
+
+    assert finished(tmp_path, cases, suite, opened={"clock": itertools.count().__next__}).exit_code == 0
+    asked.clear()
+    killed = tmp_path / "killed"
+    assert (killed / "run" / JOURNAL).exists()
+    assert finished(killed, cases, suite, opened={"resume": True}).exit_code == 0
+    assert asked == ["conformance-onnx_trt_ep"]
+
+    def ends(case: Case, *_: Any) -> Verdict:
+        going = run_from_folder(killed / "run")
+        assert (going.exit_code, going.finished_at, len(going.verdicts)) == (None, "", 2)
+        return verdict_of(case)
+
+    finished(killed, [*cases[:2], about("tensorrt")], ends, opened={"resume": True})

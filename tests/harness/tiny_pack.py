@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from harness.inputs import digest
-from harness.pack import ModelPack, model_json
+from harness.packs.model import ModelPack, model_json
 
 
 def write_tiny_pack(folder: Path, name: str, onnx: bytes = b"") -> ModelPack:
-    """Written to ``folder / name``, as ``harness.pack.read_model`` reads it. ``onnx``: what a third party's class is given."""
+    """Written to ``folder / name``, as ``read_model`` reads it. ``onnx``: what a third party's class is given."""
     home = folder / name
     home.mkdir(parents=True)
     feeds = [{"x": np.full((2, 3), value, np.float32)} for value in (1.0, 2.0)]

@@ -37,7 +37,7 @@ from harness.config import Configuration, ModelConfig
 from harness.errors import UsageError
 from harness.instruments.trace import Trace
 from harness.measure import Bench
-from harness.pack import Pack
+from harness.packs.folder import Pack
 from harness.plan import Ask, plan
 from harness.profiles import PROFILES
 from harness.records import Case, Measurement, Outcome, Verdict, run_from_text
@@ -216,7 +216,7 @@ def job_with(folder: Path, other: Path, *runtimes: str) -> Job:
     """Latency rows of a tiny model on these classes."""
     (folder / "against_runtimes.py").write_text(RUNTIMES.format(other=str(other.parent.parent)))
     child = replace(job_in(folder, "tiny"), folders=(str(folder), str(ROOT)))
-    from harness.pack import read_model
+    from harness.packs.model import read_model
 
     pack = read_model(Path(child.packs["tiny"]))
     labels = tuple(f"against_runtimes:{name}" for name in runtimes)

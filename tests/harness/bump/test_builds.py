@@ -24,7 +24,7 @@ from harness.records import Case, EngineBuilt, LaunchFigures, Measurement, Outco
 from harness.run_folder import RunFolder
 from harness.scenario import load_scenario
 from harness.tier2.child_job import ChildJob
-from harness.tier2.launch_child import LaunchJob
+from harness.tier2.launch_job import LaunchJob
 from harness.tier2.rows import Tier2
 from harness.tier2.samples import SampleLog
 from harness.tier2.station import Order, Seen, Stream

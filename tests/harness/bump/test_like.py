@@ -23,7 +23,7 @@ from harness.bump.like import (
 from harness.cli import main
 from harness.config import ModelConfig
 from harness.errors import UsageError
-from harness.pack import Pack, _digest_of, write_pack
+from harness.packs.folder import Pack, digest_of, write_pack
 from harness.plan import Ask, plan
 from harness.records import Case, Measurement, Outcome, Run, Summary, Verdict, to_json
 from runtime.strategies.trt_precision import typings_of
@@ -218,7 +218,7 @@ def carried(folder: Path) -> tuple[Path, str]:
     pack = Pack({"tiny": write_tiny_pack(folder / "room", "tiny", onnx=b"x")}, "", 0, "small")
     from harness.config import Configuration
 
-    pack = replace(pack, sha256=_digest_of(pack.models))
+    pack = replace(pack, sha256=digest_of(pack.models))
     configuration = Configuration("my.toml", folder, "c" * 64, models={"tiny": pack.models["tiny"].config()})
     return write_pack(pack, configuration, folder / "P").parent, pack.sha256
 

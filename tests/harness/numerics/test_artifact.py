@@ -9,7 +9,8 @@ onnx = pytest.importorskip("onnx", reason="onnx: not installed")
 
 from harness.config import ModelConfig  # noqa: E402
 from harness.numerics.artifact import judge_artifact  # noqa: E402
-from harness.pack import Maker, ModelPack  # noqa: E402
+from harness.packs.maker import Maker  # noqa: E402
+from harness.packs.model import ModelPack  # noqa: E402
 from harness.records import Case, Measurement, Outcome, Verdict  # noqa: E402
 from runtime import model_sha256  # noqa: E402
 from runtime.architectures import ArchitectureRegistry  # noqa: E402

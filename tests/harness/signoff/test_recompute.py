@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.numerics.raw import raw_arrays, read_elements, read_numerics
-from harness.pack import Pack
+from harness.packs.folder import Pack
 from harness.records import Case, Check, Measurement, Outcome, Run, Verdict, run_from_text, to_json
 from harness.run_folder import RunFolder
 from harness.signoff.recompute import recompute, recompute_run
@@ -43,7 +43,7 @@ def folder(home: Path, tmp_path: Path) -> Path:
 
 
 def pack_of(home: Path) -> Pack:
-    from harness.pack import read_model
+    from harness.packs.model import read_model
 
     return Pack({MODEL: read_model(home / "pack" / MODEL)}, "9a" * 32, 0, "small")
 

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.pack import Pack, read_model
+from harness.packs.folder import Pack
+from harness.packs.model import read_model
 from harness.records import BoardState, Outcome, Run, Verdict, run_from_text, to_json
 from harness.run_folder import RunFolder
 from harness.signoff.bundle import (

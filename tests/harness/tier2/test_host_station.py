@@ -14,7 +14,7 @@ from harness.fakes.clock import VirtualClock
 from harness.instruments.telemetry import Instruments
 from harness.instruments.trace import Frame
 from harness.measure import Bench
-from harness.pack import ModelPack
+from harness.packs.model import ModelPack
 from harness.records import BoardState, Case, Figure
 from harness.tier2.host_station import SPIN_NS, Clocks, HostStation, clock_of, station_on
 from harness.tier2.launch import run_launch

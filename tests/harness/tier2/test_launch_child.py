@@ -26,7 +26,7 @@ from harness.tier2 import launch_child as child  # noqa: E402
 from harness.tier2.child_job import ChildJob, job_of  # noqa: E402
 from harness.tier2.host_station import HostStation  # noqa: E402
 from harness.tier2.launch import INTERRUPTED  # noqa: E402
-from harness.tier2.launch_child import FrameWriter, LaunchJob, read_frames, run_child  # noqa: E402
+from harness.tier2.launch_job import Asked, FrameWriter, LaunchJob, read_frames, run_child  # noqa: E402
 from harness.tier2.load import select  # noqa: E402
 from harness.tier2.null_runtime import NullRuntime  # noqa: E402
 from harness.tier2.samples import COLUMNS, Phase, Status, read_journal  # noqa: E402
@@ -136,7 +136,7 @@ def test_what_a_launch_refuses_is_told_in_its_own_words(name: str, job: ChildJob
     whole = replace(job, hooks=() if name == "Refusing" else ("no.such.module:register",))
     rows, trace, result = (str(tmp_path / file) for file in ("rows", "trace", "result"))
     told = child.perform(
-        child.Asked(LaunchJob(whole, telemetry=""), asked(name), rows, trace, result, str(tmp_path)), lambda words: None
+        Asked(LaunchJob(whole, telemetry=""), asked(name), rows, trace, result, str(tmp_path)), lambda words: None
     )
     if name == "Refusing":
         assert (told.error, told.message, told.remedy) == (

@@ -14,7 +14,9 @@ onnx = pytest.importorskip("onnx", reason="onnx: not installed")
 
 from harness.config import Configuration, ModelConfig, ToleranceRule  # noqa: E402
 from harness.errors import UsageError  # noqa: E402
-from harness.pack import Maker, ModelPack, Pack, load_pack, write_pack  # noqa: E402
+from harness.packs.folder import Pack, load_pack, write_pack  # noqa: E402
+from harness.packs.maker import Maker  # noqa: E402
+from harness.packs.model import ModelPack  # noqa: E402
 from runtime.architectures import ArchitectureRegistry  # noqa: E402
 from runtime.data import Profile  # noqa: E402
 from tests.harness import tiny  # noqa: E402

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from harness.config import ModelConfig
 from harness.errors import UsageError
 from harness.inputs import Feed, digest
 from harness.numerics.raw import AUTHORS_RTOL
-from harness.pack import CALIBRATION_SAMPLES, MONTE_CARLO_RUNS, Maker, ModelPack, SourceModel, model_json
+from harness.packs.model import ModelPack, SourceModel, file_sha256, model_json
 from harness.records import Tolerance
+from runtime.architectures import ArchitectureRegistry
 from runtime.errors import RuntimeCoreError
 from runtime.files import write_atomic
 from runtime.model_file import check_external_data, model_sha256
@@ -24,61 +26,44 @@ from runtime.protocol import Array
 if TYPE_CHECKING:
     from harness.numerics.reference import Reference
 
-__all__ = ["fill", "load_module", "make_reference"]
+__all__ = ["CALIBRATION_SAMPLES", "MONTE_CARLO_RUNS", "Making", "fill"]
 
 CALIBRATION = "calibration"
+CALIBRATION_SAMPLES = 2
+"""How many of the samples tolerances are derived from; all are compared."""
+MONTE_CARLO_RUNS = 8
 
 
-def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, key: str) -> None:
+@dataclass(frozen=True)
+class Making:
+    """How a model's folder is made. ``key``: its content's digest. ``say``: progress, in words."""
+
+    key: str
+    size: str
+    seed: int
+    registry: ArchitectureRegistry
+    say: Callable[[str], None]
+
+
+def fill(folder: Path, model: ModelConfig, source: SourceModel, making: Making) -> None:
     """Write one model's files into ``folder``, ``model.json`` last. Raises ``UsageError`` in words."""
-    from harness.numerics.tolerance import derive
-
     onnx = _copy_onnx(folder, source.onnx)
     checkpoint = _copy_checkpoint(folder, source)
     onnx_fp16, no_fp16 = "", "no ONNX file"
     if source.onnx is not None and "fp16" in model.precision:
         onnx_fp16, no_fp16 = _cast(source.onnx, folder / "model.fp16.onnx")
     try:
-        reference = make_reference(source, maker)
+        reference = _reference(source, making.registry)
         exact = [reference.exact(feed) for feed in source.feeds]
-        maker.say(f"{model.name}: deriving tolerances, {MONTE_CARLO_RUNS} Monte-Carlo runs per lane")
-        tolerances = {
-            lane: _with_rules(
-                derive(
-                    reference,
-                    source.feeds[:CALIBRATION_SAMPLES],
-                    lane=lane,
-                    runs=MONTE_CARLO_RUNS,
-                    seed=maker.seed,
-                    exact=exact[:CALIBRATION_SAMPLES],
-                ),
-                model,
-                lane,
-                authors=bool(source.expected),
-            )
-            for lane in _lanes(model)
-        }
-        if {"int8", "mixed"} & set(model.precision):
-            derived = next(iter(tolerances.values()))
-            tolerances["int8"] = {
-                output: rule
-                for output, rule in _with_rules(derived, model, "int8", authors=False).items()
-                if rule.source != "derived"
-            }
+        tolerances = _tolerances(model, source, reference, exact, making)
         single = reference.single(source.feeds[0])
     except RuntimeCoreError as error:
         raise UsageError(f"model {model.name!r}: {error}") from error
-    _write_samples(folder / "inputs.npz", source.feeds)
-    _write_samples(folder / "reference.npz", exact)
-    if source.expected:
-        _write_samples(folder / "expected.npz", source.expected)
-    for at, feed in enumerate(source.calibration):
-        (folder / CALIBRATION).mkdir(exist_ok=True)
-        np.savez(folder / CALIBRATION / f"{at:04}.npz", **{name: np.asarray(array) for name, array in feed.items()})  # type: ignore[arg-type] # the stub takes the keywords for allow_pickle
+    _write_feeds(folder, source, exact)
     pack = ModelPack(
         name=model.name,
-        size=maker.size,
-        key=key,
+        size=making.size,
+        key=making.key,
         onnx=onnx,
         onnx_fp16=onnx_fp16,
         checkpoint=checkpoint,
@@ -87,7 +72,7 @@ def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, ke
         reference=reference.name,
         feed_sha256=tuple(digest(feed) for feed in source.feeds),
         onnx_sha256=model_sha256(source.onnx) if source.onnx else "",
-        checkpoint_sha256=_sha256(source.checkpoint) if source.checkpoint else "",
+        checkpoint_sha256=file_sha256(source.checkpoint) if source.checkpoint else "",
         input_names=tuple(source.feeds[0]),
         output_names=tuple(reference.output_names),
         tolerances=tolerances,
@@ -100,7 +85,45 @@ def fill(folder: Path, model: ModelConfig, source: SourceModel, maker: Maker, ke
     write_atomic(folder / "model.json", model_json(pack))
 
 
-def make_reference(source: SourceModel, maker: Maker) -> Reference:
+def _tolerances(
+    model: ModelConfig,
+    source: SourceModel,
+    reference: Reference,
+    exact: Sequence[Mapping[str, Array]],
+    making: Making,
+) -> dict[str, dict[str, Tolerance]]:
+    """By lane and output. ``exact``: the reference's outputs of ``source.feeds``."""
+    from harness.numerics.tolerance import derive
+
+    making.say(f"{model.name}: deriving tolerances, {MONTE_CARLO_RUNS} Monte-Carlo runs per lane")
+    tolerances = {}
+    for lane in _lanes(model):
+        derived = derive(
+            reference,
+            source.feeds[:CALIBRATION_SAMPLES],
+            lane=lane,
+            runs=MONTE_CARLO_RUNS,
+            seed=making.seed,
+            exact=exact[:CALIBRATION_SAMPLES],
+        )
+        tolerances[lane] = _with_rules(derived, model, lane, authors=bool(source.expected))
+    if {"int8", "mixed"} & set(model.precision):
+        ruled = _with_rules(next(iter(tolerances.values())), model, "int8", authors=False)
+        tolerances["int8"] = {output: rule for output, rule in ruled.items() if rule.source != "derived"}
+    return tolerances
+
+
+def _write_feeds(folder: Path, source: SourceModel, exact: Sequence[Mapping[str, Array]]) -> None:
+    _write_samples(folder / "inputs.npz", source.feeds)
+    _write_samples(folder / "reference.npz", exact)
+    if source.expected:
+        _write_samples(folder / "expected.npz", source.expected)
+    for at, feed in enumerate(source.calibration):
+        (folder / CALIBRATION).mkdir(exist_ok=True)
+        np.savez(folder / CALIBRATION / f"{at:04}.npz", **{name: np.asarray(array) for name, array in feed.items()})  # type: ignore[arg-type] # the stub takes the keywords for allow_pickle
+
+
+def _reference(source: SourceModel, registry: ArchitectureRegistry) -> Reference:
     """The float64 witness: torch where the architecture is known, else the stated ONNX evaluator."""
     from harness.numerics.reference import OnnxReference, TorchReference
 
@@ -110,7 +133,7 @@ def make_reference(source: SourceModel, maker: Maker) -> Reference:
 
         names = [spec.name for spec in read_model_facts(source.onnx).outputs]
     if source.checkpoint is not None:
-        module, output_names = load_module(source.checkpoint, source.architecture, maker)
+        module, output_names = _load_module(source.checkpoint, source.architecture, registry)
         names = names or output_names or _output_names(module, source.feeds[0])
         return TorchReference(module, list(source.feeds[0]), names)
     if source.onnx is None:
@@ -133,17 +156,17 @@ def _output_names(module: Any, feed: Feed) -> list[str]:
     return [f"output_{at}" for at in range(len(outputs) if isinstance(outputs, tuple | list) else 1)]
 
 
-def load_module(checkpoint: Path, architecture: str, maker: Maker) -> tuple[Any, list[str]]:
+def _load_module(checkpoint: Path, architecture: str, registry: ArchitectureRegistry) -> tuple[Any, list[str]]:
     """The architecture with the checkpoint's weights, and the names of its outputs."""
     import torch
 
-    if architecture not in maker.registry:
-        known = ", ".join(maker.registry) or "none"
+    if architecture not in registry:
+        known = ", ".join(registry) or "none"
         raise UsageError(
             f"the architecture {architecture!r} is not known (known: {known}). "
             f"Give --architecture {architecture}=package.module:factory, or plugins in the configuration."
         )
-    registered = maker.registry.get(architecture)
+    registered = registry.get(architecture)
     try:
         module = registered.factory()
         module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
@@ -223,9 +246,3 @@ def _write_samples(path: Path, samples: Sequence[Mapping[str, Array]]) -> None:
 
 def _tensors(sample: Mapping[str, Array]) -> list[dict[str, Any]]:
     return [{"name": name, "shape": list(a.shape), "dtype": str(np.asarray(a).dtype)} for name, a in sample.items()]
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
