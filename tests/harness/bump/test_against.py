@@ -49,7 +49,7 @@ from harness.tier2.station import Seen
 from runtime.config import RuntimeConfig
 from tests.harness.children import job_in
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CASE = Case("m-latency", 2, "latency", "m", "onnx_trt_ep", "fp32", "fp32", "small")
 
 

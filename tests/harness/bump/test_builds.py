@@ -34,7 +34,7 @@ from tests.harness.children import write_pack
 
 pytestmark = pytest.mark.covers("RE-02")
 
-SCENARIOS = Path(__file__).resolve().parents[2] / "fixtures" / "scenarios"
+SCENARIOS = Path(__file__).resolve().parents[3] / "fixtures" / "scenarios"
 CASE = Case("m-latency", 2, "latency", "m", "tensorrt", "fp16", "fp16", "small")
 
 

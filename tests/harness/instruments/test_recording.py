@@ -40,7 +40,7 @@ from runtime.thermal_sources.trace import TraceSource
 
 pytestmark = pytest.mark.covers("T2-01")
 
-TRACES = Path(__file__).parents[2] / "fixtures" / "telemetry"
+TRACES = Path(__file__).parents[3] / "fixtures" / "telemetry"
 MS = 1_000_000
 HEADER = '{"trace": 2, "origin": "a test"}\n'
 LINE = "RAM 1/2MB (lfb 1x4MB) CPU [1%@729] GR3D_FREQ 99% cpu@{c}C gpu@40C VDD_IN {mw}mW/4000mW"

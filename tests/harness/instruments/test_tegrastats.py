@@ -19,7 +19,7 @@ else:
 
 pytestmark = pytest.mark.covers("T2-04")
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
+FIXTURES = Path(__file__).parents[3] / "fixtures"
 LINES = {path.stem.removeprefix("tegrastats_"): path for path in (FIXTURES / "telemetry").glob("tegrastats_*.txt")}
 EXPECTED: dict[str, tuple[dict[str, float], list[str]]] = {
     "orin_nano_jp62": (

@@ -39,7 +39,7 @@ from tests.harness import tiny  # noqa: E402
 from tests.harness.tiny_pack import write_tiny_pack  # noqa: E402
 from tests.harness.tiny_station import case, order  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ROW = 8 * len(COLUMNS)
 
 

@@ -68,7 +68,7 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
         [sys.executable, "-m", "harness.tier2.process_child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=Path(__file__).resolve().parents[3],
         start_new_session=True,
     )
     assert child.stdin is not None

@@ -264,7 +264,7 @@ def flown(deadline_ms: float = 333.0) -> Configuration:
 
 def measured(path: Path, scenario: str, *kinds: str) -> Run:
     """A run folder of rows about the mix on a simulated board."""
-    physics = load_scenario(Path(__file__).resolve().parents[2] / f"fixtures/scenarios/{scenario}.toml")
+    physics = load_scenario(Path(__file__).resolve().parents[3] / f"fixtures/scenarios/{scenario}.toml")
 
     def begin() -> SimulatedOrin:
         return SimulatedOrin(physics)
