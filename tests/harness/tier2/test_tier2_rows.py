@@ -28,7 +28,7 @@ from harness.tier2.station import Order, Seen
 pytestmark = pytest.mark.long
 
 
-SCENARIOS = Path(__file__).resolve().parents[2] / "fixtures" / "scenarios"
+SCENARIOS = Path(__file__).resolve().parents[3] / "fixtures" / "scenarios"
 BOARD = BoardConfig("orin-nx", "p3767-0000", "MAXN_SUPER", gpu_memory_bytes=4 << 30, host_memory_bytes=3 << 29)
 MATCHER = ModelConfig(
     "lightglue",
