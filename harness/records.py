@@ -6,7 +6,8 @@ folder, named here by a path relative to it.
 
 Run-folder layout (RE-01), written by ``harness.run_folder``, read by ``reports``:
 
-    run.json              Run.to_json(), rewritten (atomically) after every row
+    run.json              Run.to_json(), always whole: written again (atomically) as rows are settled
+    run.journal           what came after that, a JSON line each; only a run whose process was ended leaves one
     limits.json           by which budgets, rates and boards it was judged (harness.limits)
     samples/<case id>.parquet   one line per request: the columns of harness.tier2.samples, and throttled, clock_mhz
     samples/<case id>.journal   the same while it is measured; only an interrupted row leaves one
@@ -28,15 +29,17 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 __all__ = [
     "ABOUT_A_FLIGHT",
     "ABOUT_RUNTIMES",
     "INTERRUPTED",
+    "JOURNAL",
     "SCHEMA_VERSION",
     "BoardState",
     "Case",
@@ -59,6 +62,9 @@ __all__ = [
     "Tolerance",
     "Verdict",
     "from_json",
+    "run_from_folder",
+    "run_from_text",
+    "texts_of",
     "to_json",
 ]
 
@@ -75,6 +81,10 @@ ABOUT_A_FLIGHT = ("flight", "memory", "takeoff", "heat", "harness")
 
 INTERRUPTED = "interrupted"
 """How ``Measurement.incomplete`` begins after Ctrl-C: the row is kept, and the run ends."""
+
+
+JOURNAL = "run.journal"
+"""Beside ``run.json``: each line names its run (``run``) and holds a verdict (``row``) or a last line (``last_line``)."""
 
 
 class RecordError(ValueError):
@@ -495,8 +505,25 @@ def from_json(kind: type[R], value: Any) -> R:
         raise RecordError(f"{kind.__name__}{misfit.path} {misfit}") from misfit.__cause__
 
 
-def run_from_text(text: str) -> Run:
-    """``run.json`` as a ``Run``. Raises ``RecordError`` for what is no run, or a schema newer than ours."""
+def run_from_folder(folder: Path) -> Run:
+    """The run of a folder, with what its journal says came after ``run.json``. Raises ``OSError``, ``ValueError``."""
+    return run_from_text(*texts_of(folder))
+
+
+def texts_of(folder: Path) -> tuple[str, str]:
+    """``run.json`` and the journal beside it, which is empty where there is none. Raises ``OSError``, ``ValueError``."""
+    try:  # before run.json: what is written there meanwhile is then in both, and in neither never
+        journal = (folder / JOURNAL).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        journal = ""
+    return (folder / "run.json").read_text(encoding="utf-8"), journal
+
+
+def run_from_text(text: str, journal: str = "") -> Run:
+    """``run.json`` as a ``Run``, with the rows that its journal adds while it has no end.
+
+    Raises ``RecordError`` for what is no run, or a schema newer than ours.
+    """
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -518,7 +545,27 @@ def run_from_text(text: str) -> Run:
         if len(set(ids)) < len(ids):
             twice = next(name for at, name in enumerate(ids) if name in ids[:at])
             raise RecordError(f"run.json {what} two rows called {twice!r}: it was edited, or is of two runs.")
-    return run
+    return _grown(run, journal) if journal and run.exit_code is None else run
+
+
+def _grown(run: Run, journal: str) -> Run:
+    """A run with the lines of its journal; the last may be cut short, as by the end of the process that wrote it."""
+    settled, last_line = {verdict.case.id: verdict for verdict in run.verdicts}, run.last_line
+    whole, _, _ = journal.rpartition("\n")
+    for number, line in enumerate(filter(None, whole.split("\n")), start=1):
+        try:
+            said = json.loads(line)
+            if said["run"] != run.id:
+                continue
+            last_line = str(said.get("last_line", last_line))
+            if "row" in said:
+                verdict = from_json(Verdict, said["row"])
+                settled[verdict.case.id] = verdict
+        except (TypeError, KeyError, ValueError) as error:
+            raise RecordError(f"{JOURNAL} is damaged in line {number}: {error!r}.") from error
+    order = {case.id: at for at, case in enumerate(run.planned)}
+    verdicts = sorted(settled.values(), key=lambda verdict: order.get(verdict.case.id, len(order)))
+    return replace(run, verdicts=tuple(verdicts), last_line=last_line)
 
 
 class _MisfitError(Exception):

@@ -1,4 +1,4 @@
-"""One run is one folder (RE-01). Everything in it is written whole or not at all; ``run.json`` after every row."""
+"""One run is one folder (RE-01). Everything in it is written whole or not at all; every row is on disk once it is settled."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import fcntl
 import io
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 from harness.errors import UsageError
-from harness.records import RecordError, Run, run_from_text, to_json
+from harness.records import JOURNAL, Run, Verdict, run_from_folder, to_json
 from runtime.files import write_atomic
 from runtime.protocol import Array
 
@@ -24,8 +24,8 @@ __all__ = ["LOG_FILE", "FolderError", "RunFolder"]
 
 LOG_FILE = "logs/run.log"
 
-_LAST_LINE = re.compile(rb'\n "last_line": "(?:[^"\\]|\\.)*",')
-"""With one space, which is the outermost level: no row has it there."""
+_PART = 20
+"""``run.json`` is written whole at most for this part of the time, since it grows with every row."""
 
 
 class FolderError(UsageError):
@@ -38,8 +38,11 @@ class RunFolder:
     Raises ``UsageError`` where the folder holds another run (without ``resume``), is in use, read-only or full.
     """
 
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
+    def __init__(self, path: Path, *, resume: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
+        self._clock = clock
+        self._run = ""
+        self._due_s = 0.0
         self._lock: int | None = None
         if (path / "run.json").exists() and not resume:
             raise UsageError(f"{path} holds a run already. Give another --out, or --resume to go on with it.")
@@ -68,22 +71,39 @@ class RunFolder:
     def earlier(self) -> Run | None:
         """The run that stands in the folder, to be resumed; ``None`` where there is none."""
         try:
-            return run_from_text((self.path / "run.json").read_text(encoding="utf-8"))
+            return run_from_folder(self.path)
         except FileNotFoundError:
             return None
-        except (OSError, RecordError) as error:
+        except (OSError, ValueError) as error:  # a RecordError is a ValueError
             raise UsageError(f"{self.path} cannot be resumed: {error}") from error
 
     def write_run(self, run: Run) -> None:
-        """Put ``run.json`` in place of the last one."""
+        """Put ``run.json`` in place of the last one, and of what the journal has added to that."""
+        began_s = self._clock()
         self.write("run.json", json.dumps(to_json(run), indent=1, allow_nan=False).encode())
+        self.discard(JOURNAL)
+        self._run, now_s = run.id, self._clock()
+        self._due_s = now_s + _PART * (now_s - began_s)
 
-    def write_last_line(self, words: str) -> None:
-        """Put words in place of the ``last_line`` of ``run.json`` as it stands, at the price of one write and no encoding."""
-        with self.explained():
-            data = (self.path / "run.json").read_bytes()
-        line = b'\n "last_line": %s,' % json.dumps(words).encode()
-        self.write("run.json", _LAST_LINE.sub(lambda _: line, data, count=1))
+    @property
+    def is_due(self) -> bool:
+        """Whether ``run.json`` may be written whole again; until then what is settled is noted in the journal."""
+        return self._clock() >= self._due_s
+
+    def note_row(self, verdict: Verdict) -> None:
+        """Add a row to the run that was written last."""
+        self._note(row=to_json(verdict))
+
+    def note_last_line(self, words: str) -> None:
+        """Put words in place of the last line of the run that was written last."""
+        self._note(last_line=words)
+
+    def _note(self, **said: Any) -> None:
+        line = json.dumps({"run": self._run, **said}, allow_nan=False).encode() + b"\n"
+        with self.explained(), (self.path / JOURNAL).open("ab") as journal:
+            journal.write(line)
+            journal.flush()
+            os.fsync(journal.fileno())
 
     def open_log(self) -> TextIO:
         """``logs/run.log``, to append to: what the runtimes report while rows run, a JSON line each."""

@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
-from harness.records import SCHEMA_VERSION, Outcome, RecordError, Run, Verdict, run_from_text
+from harness.records import SCHEMA_VERSION, Outcome, RecordError, Run, Verdict, run_from_text, texts_of
 
 __all__ = [
     "Calls",
@@ -93,7 +93,9 @@ def read_run(folder: Path) -> Run:
         raise RecordError(f"{folder} is no folder. Give the folder that `trigate run --out` wrote.")
     path = folder / "run.json"
     try:
-        return run_from_text(_without_lone_surrogates(path.read_text(encoding="utf-8")))
+        text, journal = texts_of(folder)
+        noted = "\n".join(map(_without_lone_surrogates, journal.split("\n")))
+        return run_from_text(_without_lone_surrogates(text), noted)
     except FileNotFoundError:
         what = "the report of several runs" if (folder / "combined.json").exists() else "no run folder"
         raise RecordError(f"{folder} has no run.json: it is {what}. Give what `trigate run --out` wrote.") from None

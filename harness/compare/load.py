@@ -15,7 +15,7 @@ import numpy as np
 from harness.errors import UsageError
 from harness.layers import Layers, read_layers
 from harness.numerics.raw import RawFile, read_numerics
-from harness.records import Case, Figure, Measurement, RecordError, Run, Verdict, run_from_text
+from harness.records import Case, Figure, Measurement, RecordError, Run, Verdict, run_from_folder
 from harness.tier2.load import latencies_ns, missed
 from harness.tier2.rejudge import read_samples
 from harness.tier2.samples import Phase
@@ -366,7 +366,7 @@ def _errors(path: Path) -> dict[str, tuple[Array, Array]]:
 def _run(folder: Path) -> Run:
     path = folder / "run.json"
     try:
-        return run_from_text(path.read_text(encoding="utf-8"))
+        return run_from_folder(folder)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
             f"{folder} is no run folder: it has no run.json. Name a folder that `trigate run --out` was given."

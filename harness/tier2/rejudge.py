@@ -35,7 +35,7 @@ from harness.records import (
     Run,
     Summary,
     Verdict,
-    run_from_text,
+    run_from_folder,
 )
 from harness.run_folder import RunFolder
 from harness.tier2 import heat, load_row, samples
@@ -506,7 +506,7 @@ def _values(column: Any) -> Any:
 def read_run(folder: Path) -> Run:
     path = folder / "run.json"
     try:
-        return run_from_text(path.read_text(encoding="utf-8"))
+        return run_from_folder(folder)
     except FileNotFoundError as error:
         raise UsageError(
             f"{folder} is no run folder: it has no run.json. Name a folder that --out was given."

@@ -1,5 +1,7 @@
+import json
 import multiprocessing
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,19 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.records import run_from_text
+from harness.records import (
+    JOURNAL,
+    Case,
+    Measurement,
+    Outcome,
+    RecordError,
+    Run,
+    Summary,
+    Verdict,
+    run_from_folder,
+    run_from_text,
+    to_json,
+)
 from harness.run_folder import RunFolder
 from tests.harness.test_records import run_record
 
@@ -21,13 +35,95 @@ def test_run_json_is_always_whole(tmp_path: Path) -> None:
         assert folder.earlier() == run_record()
 
 
+class Clock:
+    """It goes on by what each look at it says that a write takes."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def unfinished(rows: int) -> Run:
+    cases = tuple(Case(f"r{at}", 0, "harness", "m", "tensorrt", "fp16", "fp16", "") for at in range(rows))
+    return replace(run_record(), planned=cases, complete=False, exit_code=None)
+
+
+def passed(run: Run, at: int) -> Verdict:
+    return Verdict(Summary(Measurement(case=run.planned[at])), Outcome.PASS, f"row {at}")
+
+
 @pytest.mark.covers("RE-01")
-def test_the_last_line_alone_can_be_written_again_and_again(tmp_path: Path) -> None:
+def test_every_row_and_the_last_line_are_on_disk_while_run_json_is_seldom_written(tmp_path: Path) -> None:
+    clock, run, written = Clock(), unfinished(300), []
+
+    class Slow(RunFolder):
+        def write(self, name: str, data: bytes) -> str:
+            clock.now_s += 1.0  # of a large run
+            written.append(name)
+            return super().write(name, data)
+
+    with Slow(tmp_path / "run", clock=clock) as folder:
+        folder.write_run(run)
+        for at in range(300):
+            clock.now_s += 1.0
+            run = replace(run, verdicts=(*run.verdicts, passed(run, at)))
+            if folder.is_due:
+                folder.write_run(run)
+            else:
+                folder.note_row(run.verdicts[-1])
+            assert at % 30 or run_from_folder(tmp_path / "run").verdicts == run.verdicts
+        folder.note_last_line('r300 "ü"\nruns')
+        assert folder.earlier() == replace(run, last_line='r300 "ü"\nruns')
+        assert written == ["run.json"] * 16, "the first, and then a twentieth of the time"
+        folder.write_run(replace(run, complete=True, exit_code=0))
+    assert not (tmp_path / "run" / JOURNAL).exists()
+
+
+def _dies_after(path: Path, rows: int) -> None:
+    folder, run = RunFolder(path, clock=lambda: 0.0), unfinished(9)
+    folder._due_s = 1.0
+    folder.write_run(run)
+    folder._due_s = 1.0
+    for at in reversed(range(rows)):
+        folder.note_row(passed(run, at))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.covers("RE-01")
+def test_a_run_that_is_killed_keeps_its_finished_rows_in_their_order(tmp_path: Path) -> None:
+    from reports.run_folder import read_run
+
+    child = multiprocessing.get_context("spawn").Process(target=_dies_after, args=(tmp_path / "run", 5))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    for read in (run_from_folder, read_run):
+        assert [row.reason for row in read(tmp_path / "run").verdicts] == [f"row {at}" for at in range(5)]
+    with RunFolder(tmp_path / "run", resume=True) as folder:
+        assert folder.earlier() == run_from_folder(tmp_path / "run")
+
+
+@pytest.mark.covers("RE-01")
+def test_a_line_of_the_journal_that_was_cut_short_is_left_out_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    run = unfinished(3)
     with RunFolder(tmp_path / "run") as folder:
-        folder.write_run(replace(run_record(), last_line='"a" \\ b'))
-        for words in ('row "ü" \\1 runs,\n', "", "row b runs"):
-            folder.write_last_line(words)
-            assert folder.earlier() == replace(run_record(), last_line=words)
+        folder.write_run(run)
+        for at in range(3):
+            folder.note_row(passed(run, at))
+    path = tmp_path / "run" / JOURNAL
+    whole = path.read_text()
+    path.write_text(whole[:-40])
+    assert [row.case.id for row in run_from_folder(tmp_path / "run").verdicts] == ["r0", "r1"]
+    path.write_text(whole.replace('"run": "r"', '"run": "another"', 2))
+    assert [row.case.id for row in run_from_folder(tmp_path / "run").verdicts] == ["r2"]
+    for damaged in (whole.replace('"PASS"', '"PERHAPS"'), whole[80:], "[]\n"):
+        path.write_text(damaged)
+        with pytest.raises(RecordError, match=r"run\.journal is damaged in line 1"):
+            run_from_folder(tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text(json.dumps(to_json(replace(run, complete=True, exit_code=0))))
+    assert run_from_folder(tmp_path / "run").verdicts == (), "a run that has ended needs no journal"
 
 
 def test_a_folder_with_a_run_is_kept(tmp_path: Path) -> None:
