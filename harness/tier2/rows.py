@@ -474,8 +474,9 @@ class Tier2:
         if effect is not None and effect.value is not None:
             interval = f" [{effect.low:+.2f}, {effect.high:+.2f}]" if effect.low is not None else ""
             words += f"; telemetry at {self.profile.telemetry_hz:g} Hz changes p50 by {effect.value:+.2f} %{interval}"
-        measurement = Measurement(case=case, placement="null", lane_name="harness", provider="none", profile="quick")
-        return Verdict(Summary(measurement, figures=figures), Outcome.MEASURED, f"the harness itself costs {words}")
+        measurement = Measurement(case=case, placement="null", lane_name="harness", provider="none")
+        seen = Summary(measurement, figures=figures)
+        return self._with_profile(Verdict(seen, Outcome.MEASURED, f"the harness itself costs {words}"))
 
     def _observer_effect(self) -> tuple[Figure, ...]:
         """What telemetry adds to a real call; it is asked less often from here on, if that is too much."""

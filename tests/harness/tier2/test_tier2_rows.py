@@ -309,6 +309,7 @@ def test_the_idle_boards_power_is_measured_before_the_first_row_or_said_to_be_un
     idle = figure(verdict, "idle_power_w")
     assert idle.value == pytest.approx(idle_w)
     assert bool(idle.why) is (idle_w is None)
+    assert verdict.summary.measurement.profile == on_host.profile.name  # verify holds each row against its run's
 
 
 @pytest.mark.covers("T1-01")
