@@ -158,6 +158,10 @@ def unpack(archive: Path, folder: Path) -> list[str]:
     try:
         with zipfile.ZipFile(archive) as packed:
             entries = packed.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise UsageError(
+                    f"{archive} is compressed: another program packed it. Unpack it, if you trust it, and verify the folder."
+                )
             if sum(entry.file_size for entry in entries) > archive.stat().st_size or len(entries) > _MOST_FILES:
                 raise UsageError(f"{archive} says that it holds more than it has bytes; it is no bundle.")
             if not _is_packed_tight(packed, archive):
@@ -208,8 +212,8 @@ def _refused(entry: zipfile.ZipInfo, seen: set[str]) -> str:
         return "is there twice, but for upper and lower case or accents"
     if kind not in (0, stat.S_IFREG):
         return "is no regular file"
-    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 0x1:
-        return "is compressed or encrypted, and no bundle's file is"
+    if entry.flag_bits & 0x1:
+        return "is encrypted, and no bundle's file is"
     return ""
 
 

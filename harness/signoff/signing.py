@@ -5,6 +5,7 @@ A private key is in a file that its owner alone can read, is never in a message,
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
@@ -28,6 +29,7 @@ __all__ = [
     "load_public_key",
     "make_key",
     "read_secret",
+    "said_by",
     "seal",
     "unseal",
 ]
@@ -184,10 +186,22 @@ def unseal(data: bytes, key: PublicKey | None) -> Envelope:
     if payload_type != PAYLOAD_TYPE:
         raise SignatureError(f"its payloadType is {payload_type!r}; expected {PAYLOAD_TYPE!r}")
     if not is_ours or _again(rebuilt.payload) != rebuilt.payload:
-        raise SignatureError("the envelope is not written as it was when it was signed: its bytes were changed")
+        by_ends = not is_ours and _text(rebuilt.to_dict()) == data.replace(b"\r\n", b"\n")
+        what = "line ends were changed, as by a copy as text" if by_ends else "bytes were changed"
+        raise SignatureError(f"the envelope is not written as it was when it was signed: its {what}")
     if key is not None:
         _check(rebuilt, signer, key)
     return Envelope(_statement(rebuilt.payload), signer, key is not None)
+
+
+def said_by(data: bytes) -> Envelope | None:
+    """What an envelope says, however it is written and whoever wrote it: to name what differs from it, and to believe nothing."""
+    try:
+        table = json.loads(data)
+        signer = str(table["signatures"][0]["keyid"]) if table["signatures"] else ""
+        return Envelope(_statement(base64.b64decode(table["payload"])), signer, False)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def _check(envelope: Any, signer: str, key: PublicKey) -> None:

@@ -39,7 +39,7 @@ from harness.signoff.bundle import (
 from harness.signoff.decision import ARTIFACT, Problem, SignOff, decide, fit_together, page, statement_of
 from harness.signoff.files import hash_file, identity, is_safe_name, unpack, walk
 from harness.signoff.recomputed import Recomputed
-from harness.signoff.signing import Envelope, PublicKey, SignatureError, unseal
+from harness.signoff.signing import Envelope, PublicKey, SignatureError, said_by, unseal
 from harness.signoff.waivers import Waiver, parse_waivers
 from harness.tier2.rejudge import read_run
 from runtime.files import read_small
@@ -238,10 +238,7 @@ class _Verifier:
             return unseal(data, self.key)
         except SignatureError as error:
             self._say("signature", f"{ATTESTATION}: {error}")
-        try:
-            return unseal(data, None)
-        except SignatureError:
-            return None
+        return said_by(data)
 
     def _identities(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """Of files and of the folders that they lie in."""
@@ -425,7 +422,7 @@ class _Verifier:
         if self.key is None:
             return
         try:
-            is_same = read_small(self.folder / KEY_COPY, limit=_MOST_BYTES) == self.key.pem
+            is_same = read_small(self.folder / KEY_COPY, limit=_MOST_BYTES).split() == self.key.pem.split()
         except OSError:
             return  # told as removed
         if not is_same:

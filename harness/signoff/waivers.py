@@ -80,7 +80,7 @@ def read_waivers(path: Path) -> bytes:
 def parse_waivers(data: bytes, where: str) -> tuple[Waiver, ...]:
     """Every waiver of a file. Raises ``UsageError`` that names the waiver, the key, what came and what was expected."""
     try:
-        table = tomllib.loads(data.decode())
+        table = tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UsageError(f"{where} is not UTF-8 text (byte {error.start}).") from error
     except (ValueError, RecursionError) as error:  # of a number or a nesting that no waiver has, too
@@ -99,7 +99,9 @@ def _waiver(entry: Mapping[str, Any], where: str) -> Waiver:
         if key not in (*_TEXTS, "until"):
             raise UsageError(f"{where}: unknown key {key!r}. {did_you_mean(key, (*_TEXTS, 'until'))}")
         if key in _TEXTS and not (isinstance(value, str) and any(map(str.isalnum, value))):
-            raise UsageError(f"{where}: {key} is {value!r}; expected text.")
+            raise UsageError(
+                f"{where}: {key} is {value!r}; expected text with a letter or digit (there are no wildcards)."
+            )
     _require(entry, ("owner", "reason", "until"), where)
     if not any(name in entry for name in _SELECTORS):
         raise UsageError(f"{where}: names no row. Give row = 'ID', or model, runtime or kind.")
@@ -122,5 +124,5 @@ def _date(value: Any, where: str) -> str:
         except ValueError:
             raise UsageError(f"{where}: until is {value!r}; expected a date such as 2026-12-31.") from None
     if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
-        raise UsageError(f"{where}: until is {value!r}; expected a date such as 2026-12-31, without a time.")
+        raise UsageError(f"{where}: until is {value!s:.40}; expected a date such as 2026-12-31, without a time.")
     return value.isoformat()

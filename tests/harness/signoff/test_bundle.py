@@ -341,8 +341,13 @@ def test_an_archive_that_reaches_elsewhere_is_not_followed(name: str, words: str
 
 
 def test_an_archive_of_more_than_it_has_or_of_nonsense_is_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.txt", bytes(1 << 20))
+    with pytest.raises(UsageError, match=r"is compressed: another program packed it.* verify the folder"):
+        unpack(tmp_path / "packed.zip", tmp_path / "out")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
+        archive.writestr("a.txt", bytes(1 << 10))
+        archive.filelist[0].file_size = 1 << 30
     with pytest.raises(UsageError, match="says that it holds more than it has bytes"):
         unpack(tmp_path / "bomb.zip", tmp_path / "out")
     (tmp_path / "not.zip").write_bytes(b"PK")

@@ -228,6 +228,11 @@ def the_signature_removed(bundle: Path, home: Home) -> None:
     envelope(bundle, lambda table: table.update(signatures=[]))
 
 
+def a_file_changed_and_the_signature_removed(bundle: Path, home: Home) -> None:
+    the_environment_changed(bundle, home)
+    the_signature_removed(bundle, home)
+
+
 def the_attestation_removed(bundle: Path, home: Home) -> None:
     (bundle / ATTESTATION).unlink()
 
@@ -253,6 +258,11 @@ def a_second_signature(bundle: Path, home: Home) -> None:
 def an_envelope_written_otherwise(bundle: Path, home: Home) -> None:
     table = json.loads((bundle / ATTESTATION).read_text())
     (bundle / ATTESTATION).write_text(json.dumps(table))
+
+
+def line_ends_changed(bundle: Path, home: Home) -> None:
+    for path in (bundle / ATTESTATION, bundle / PAGE, bundle / KEY_COPY, run_of(bundle) / "run.json"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
 
 
 def the_key_copy_replaced(bundle: Path, home: Home) -> None:
@@ -330,13 +340,23 @@ TAMPERINGS: tuple[tuple[Callable[[Path, Home], None], tuple[str, ...]], ...] = (
         the_environment_changed,
         (RUN_CHANGED, "RECORD: bundle.json: runs.*environment.jetpack is not there; the runs .* '7.2'"),
     ),
-    (the_signature_removed, ("SIGNATURE: .*it is not signed: the envelope has no signature",)),
+    (the_signature_removed, ("SIGNATURE: .*it is not signed: the envelope has no signature", "\nnot signed")),
+    (a_file_changed_and_the_signature_removed, ("SIGNATURE: .*it is not signed", RUN_CHANGED)),
     (the_attestation_removed, ("SIGNATURE: .*is not there: the bundle is unsigned",)),
     (signed_by_a_foreign_key, ("SIGNATURE: .*signed by the key .*, not by .* that you trust: a foreign key",)),
     (a_foreign_signature_under_the_right_name, ("SIGNATURE: .*the signature is not of this content by the key",)),
     (the_payload_type_changed, ("SIGNATURE: .*its payloadType is 'application/vnd.other",)),
     (a_second_signature, ("SIGNATURE: .*it has 2 signatures, and one is expected: a signature was added",)),
     (an_envelope_written_otherwise, ("SIGNATURE: .*its bytes were changed",)),
+    (
+        line_ends_changed,
+        (
+            "SIGNATURE: .*its line ends were changed, as by a copy as text",
+            "CHANGED: SIGNOFF.md was changed",
+            RUN_CHANGED,
+            "said to be signed by",
+        ),
+    ),
     (the_key_copy_replaced, ("CHANGED: signer.pub was changed", "SIGNATURE: signer.pub is not the key that you gave")),
     (two_runs_exchanged, ("RECORD: runs/.* holds the run cloud: runs were exchanged",)),
     (a_run_id_rewritten, (RUN_CHANGED, "RECORD: runs/.* holds the run cloud")),

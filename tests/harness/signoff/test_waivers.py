@@ -30,6 +30,7 @@ def test_a_waiver_is_read_with_its_owner_reason_and_end(tmp_path: Path) -> None:
     (one,) = parse_waivers(GOOD.encode(), "waivers.toml")
     assert one == waiver(row=CASE.id, reason="over by 0.4 ms")
     assert parse_waivers(GOOD.replace("2026-12-31", '"2026-12-31"').encode(), "") == (one,)
+    assert parse_waivers(GOOD.encode("utf-8-sig"), "") == (one,)
     assert parse_waivers(b"", "waivers.toml") == ()
     (tmp_path / "w.toml").write_text(GOOD)
     assert read_waivers(tmp_path / "w.toml") == GOOD.encode()
