@@ -22,7 +22,8 @@ pytest.importorskip("onnxruntime", reason="onnxruntime: not installed")
 pytest.importorskip("torch", reason="torch: not installed")
 
 from harness.cli import main  # noqa: E402
-from harness.records import Outcome, Run, run_from_text  # noqa: E402
+from harness.records import Outcome, Run, run_from_folder  # noqa: E402
+from harness.signoff.bundle import judge_again  # noqa: E402
 from tests.harness import tiny  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +43,7 @@ def trigate(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 def read(folder: Path) -> Run:
-    return run_from_text((folder / "run.json").read_text(encoding="utf-8"))
+    return run_from_folder(folder)
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -95,7 +96,10 @@ def test_tier_2_runs_whole_on_a_host_without_a_board(trigate: Any, tmp_path: Pat
     done = trigate("run", config, "--tier", "2", "--runtime", "onnx_trt_ep", "--out", "run")
     assert done.returncode == 3, done.stdout + done.stderr  # named, and nothing here has a budget
     assert "none of its rows is judged here, only measured" in done.stdout
-    rows = {verdict.case.kind: verdict for verdict in read(tmp_path / "run").verdicts}
+    run = read(tmp_path / "run")
+    _, contradictions = judge_again(run, tmp_path / "run")
+    assert not contradictions  # what a host really measured can be signed
+    rows = {verdict.case.kind: verdict for verdict in run.verdicts}
     measured = {"harness", "load", "latency", "memory", "takeoff"}
     assert {kind for kind, row in rows.items() if row.outcome is Outcome.MEASURED} >= measured
     figures = {kind: {figure.name: figure.value for figure in row.summary.figures} for kind, row in rows.items()}
