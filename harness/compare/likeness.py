@@ -132,7 +132,8 @@ def _unlike_rows(base: Sequence[Entry], new: Sequence[Entry]) -> Iterable[str]:
         facts = [dict.fromkeys(fact for one in side if (fact := get(one))) for side in seen]
         if facts[0] and facts[1] and len({**facts[0], **facts[1]}) > 1:
             yield f"{what}: {' and '.join(facts[0])} in the base, {' and '.join(facts[1])} in the new"
-    if any(one.measurement.simulated for one in everyone) and not all(one.measurement.simulated for one in everyone):
+    boards = {one.measurement.simulated for one in everyone if one.measurement.simulated or one.measurement.placement}
+    if len(boards) > 1:  # a row that broke before it ran anywhere tells no board
         yield "a simulated board on one side, a real one on the other"
     for cap, name in CAPS.items():
         caps = [{known for one in side if (known := one.measurement.board_start.caps.get(cap))} for side in seen]

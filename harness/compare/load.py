@@ -334,8 +334,10 @@ def _columns(path: Path) -> tuple[dict[str, Array], list[str]]:
     except (pyarrow.ArrowException, UsageError) as error:
         raise ValueError(str(error)) from error
     columns = {name: _numbers(table[name]) for name in wanted if name != "model"}
-    if "model" not in wanted:
-        return columns, []
+    if "model" not in wanted or not table.num_rows:  # a row that broke before its first request has columns of no type
+        return {name: values if values.size else np.zeros(0, np.int64) for name, values in columns.items()}, []
+    if not pyarrow.types.is_dictionary(table["model"].type):
+        raise ValueError("its column 'model' holds no names")
     coded = table["model"].unify_dictionaries().combine_chunks()
     columns["model"] = np.asarray(coded.indices.to_numpy(zero_copy_only=False), np.int64)
     return columns, [str(model) for model in coded.dictionary.to_pylist()]

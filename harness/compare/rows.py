@@ -65,6 +65,7 @@ _OF_OURS = re.compile(rf", baseline |^{ROUTE_CHANGED}|^by the (base's )?route")
 
 _TIMED = ("latency", "flight", "heat")
 _STATES = list(State)
+_RAN = (State.WORKS, State.FAILS)
 _EMPTY = Standing.SAME
 
 T = TypeVar("T")
@@ -93,7 +94,8 @@ def state_of(entry: Entry) -> State:
         has_figures = summary.parity or summary.latency or summary.figures or summary.judgement
         built = any(check.name == "build" and check.outcome is Outcome.PASS for check in verdict.checks)
         lost_all = measurement.sample_count > 0 and measurement.failed_count == measurement.sample_count
-        if measurement.error or lost_all or not (has_figures or built or verdict.checks[1:]):
+        is_killed = _MEMORY_ERROR.search(verdict.reason) is not None
+        if measurement.error or lost_all or is_killed or not (has_figures or built or verdict.checks[1:]):
             return State.BROKE
         return State.FAILS
     return State.WORKS
@@ -133,10 +135,9 @@ def judge_row(
         simulated=any(one.measurement.simulated for one in (*base, *new)),
         may_block=blocks,
     )
-    ran = (State.WORKS, State.FAILS)
-    if base_state not in ran or new_state not in ran:
+    if base_state not in _RAN or new_state not in _RAN:
         return row, []
-    old, now = ([one for one in side if state_of(one) in ran] for side in (base, new))
+    old, now = ([one for one in side if state_of(one) in _RAN] for side in (base, new))
     judge = _Row(old, now, margins, alpha, tells_engine=tells_engine)
     judge.paired = paired or {}
     changes = judge.changes()
@@ -145,52 +146,54 @@ def judge_row(
 
 def _transition(base: Entries, new: Entries, old: State, now: State) -> tuple[Standing, Cause, str, bool]:
     """What happened to the row, its cause, the words for it, and whether it may block."""
-    told = _reason(new, now)
-    was = _reason(base, old)
-    ran = (State.WORKS, State.FAILS)
-    mixed = _mixed(base, "base") + _mixed(new, "new")
-    if old in ran and now is State.BROKE:
-        cause = Cause.MEMORY if _MEMORY_ERROR.search(told) else Cause.UNKNOWN
-        return Standing.BROKE, cause, f"stopped working: it ran, and now breaks: {told}{mixed}", True
-    if old is State.WORKS and now is State.FAILS:
-        cause = Cause.NUMERICS if (new or base)[0].case.kind in ("parity", "semantic", "pair") else Cause.UNKNOWN
-        return Standing.BROKE, cause, f"kept its limit, and fails it now: {told}{mixed}", True
-    if old in ran and now is State.NOT_INSTALLED:
-        return (
-            Standing.MISSING,
-            Cause.ENVIRONMENT,
-            f"not installed on the new side: {told}; it did not break{mixed}",
-            True,
-        )
-    if old in ran and now in (State.NOT_RUN, State.NOT_REACHED, State.ABSENT):
-        why = {State.ABSENT: "the new runs have no such row", State.NOT_REACHED: "the new run ended before it"}.get(
-            now, told
-        )
-        return Standing.MISSING, Cause.NONE, f"no evidence on the new side: {why}{mixed}", True
-    if old not in ran and now is State.WORKS:
-        if old is State.ABSENT:
-            return Standing.UNKNOWN, Cause.NONE, "only on the new side: there is no base to hold it against", False
-        if old is State.BROKE:
-            return Standing.STARTED, Cause.UNKNOWN, f"started working: before it broke: {was}{mixed}", False
-        if old is State.NOT_INSTALLED:
-            return (
-                Standing.STARTED,
-                Cause.ENVIRONMENT,
-                f"started working: before it was not installed: {was}{mixed}",
-                False,
-            )
-        return Standing.UNKNOWN, Cause.NONE, f"only on the new side: the base has no evidence: {was}{mixed}", False
-    if old is State.FAILS and now is State.WORKS:
-        return Standing.BETTER, Cause.UNKNOWN, f"keeps its limit now; the base failed it: {was}{mixed}", False
-    if old in ran and now in ran:
-        return _EMPTY, Cause.NONE, f"{'works' if now is State.WORKS else 'fails its limit'} on both sides{mixed}", False
-    if old is State.ABSENT:
+    was, told = _reason(base, old), _reason(new, now)
+    if old in _RAN:
+        found = _since_it_ran(base, new, old, now)
+    elif now is State.WORKS:
+        found = _started(old, was)
+    elif old is State.ABSENT:
         return Standing.UNKNOWN, Cause.NONE, f"only on the new side, and {now.value}: {told}", False
-    if now is State.ABSENT:
+    elif now is State.ABSENT:
         return Standing.UNKNOWN, Cause.NONE, f"only on the base's side, and {old.value}: {was}", False
-    if old is now:
-        return Standing.UNKNOWN, Cause.NONE, f"{now.value} on both sides: {told}{mixed}", False
-    return Standing.CHANGED, Cause.UNKNOWN, f"{old.value} before ({was}), {now.value} now ({told}){mixed}", False
+    elif old is now:
+        found = Standing.UNKNOWN, Cause.NONE, f"{now.value} on both sides: {told}", False
+    else:
+        found = Standing.CHANGED, Cause.UNKNOWN, f"{old.value} before ({was}), {now.value} now ({told})", False
+    standing, cause, words, blocks = found
+    return standing, cause, f"{words}{_mixed(base, 'base')}{_mixed(new, 'new')}", blocks
+
+
+def _since_it_ran(base: Entries, new: Entries, old: State, now: State) -> tuple[Standing, Cause, str, bool]:
+    """As ``_transition``, of a row that ran in the base."""
+    told, kind = _reason(new, now), (new or base)[0].case.kind
+    if now is State.BROKE:
+        cause = Cause.MEMORY if _MEMORY_ERROR.search(told) else Cause.UNKNOWN
+        return Standing.BROKE, cause, f"stopped working: it ran, and now breaks: {told}", True
+    if now is State.FAILS and old is State.WORKS:
+        cause = Cause.NUMERICS if kind in ("parity", "semantic", "pair") else Cause.UNKNOWN
+        was = {Outcome.PASS: "kept its limit", Outcome.MEASURED: "had no limit"}
+        before = next((was[one] for one in was if one in _outcomes(base)), "was not decided (INCONCLUSIVE)")
+        return Standing.BROKE, cause, f"{before}, and fails it now: {told}", True
+    if now is State.NOT_INSTALLED:
+        words = f"not installed on the new side: {told}; it did not break"
+        return Standing.MISSING, Cause.ENVIRONMENT, words, True
+    if now not in _RAN:
+        why = {State.ABSENT: "the new runs have no such row", State.NOT_REACHED: "the new run ended before it"}
+        return Standing.MISSING, Cause.NONE, f"no evidence on the new side: {why.get(now, told)}", True
+    if old is now or old is State.WORKS:
+        return _EMPTY, Cause.NONE, f"{'works' if now is State.WORKS else 'fails its limit'} on both sides", False
+    return Standing.BETTER, Cause.UNKNOWN, f"keeps its limit now; the base failed it: {_reason(base, old)}", False
+
+
+def _started(old: State, was: str) -> tuple[Standing, Cause, str, bool]:
+    """As ``_transition``, of a row that works now and did not run in the base."""
+    if old is State.ABSENT:
+        return Standing.UNKNOWN, Cause.NONE, "only on the new side: there is no base to hold it against", False
+    if old is State.BROKE:
+        return Standing.STARTED, Cause.UNKNOWN, f"started working: before it broke: {was}", False
+    if old is State.NOT_INSTALLED:
+        return Standing.STARTED, Cause.ENVIRONMENT, f"started working: before it was not installed: {was}", False
+    return Standing.UNKNOWN, Cause.NONE, f"only on the new side: the base has no evidence: {was}", False
 
 
 def _reason(side: Entries, state: State) -> str:

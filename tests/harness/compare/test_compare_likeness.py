@@ -11,8 +11,8 @@ import pytest
 from harness.compare import compare_runs
 from harness.compare.likeness import UnlikeError
 from harness.compare.records import Decision, Standing
-from harness.records import Verdict
-from tests.harness.compared_runs import NEWER, a_run, base_runs, new_runs, not_run, on, with_measurement
+from harness.records import Measurement, Outcome, Summary, Verdict
+from tests.harness.compared_runs import NEWER, a_run, base_runs, broken, new_runs, not_run, on, with_measurement
 
 pytestmark = pytest.mark.covers("RE-02")
 
@@ -108,3 +108,16 @@ def test_every_difference_is_named_at_once_with_its_rows() -> None:
         "timing",
     ):
         assert words in told
+
+
+def test_a_row_that_broke_before_it_ran_anywhere_is_not_taken_for_another_board() -> None:
+    def crashed(verdict: Verdict) -> Verdict:
+        return broken(Verdict(Summary(Measurement(verdict.case)), Outcome.FAIL, ""))
+
+    simulated = with_measurement(simulated=True)
+    found = compare_runs(
+        base_runs(change=simulated),
+        new_runs(change=lambda one: crashed(one) if one.case.kind == "memory" else simulated(one)),
+    )
+    row = next(row for row in found.rows if row.kind == "memory")
+    assert (found.decision, row.standing, row.simulated) == (Decision.HOLD, Standing.BROKE, True)

@@ -17,6 +17,7 @@ import pytest
 
 from harness.compare import compare, compare_runs
 from harness.compare.load import PERCENTS, load_folder, summarize_launches
+from harness.compare.records import Cause, Standing, State
 from harness.errors import UsageError
 from harness.layers import Layers
 from harness.records import (
@@ -31,7 +32,7 @@ from harness.records import (
 )
 from harness.statistics.quantiles import latency_figures
 from runtime.data import EngineLayer
-from tests.harness.compared_runs import a_run, base_runs, new_runs
+from tests.harness.compared_runs import a_run, base_runs, new_runs, on
 
 pytestmark = pytest.mark.covers("RE-02")
 
@@ -278,3 +279,19 @@ def test_whatever_is_written_into_a_run_by_hand_is_refused_or_compared_and_never
             json.dumps(to_json(found), allow_nan=False)
             compared += 1
     assert 0 < compared < 40  # some edits say nothing of the comparison, and some cannot be read
+
+
+def test_a_row_that_broke_before_its_first_request_stopped_working_and_its_empty_samples_are_none(
+    tmp_path: Path,
+) -> None:
+    empty = {name: pyarrow.nulls(0) for name in [*columns(), "model"]}
+    killed = on("latency", lambda one: replace(one, outcome=Outcome.FAIL, reason="killed (SIGKILL): out of memory"))
+    new = load_folder(a_folder(tmp_path, "new", empty, boot="n1", change=killed))
+    assert not new.launches.get(LATENCY, {}).get("disk")
+    row = next(row for row in compare_runs(base_runs(), [new]).rows if row.id == LATENCY)
+    assert (row.standing, row.new_state, row.cause) == (Standing.BROKE, State.BROKE, Cause.MEMORY)
+
+
+def test_samples_whose_models_are_numbers_are_noted_as_unreadable(tmp_path: Path) -> None:
+    loaded = load_folder(a_folder(tmp_path, "run", {**columns(), "model": np.zeros(400)}))
+    assert "its column 'model' holds no names" in loaded.notes[0]
