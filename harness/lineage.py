@@ -25,6 +25,7 @@ from runtime.model_file import check_external_data, model_sha256
 from runtime.names import SUFFIX
 from runtime.sidecar import Manifest, manifest_path, read_manifest, sidecar_path
 from runtime.strategies.trt_layers import layers_path
+from runtime.strategies.trt_options import builder_words
 
 __all__ = [
     "INDEX",
@@ -168,6 +169,7 @@ def _of_engine(
                 "calibration_cache": wanted,
                 "route": manifest.route,
                 "builder": manifest.builder,
+                "builder_options": builder_words(options),
             }
         ),
         _size([path]),

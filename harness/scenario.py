@@ -99,7 +99,8 @@ class SimulatedModel:
     by ``correlation``. ``spike_share`` of the calls take ``spike_ratio`` times as long. ``launch_cv``: from one process to
     the next. ``first_call_ms``: what the first call takes besides. ``host_bytes``: what it adds to the process.
     ``build_s``: what building its engine takes; ``build_cv``: how that and the engine vary from build to build. ``layers``:
-    of the engine, by precision; ``placed``: by where they run (``gpu``, ``dla``). Empty: it does not tell.
+    of the engine, by precision; ``placed``: by where they run (``gpu``, ``dla``); ``options``: of the builder, as they are
+    read back from it. Empty: it does not tell.
     """
 
     name: str
@@ -121,6 +122,7 @@ class SimulatedModel:
     build_cv: float = 0.0
     layers: Mapping[str, int] = field(default_factory=dict)
     placed: Mapping[str, int] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 EVENTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -334,6 +336,7 @@ def _model(name: str, table: Table) -> SimulatedModel:
         build_cv=_share(table, "build_cv"),
         layers=_counts(table, "layers"),
         placed=_counts(table, "placed"),
+        options=_options(table),
     )
     table.done()
     return model
@@ -345,6 +348,14 @@ def _counts(table: Table, key: str) -> Mapping[str, int]:
         if type(count) is not int or count < 0:
             raise UsageError(f"{table.where}: {key}.{name} is {count!r}; expected a number of layers.")
     return {name: count for name, count in counts.items() if count}
+
+
+def _options(table: Table) -> Mapping[str, str]:
+    options: dict[str, str] = table.get("options", dict, 'text by name, as { builder_optimization_level = "3" }') or {}
+    for name, value in options.items():
+        if type(value) is not str:
+            raise UsageError(f"{table.where}: options.{name} is {value!r}; expected text.")
+    return options
 
 
 _TEXTS = ("name", "model", "error")

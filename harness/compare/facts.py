@@ -15,6 +15,7 @@ __all__ = [
     "caps_words",
     "counts_of",
     "layers_words",
+    "options_words",
     "others_words",
     "place_words",
     "route_words",
@@ -103,6 +104,27 @@ def settings_words(base: Entries, new: Entries) -> str:
     apart = [name for name in names if not {*old[name]} & {*now[name]}]
     was, is_ = (", ".join(f"{name} {' or '.join(map(str, side[name]))}" for name in apart) for side in (old, now))
     return f"threads {was}, now {is_}" if apart else ""
+
+
+def options_words(base: Entries, new: Entries) -> str:
+    """Options of TensorRT's builder, as they were read back (``lineage``), that both sides tell and that are not the same.
+
+    One that only one version has is left out: nobody could have set it otherwise before.
+    """
+    old, now = (_options(side) for side in (base, new))
+    apart = [name for name in sorted({*old} & {*now}) if not old[name] & now[name]]
+    return "; ".join(f"{name} {' or '.join(sorted(old[name]))}, now {' or '.join(sorted(now[name]))}" for name in apart)
+
+
+def _options(side: Entries) -> dict[str, set[str]]:
+    """By name, with the model in rows about several (``flags[disk]``)."""
+    found: dict[str, set[str]] = {}
+    for key, told in ((key, told) for one in side for key, told in one.measurement.lineage.items()):
+        stem, _, of = key.partition("[")
+        for option in told.split(", ") if stem == "builder_options" else ():
+            name, _, value = option.partition("=")
+            found.setdefault(f"{name}[{of}" if of else name, set()).add(value)
+    return found
 
 
 def versions_differ(base: Entries, new: Entries) -> bool:

@@ -20,6 +20,7 @@ from harness.compare.facts import (
     ROUTE_CHANGED,
     caps_words,
     layers_words,
+    options_words,
     others_words,
     place_words,
     route_words,
@@ -227,7 +228,8 @@ class _Row:
         self.layers = compare_layers([one.layers for one in base], [one.layers for one in new])
         self.route = route_words(base, new, self.layers)
         self.place = place_words(base, new, self.layers)
-        self.settings = settings_words(base, new)
+        self.options = options_words(base, new)
+        self.settings = "; ".join(filter(None, (settings_words(base, new), self.options)))
         self.board = describe_difference(base[0].measurement.board_start, new[0].measurement.board_start)
         self.others = others_words(base, new)
         self.caps = caps_words(base, new)
@@ -328,6 +330,9 @@ class _Row:
         elif self.place:
             why = "the runtime places nodes otherwise"
             yield _fact("node placement", Standing.CHANGED, self.place, Cause.TOOL, why)
+        if self.options and self.tells_engine:
+            why = "read back from the builder, which nobody told so"
+            yield _fact("builder options", Standing.CHANGED, self.options, Cause.TOOL, why)
 
     def _clauses(self) -> Iterable[Judged]:
         """Of rows about a runtime itself: what it kept and keeps no more, though the row failed before too."""
@@ -649,6 +654,8 @@ class _Row:
     def _cause_of_building(self) -> tuple[Cause, str]:
         if self.route:
             return Cause.PRECISION, self.route
+        if self.options:
+            return Cause.TOOL, self.options
         if self.is_bumped:
             return Cause.TOOL, "another builder with the same instructions"
         return Cause.UNKNOWN, "no version differs, and two builds of one version do"

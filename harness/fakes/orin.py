@@ -566,7 +566,15 @@ class SimulatedEngine:
             for at, (precision, place) in enumerate(zip_longest(precisions, places, fillvalue=""))
         )
         return EngineFacts(
-            lineage={"engine": self._sha256(), "builder": f"tensorrt {version} (simulated)"},
+            lineage={
+                "engine": self._sha256(),
+                "builder": f"tensorrt {version} (simulated)",
+                **(
+                    {"builder_options": ", ".join(f"{name}={value}" for name, value in sorted(model.options.items()))}
+                    if model.options
+                    else {}
+                ),
+            },
             size_bytes=model.engine_bytes,
             size_source="the plan file",
             build_ns=round(model.build_s * 1e9 * _factor(model.build_cv, f"{self.engine}: its build")) or None,

@@ -45,6 +45,7 @@ from runtime.strategies.trt_layers import (
     typed,
 )
 from runtime.strategies.trt_library import Library, Witness, explain, load_library
+from runtime.strategies.trt_options import read_back
 from runtime.strategies.trt_precision import Expression, choose, prepare
 from runtime.strategies.trt_timing import read_timing_cache, timing_cache_name
 from runtime.strategies.trt_trtexec import compose, run_trtexec
@@ -239,6 +240,7 @@ class _Build:
                     f"TensorRT takes no calibration profile of the shapes of {self.job.model.name}'s calibration inputs.",
                     remedy="Give calibration inputs of shapes that the profiles allow.",
                 )
+            self.options |= read_back(self.trt, config)
             return config
 
         with _polygraphy(self.library) as polygraphy:

@@ -78,6 +78,7 @@ def test_a_bump_with_nothing_planted_is_silent(flown: Flown) -> None:
         ("bump_more_work", TIMES, Cause.WORK, "p95", r"million cycles, now .* at 1173 MHz"),
         ("bump_precision", TIMES, Cause.PRECISION, "p95", r"40 of 129 layers changed precision: .* fp16 → fp32"),
         ("bump_placement", TIMES, Cause.TOOL, "p95", r"64 of 129 layers changed place: lightglue \d+ gpu → dla"),
+        ("bump_default", TIMES, Cause.TOOL, "p95", r"builder_optimization_level 3, now 2; .* million cycles"),
         ("bump_hotter", TIMES, Cause.CLOCK, "p95", r"clock 1173 MHz, now \d+ MHz, throttled 0 %, now \d+ %"),
         ("bump_memory", MEMORY, Cause.MEMORY, "GPU memory of lightglue", r"the same engines hold another amount"),
     ],

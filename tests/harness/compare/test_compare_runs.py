@@ -347,6 +347,23 @@ def test_a_row_by_another_route_beside_that_of_the_base_holds_nothing() -> None:
     assert found.foremost[0].row == twin.id
 
 
+def test_a_default_of_the_builder_that_moved_is_told_and_is_the_cause_of_what_became_slower() -> None:
+    three, two = (
+        on(
+            "latency",
+            with_measurement(lineage={"builder_options": f"builder_optimization_level={level}, flags={more}"}),
+        )
+        for level, more in ((3, "FP16"), (2, "FP16, tiling_optimization_level=NONE"))
+    )
+    changes = row(compare_runs(base_runs(change=three), new_runs(ms=12.0, change=two)), "latency").changes
+    p95, told = (next(change for change in changes if change.name == name) for name in ("p95", "builder options"))
+    assert (told.standing, told.cause) == (Standing.CHANGED, Cause.TOOL)
+    assert told.words == "builder_optimization_level 3, now 2"  # and nothing of an option that is new
+    assert (p95.cause, p95.why.partition(";")[0]) == (Cause.TOOL, told.words)
+    same = row(compare_runs(base_runs(change=three), new_runs(change=three)), "latency").changes
+    assert "builder options" not in {change.name for change in same}
+
+
 def test_a_route_that_the_new_version_has_not_is_the_cause() -> None:
     gone = "route changed: implicit INT8 with a calibrator is gone in TensorRT 11.0; explicit Q/DQ nodes instead"
     found = compare_runs(base_runs(), new_runs(ms=12.0, change=on("latency", with_measurement(notes=(gone,)))))

@@ -42,6 +42,7 @@ from runtime.strategies.trt_build import build_engine, check_profiles, io_bytes,
 from runtime.strategies.trt_job import BuildJob, BuildResult, Progress  # noqa: E402
 from runtime.strategies.trt_launch import ChildLaunch, in_process  # noqa: E402
 from runtime.strategies.trt_layers import layers_path  # noqa: E402
+from runtime.strategies.trt_options import builder_words  # noqa: E402
 from tests.harness import tiny  # noqa: E402
 
 ORIN = HostTuple("87", "6.2", "10.3.0", "36.4.3", "p3767-0000")
@@ -193,6 +194,8 @@ def test_the_manifest_holds_what_the_budget_and_a_later_reader_need(bench: Bench
     assert manifest.device_memory_bytes == engine.device_memory_size_v2
     options = manifest.builder_options
     assert (options["workspace_mb"], options["builder_flags"], options["tf32"]) == ("37", "FP16", "off")
+    assert "builder_optimization_level=3, default_device_type=GPU" in builder_words(options)
+    assert "flags=FP16, " in builder_words(options)
     layers = layers_path(entry.engine_path).read_bytes()
     assert options["layers_sha256"] == sha256_hex(layers)
     told = json.loads(layers)
