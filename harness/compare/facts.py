@@ -14,6 +14,7 @@ __all__ = [
     "ROUTE_CHANGED",
     "caps_words",
     "counts_of",
+    "fused_words",
     "layers_words",
     "options_words",
     "others_words",
@@ -84,10 +85,25 @@ def layers_words(layers: LayersChange | None) -> str:
 def place_words(base: Entries, new: Entries, layers: LayersChange | None) -> str:
     if layers is not None and layers.moved_count:
         return in_words(layers.moved, layers.moved_count, sum(layers.base.values()), "place")
-    nodes = [counts_of(side, lambda one: one.measurement.nodes_by_provider) for side in (base, new)]
-    if nodes[0] and nodes[1] and not any(one in nodes[1] for one in nodes[0]):
+    nodes = _placed(base, new)
+    if nodes and (
+        any({*old} != {*now} for old in nodes[0] for now in nodes[1]) or _shares_differ(nodes[0][0], nodes[1][0])
+    ):
         return f"nodes on {said(nodes[0])}, now on {said(nodes[1])}"
     return ""
+
+
+def fused_words(base: Entries, new: Entries) -> str:
+    """That the graph has another number of nodes where the same providers run it, in about the same shares."""
+    nodes = _placed(base, new)
+    counts = [" or ".join(dict.fromkeys(str(sum(one.values())) for one in side)) for side in nodes]
+    return f"the graph was optimised otherwise: {counts[0]} nodes, now {counts[1]}" if len({*counts}) > 1 else ""
+
+
+def _placed(base: Entries, new: Entries) -> list[list[dict[str, int]]]:
+    """The nodes by provider of both sides; empty where these are the same, or not known."""
+    nodes = [counts_of(side, lambda one: one.measurement.nodes_by_provider) for side in (base, new)]
+    return nodes if nodes[0] and nodes[1] and not any(one in nodes[1] for one in nodes[0]) else []
 
 
 def settings_words(base: Entries, new: Entries) -> str:

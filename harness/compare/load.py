@@ -18,7 +18,7 @@ from harness.numerics.raw import RawFile, read_numerics
 from harness.records import Case, Figure, Measurement, RecordError, Run, Verdict, run_from_folder
 from harness.tier2.load import latencies_ns, missed
 from harness.tier2.rejudge import read_samples
-from harness.tier2.samples import Phase
+from harness.tier2.samples import Phase, Status
 from runtime.protocol import Array
 
 __all__ = [
@@ -53,7 +53,8 @@ class LaunchSeen:
     ``p50_ns``, ``p95_ns``: of the latency; ``None`` where so many failed that it has none. ``service_*``: of the call itself.
     ``cycles_*``: service times the GPU's clock then, in millions; ``None`` where the clock is not known. ``throttled``: share.
     ``percentiles_ns``: of the latency, at ``PERCENTS``, infinite where it failed; empty where the samples are not there.
-    ``build``: the engine that it ran; empty where that is not known.
+    ``build``: the engine that it ran; empty where that is not known. ``dropped``: of ``failed``, those that were never begun; 0
+    where the samples are not there.
     """
 
     launch: int
@@ -69,6 +70,7 @@ class LaunchSeen:
     throttled: float | None = None
     percentiles_ns: tuple[float, ...] = ()
     build: str = ""
+    dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,7 @@ def _launch(number: int, rows: Mapping[str, Array], is_open: bool) -> LaunchSeen
         launch=number,
         count=int(lost.size),
         failed=int(lost.sum()),
+        dropped=int((rows["status"] == Status.DROPPED).sum()),
         p50_ns=_positive(latencies[_rank(0.50, latencies.size)]),
         p95_ns=_positive(latencies[_rank(0.95, latencies.size)]),
         service_p50_ns=_quantile(service, 0.50),

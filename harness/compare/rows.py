@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import bdtrc, stdtrit
 
 from harness.board import describe_difference
 from harness.compare.facts import (
     ROUTE_CHANGED,
     caps_words,
+    fused_words,
     layers_words,
     options_words,
     others_words,
@@ -61,6 +62,8 @@ _NOT_THERE = re.compile(r"not installed|cannot be imported|BUILD_\w+ is off|No m
 _MEMORY_ERROR = re.compile(r"out ?of ?memory|OutOfMemory|killed for memory|exit code 137", re.IGNORECASE)
 _BUILT = re.compile(r"built it for SM \S+ in ([0-9.]+) s, ([0-9.]+) MB")
 
+_CALLS_FAILED = re.compile(r"calls? failed")
+
 _OF_OURS = re.compile(rf", baseline |^{ROUTE_CHANGED}|^by the (base's )?route")
 """What the harness notes of a row of itself, which is told elsewhere: a baseline held against it, and routes (``--like``)."""
 
@@ -81,6 +84,7 @@ class Judged:
 
 
 Entries = Sequence[Entry]
+_Pair = tuple[float | None, float | None, float | None]
 
 
 def state_of(entry: Entry) -> State:
@@ -273,6 +277,8 @@ class _Row:
         yield from _about("verdict", self._own_verdict())
         yield from _about("precision", self._precision())
         yield from _about("placement", self._placing())
+        if not self.place and (fused := fused_words(self.base, self.new)):
+            yield from _about("placement", [_fact("node placement", _EMPTY, f"on the same providers; {fused}")])
         witness = [values_of(side, lambda one: one.measurement.witness) for side in (self.base, self.new)]
         if witness == [[True], [False]] and self.case.kind in ("parity", "semantic"):
             note = next((one.measurement.notes[-1] for one in self.new if one.measurement.notes), "")
@@ -385,6 +391,12 @@ class _Row:
         witness = "the reference" if self.case.kind == "parity" else self.case.against
         words = f"relative L2 error against {witness} {before:.3g}, now {after:.3g}{held}"
         ratio = after / before if before > 0 else (1.0 if after == 0 else math.inf)
+        if limit is None and ratio > _CHANGED_ERROR and self.case.kind == "parity" and not _task_of(self.new):
+            words += (
+                "; the row has no tolerance (INT8 has none of itself), so that nobody has said whether this is too much"
+            )
+            shown = Change(name, "ratio", Standing.OPEN, words, cause, why, before, after, may_block=True)
+            return Judged(shown)
         shown = Change(
             name,
             "ratio",
@@ -501,13 +513,27 @@ class _Row:
         is the clock. Work that came with another precision or placement is called by that.
         """
         shift = math.log(ratio)
+        service, hot = self._between(model, f"service_{p}_ns"), self._between(model, "throttled")
+        if service[2] is not None and abs(shift) > 0.02 and abs(service[2]) < 0.25 * abs(shift):
+            return self._cause_of_waiting(shift, hot)
+        return self._cause_of_calls(model, p, shift)
+
+    def _cause_of_waiting(self, shift: float, hot: _Pair) -> tuple[Cause, str]:
+        """Of requests whose own calls take as long: what they waited for is the slow calls of the row, of any model."""
+        if shift > 0 and (hot[1] or 0.0) - (hot[0] or 0.0) > 0.01:
+            return Cause.CLOCK, f"requests waited for throttled ones, now {100 * (hot[1] or 0.0):.0f} % of all"
+        shifts = {model: self._between(model, "service_p95_ns")[2] or 0.0 for model in self._models()}
+        behind = max(shifts, key=lambda model: math.copysign(shifts[model], shifts[model] * shift))
+        if shifts[behind] * shift > 0 and abs(shifts[behind]) > math.log1p(self.margins["p95"]):
+            cause, why = self._cause_of_calls(behind, "p95", shifts[behind])
+            took = f"p95 of a call {100 * math.expm1(shifts[behind]):+.0f} %"
+            return cause, f"the calls themselves took as long, and waited for those of {behind} ({took}): {why}"
+        return Cause.UNKNOWN, "the calls themselves took as long: requests waited for each other or were woken late"
+
+    def _cause_of_calls(self, model: str, p: str, shift: float) -> tuple[Cause, str]:
         service, cycles, clock, hot = (
             self._between(model, name) for name in (f"service_{p}_ns", f"cycles_{p}", "clock_mhz", "throttled")
         )
-        if service[2] is not None and abs(shift) > 0.02 and abs(service[2]) < 0.25 * abs(shift):
-            if shift > 0 and (hot[1] or 0.0) - (hot[0] or 0.0) > 0.01:
-                return Cause.CLOCK, f"requests waited for throttled ones, now {100 * (hot[1] or 0.0):.0f} % of all"
-            return Cause.UNKNOWN, "the calls themselves took as long: requests waited for each other or were woken late"
         if service[2] is not None and cycles[2] is not None and service[2] != 0.0:
             by_clock = (service[2] - cycles[2]) / service[2]
             clocks = " MHz, now ".join(dict.fromkeys(f"{one:.0f}" for one in clock[:2] if one is not None)) + " MHz"
@@ -521,10 +547,12 @@ class _Row:
                 return self._of_work(shift, f"{work}, at {clocks}")
         if hot[0] is not None and hot[1] is not None and shift > 0 and hot[1] - hot[0] > 0.01:
             return Cause.CLOCK, f"throttled {100 * hot[0]:.0f} % of the requests, now {100 * hot[1]:.0f} %"
+        if self.others:
+            return Cause.ENVIRONMENT, self.others
         if self.route or self.place:
             return self._of_work(shift, "no clock was read")
-        if self.settings:
-            return Cause.TOOL, self.settings
+        if told := self.settings or fused_words(self.base, self.new):
+            return Cause.TOOL, told
         if self.board:
             return Cause.ENVIRONMENT, "; ".join(self.board)
         return Cause.UNKNOWN, "no clock was read, and nothing else in the run folders differs"
@@ -536,9 +564,11 @@ class _Row:
             return Cause.TOOL, f"{self.place}; {work}"
         if self.settings:
             return Cause.TOOL, f"{self.settings}; {work}"
+        if fused := fused_words(self.base, self.new):
+            return Cause.TOOL, f"{fused}; {work}"
         return (Cause.WORK if shift > 0 else Cause.LESS_WORK), work
 
-    def _between(self, model: str, name: str) -> tuple[float | None, float | None, float | None]:
+    def _between(self, model: str, name: str) -> _Pair:
         """(base, new, ln of new over base) of a launch figure, over all launches."""
         means = []
         for side in (self.base, self.new):
@@ -549,23 +579,29 @@ class _Row:
         return old, now, math.log(now / old) if old and now else None
 
     def _failed(self, model: str, of: str) -> Iterable[Judged]:
-        counts = [
-            [
-                sum(getattr(seen, name) for one in side for seen in one.launches.get(model, ()))
-                for name in ("failed", "count")
-            ]
+        """Calls that fail where none, or half as many, did speak against a version; what is dropped once may be chance."""
+        (old, old_dropped, of_old), (now, now_dropped, of_new) = (
+            [sum(getattr(seen, name) for one in side for seen in one.launches.get(model, ()))
+             for name in ("failed", "dropped", "count")]
             for side in (self.base, self.new)
-        ]
-        (old, of_old), (now, of_new) = counts
+        )  # fmt: skip
         if not of_old or not of_new or not (old or now):
             return
         words = f"{old} of {of_old} requests failed or were dropped, now {now} of {of_new}"
         shares = old / of_old, now / of_new
-        worse = shares[1] > 2 * shares[0]
-        standing = Standing.WORSE if worse else Standing.BETTER if shares[1] < shares[0] / 2 else Standing.UNKNOWN
+        fails = (now - now_dropped) / of_new > 2 * (old - old_dropped) / of_old
+        standing = Standing.BETTER if shares[1] < shares[0] / 2 else Standing.UNKNOWN
+        if fails or shares[1] > 2 * shares[0]:
+            by_chance = float(bdtrc(now - 1, old + now, of_new / (of_old + of_new)))
+            standing = Standing.WORSE if fails or by_chance <= self.alpha else Standing.CHANGED
+            words += (
+                "" if standing is Standing.WORSE else f"; so many or more are seen by chance in {100 * by_chance:.0f} %"
+            )
+        is_worse = standing in (Standing.WORSE, Standing.CHANGED)
+        why = next((note for one in self.new for note in one.measurement.notes if _CALLS_FAILED.search(note)), "")
         yield Judged(
-            Change(f"lost requests{of}", "%", standing, words, Cause.UNKNOWN if worse else Cause.NONE,
-                   base=100 * shares[0], new=100 * shares[1], may_block=worse)
+            Change(f"lost requests{of}", "%", standing, words, Cause.UNKNOWN if is_worse else Cause.NONE, why if is_worse else "",
+                   base=100 * shares[0], new=100 * shares[1], may_block=standing is Standing.WORSE)
         )  # fmt: skip
 
     # --- energy, memory, loading, building --------------------------------------------------------------------
@@ -738,10 +774,10 @@ class _Row:
         silent = next((one.why for side in found for one in side if one.value is None), "")
         if any(not side or any(one.value is None for one in side) for side in found):
             if any(one.value is not None for side in found for one in side):
-                which = "base" if any(one.value is not None for one in found[1]) else "new"
-                yield _fact(
-                    called, Standing.UNKNOWN, f"not known on the {which} side: {silent or 'there is no such figure'}"
-                )
+                is_lost = all(one.value is None for one in found[1])
+                words = f"not known on the {'new' if is_lost else 'base'} side: {silent or 'there is no such figure'}"
+                is_open = may_block and is_lost
+                yield _fact(called, Standing.OPEN if is_open else Standing.UNKNOWN, words, blocks=is_open)
             return
         sources = [{_source(one) for one in side} for side in found]
         if is_maximum and sources[0] != sources[1]:
@@ -830,7 +866,8 @@ class _Row:
             ]
             fresh = [text for shape, text in told[1].items() if shape not in told[0] and not _OF_OURS.search(text)]
             for text in fresh[:_MOST_TEXTS]:
-                yield _fact(f"new {what[:-1]}", Standing.CHANGED, text, cause, "the base said nothing of it")
+                of = Cause.UNKNOWN if _CALLS_FAILED.search(text) else cause
+                yield _fact(f"new {what[:-1]}", Standing.CHANGED, text, of, "the base said nothing of it")
             if fresh[_MOST_TEXTS:]:
                 yield _fact(f"new {what}", Standing.CHANGED, f"{len(fresh) - _MOST_TEXTS} more", cause)
 

@@ -12,7 +12,7 @@ import pytest
 from harness.compare import compare_runs
 from harness.compare.facts import settings_words
 from harness.compare.load import Entry, Loaded
-from harness.compare.records import Cause, Change, Comparison, Standing, State
+from harness.compare.records import Cause, Change, Comparison, Decision, Standing, State
 from harness.compare.rows import state_of
 from harness.records import Check, Figure, Measurement, Outcome, Summary, Verdict
 from tests.harness.compared_runs import (
@@ -353,3 +353,108 @@ def test_every_way_in_which_a_row_can_end_has_its_state() -> None:
         Summary(Measurement(case("disk", "build"))), Outcome.FAIL, "no", (Check("build", Outcome.FAIL, "no"),)
     )
     assert state_of(Entry(loaded, unbuilt.case, unbuilt)) is State.BROKE
+
+
+# --- what a second look found ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("failed", "dropped", "standing"),
+    [(1, 0, Standing.WORSE), (1, 1, Standing.CHANGED), (40, 40, Standing.WORSE)],
+    ids=["a call failed", "one was dropped", "forty were dropped"],
+)
+def test_a_call_that_fails_holds_a_release_and_a_single_dropped_one_may_be_chance(
+    failed: int, dropped: int, standing: Standing
+) -> None:
+    old = [with_launches([one], launch(ms))[0] for one, ms in zip(base_runs(), (10.0, 10.01, 9.99), strict=True)]
+    lost = changes(
+        compare_runs(old, with_launches(new_runs(), launch(10.0, failed=failed, dropped=dropped))), "latency"
+    )
+    found = lost["lost requests"]
+    assert (found.standing, found.may_block) == (standing, standing is Standing.WORSE)
+    assert ("by chance" in found.words) == (standing is Standing.CHANGED)
+
+
+@pytest.mark.parametrize(
+    ("error", "standing"), [(5e-3, Standing.OPEN), (1.5e-3, Standing.SAME), (4e-4, Standing.CHANGED)]
+)
+def test_an_error_that_grew_where_no_tolerance_says_how_far_is_for_somebody_to_decide(
+    error: float, standing: Standing
+) -> None:
+    old, now = (with_parity(parity_of(value, tolerance=None)) for value in (1e-3, error))
+    found = compare_runs(base_runs(change=old), new_runs(change=now))
+    change = changes(found, "parity")["error of scores"]
+    assert (change.standing, found.decision is Decision.MEASURE_MORE) == (standing, standing is Standing.OPEN)
+    if standing is Standing.OPEN:
+        assert "Decide disk-tensorrt-fp16-b1" in found.words
+
+
+def test_memory_that_the_new_side_does_not_tell_is_open_and_what_the_base_never_told_is_not() -> None:
+    silent = with_figures("memory", Figure("gpu_bytes", None, "bytes", "", why="no NvMap"))
+    lost = compare_runs(base_runs(), new_runs(change=silent))
+    change = changes(lost, "memory")["GPU memory"]
+    assert (lost.decision, change.standing) == (Decision.MEASURE_MORE, Standing.OPEN)
+    assert change.words == "not known on the new side: no NvMap"
+    assert (
+        changes(compare_runs(base_runs(change=silent), new_runs()), "memory")["GPU memory"].standing is Standing.UNKNOWN
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "now", "told"),
+    [
+        ({"cpu": 82}, {"cpu": 78}, ""),
+        ({"gpu": 129}, {"gpu": 128, "cpu": 1}, "nodes on gpu 129, now on cpu 1, gpu 128"),
+        ({"cpu": 10, "gpu": 90}, {"cpu": 60, "gpu": 40}, "nodes on cpu 10, gpu 90, now on cpu 60, gpu 40"),
+    ],
+    ids=["fused otherwise", "a provider more", "other shares"],
+)
+def test_nodes_that_were_fused_otherwise_have_not_moved(old: dict[str, int], now: dict[str, int], told: str) -> None:
+    base, new = (with_measurement(nodes_by_provider=nodes) for nodes in (old, now))
+    placed = changes(compare_runs(base_runs(change=base), new_runs(change=new)), "latency")["node placement"]
+    assert placed.standing is (Standing.CHANGED if told else Standing.SAME)
+    assert placed.words == (told or "on the same providers; the graph was optimised otherwise: 82 nodes, now 78")
+
+
+def test_requests_that_wait_for_slower_calls_are_slower_for_the_reason_of_those_calls() -> None:
+    old = [with_launches([one], launch(ms))[0] for one, ms in zip(base_runs(), (10.0, 10.01, 9.99), strict=True)]
+    tail: dict[str, Any] = {"service_p95_ns": 15e6, "cycles_p95": 15.0}
+    queued = with_launches(new_runs(), launch(10.0, p50_ns=11e6, p95_ns=16e6, **tail))
+    p50 = changes(compare_runs(old, queued), "latency")["p50"]
+    assert (p50.standing, p50.cause) == (Standing.WORSE, Cause.WORK)
+    assert "waited for those of disk (p95 of a call +36 %): 11 million cycles, now 15" in p50.why
+
+
+def test_another_process_is_named_where_no_clock_was_read() -> None:
+    blind: dict[str, Any] = {"cycles_p50": None, "cycles_p95": None}
+    old = [
+        with_launches([one], launch(ms, **blind))[0] for one, ms in zip(base_runs(), (10.0, 10.01, 9.99), strict=True)
+    ]
+
+    def beside(one: Verdict) -> Verdict:
+        board = replace(one.summary.measurement.board_start, gpu_processes=("4000 Xorg",))
+        return with_measurement(board_start=board)(one)
+
+    p50 = changes(compare_runs(old, with_launches(new_runs(change=beside), launch(12.0, **blind))), "latency")["p50"]
+    assert (p50.standing, p50.cause, p50.again) == (
+        Standing.OPEN,
+        Cause.ENVIRONMENT,
+        "another process used the GPU: Xorg",
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (Outcome.PASS, "kept its limit"),
+        (Outcome.INCONCLUSIVE, "was not decided"),
+        (Outcome.MEASURED, "had no limit"),
+    ],
+)
+def test_a_row_that_fails_now_says_what_it_was(outcome: Outcome, words: str) -> None:
+    def ended(how: Outcome) -> Callable[[Verdict], Verdict]:
+        return on("latency", lambda one: replace(one, outcome=how, reason="p95"))
+
+    found = compare_runs(base_runs(change=ended(outcome)), new_runs(change=ended(Outcome.FAIL)))
+    row = next(row for row in found.rows if row.id == LATENCY)
+    assert (row.standing, row.words.startswith(words)) == (Standing.BROKE, True), row.words
