@@ -25,16 +25,16 @@ PLOTTED_ROWS = 80
 """Of a page, over time and with errors; every row has its tables. Of more, the gravest are plotted, and the page says so."""
 
 LATENCY_KEY = (
-    f"Bars: every measured call, none left out, in {plots.BINS} classes; height is the logarithm of the count, the lowest bar "
-    "is one call. "
+    f"Bars: every measured call, none left out, in {plots.BINS} classes of a logarithmic axis; height is the logarithm of the "
+    "count, the lowest bar is one call. "
     "Under them ● p50, ■ p95, ▲ p99, each with its interval; dashed: too few calls for that bound. "
     "Bars that hang under the line: those of the calls that met a throttled board. The heavy line ┃ is the budget of p95."
 )
 _ERROR_KEY = (
-    "Bars: |error| of single elements over the reference's rms (at most 5,000 per output, drawn evenly at random, the largest "
-    "error always among them; the figures are of all of them); height is the logarithm of the count. "
-    "Under them the relative L2 error, which is what is judged: ● the median sample, ◆ the worst sample. "
-    "The heavy line ┃ is the tolerance of the worst sample."
+    "Bars: |error| of single elements over the reference's rms, no unit, on a logarithmic axis (at most 5,000 per output, drawn "
+    "evenly at random, the largest error always among them; the figures are of all of them); height is the logarithm of the "
+    "count. Under them the relative L2 error, which is what is judged: ● the median sample, ◆ the worst sample; the heavy line "
+    "┃ beside them is the tolerance of the worst sample."
 )
 
 
@@ -91,15 +91,44 @@ def mixed(folder: Path, row: Verdict) -> tuple[Figure | None, Story | None]:
     bands = []
     for model, own in seen.items():
         if model and len(own.latency_ms):
-            at = np.quantile(own.latency_ms, (0.5, 0.95, 0.99), method="inverted_cdf")
-            marks = tuple(plots.Mark(*mark) for mark in zip(("circle", "square", "triangle"), at.tolist(), strict=True))
+            of = {p: _estimated(shape, own.latency_ms, p, own.failed) for shape, p in _MARKS}
             told = ", ".join(
-                f"{p} {words.milliseconds(value)}" for p, value in zip(("p50", "p95", "p99"), at, strict=True)
+                f"p{100 * p:g} {words.interval(mark.value, mark.low, mark.high)}" for p, mark in of.items()
             )
-            text = f"{told} of what did not fail; {_counts(own)}"
-            band = plots.Band(f"Latency of {model}", own.latency_ms, marks, words=text, apart=own.throttled_ms)
+            limit_ms = _limit_ms(row, model)
+            told += f"; budget of p95 {words.milliseconds(limit_ms)}" if limit_ms is not None else ""
+            text = f"{told}; {_counts(own)}"
+            band = plots.Band(
+                f"Latency of {model}", own.latency_ms, tuple(of.values()), limit_ms, text, own.throttled_ms
+            )
             bands.append((model + (", SIMULATED" if row.summary.measurement.simulated else ""), band))
     return _figure(Figure("Latency by model", LATENCY_KEY), bands, _milliseconds), _story(folder, row, seen)
+
+
+_MARKS = (("circle", 0.5), ("square", 0.95), ("triangle", 0.99))
+_BATCHES = 64
+
+
+def _estimated(shape: str, values_ms: Vector, p: float, failed: int) -> plots.Mark:
+    """A quantile of calls in their order, for information, with its 95 % interval by order statistics.
+
+    What failed is slower than all. Ranks are those of the normal limit of the binomial (David and Nagaraja, Order Statistics,
+    7.1), and as far apart as calls that resemble their neighbours make them: by the variance of the means of batches.
+    """
+    count, ordered = len(values_ms) + failed, np.sort(values_ms)
+    at = ordered[min(math.ceil(p * count), len(ordered)) - 1]
+    share, each, effect = p * (1 - p), len(values_ms) // _BATCHES, 1.0
+    if each:
+        over = (values_ms[: each * _BATCHES] >= at).reshape(_BATCHES, each).mean(axis=1)
+        effect = max(effect, each * float(over.var(ddof=1)) / share)
+    reach = 1.96 * math.sqrt(count * share * effect)
+    low, high = math.floor(count * p - reach), math.ceil(count * p + reach) + 1
+    return plots.Mark(
+        shape,
+        float(at),
+        float(ordered[min(low, len(ordered)) - 1]) if low >= 1 else None,
+        float(ordered[high - 1]) if high <= len(ordered) else None,
+    )
 
 
 def _seen(folder: Path, row: Verdict) -> dict[str, Calls] | RecordError:
@@ -159,7 +188,7 @@ STORY_KEY = (
     f"Thinned by this rule: time is cut into {timeline.BINS} pieces; of all samples of a piece the smallest and the largest "
     "bound the filled area and the median is the line, so that no peak is lost. Warm-up and soak are drawn too; “measured” "
     "marks what is judged, “throttled” when the board was slowed by heat or current. "
-    "The heavy line ━ is the budget."
+    "The heavy line ━ is the budget. The axis of latency is logarithmic."
 )
 
 _TRACED = (
@@ -222,9 +251,16 @@ def _latency_strip(model: str, seen: Calls, clock: timeline.Clock, row: Verdict)
     at_s, values = clock.at_s(seen.launch[seen.is_ok], seen.begun_ns[seen.is_ok]), seen.every_ms[seen.is_ok]
     if not len(values):
         return None
-    limit = _budget_ms(row) if row.case.kind in ("latency", "heat") else None
     name = f"Latency of {model}" if model else "Latency"
-    return _strip(name, at_s, values, "ms", clock, limit=limit, is_log=True)
+    return _strip(name, at_s, values, "ms", clock, limit=_limit_ms(row, model), is_log=True)
+
+
+def _limit_ms(row: Verdict, model: str) -> float | None:
+    """What the p95 of a row, or of one model of a mix, is held against."""
+    streams = row.summary.measurement.streams
+    if not model:
+        return _budget_ms(row) if len(streams) < 2 else None
+    return next((one.deadline_ns / 1e6 for one in streams if one.model == model and one.deadline_ns), None)
 
 
 def _trace_strips(trace: Mapping[str, np.ndarray], clock: timeline.Clock) -> tuple[list[Strip], list[str]]:
@@ -260,10 +296,11 @@ def _strip(
         return Strip(name, f"{told(float(known.min()))} all along", "", "", Markup())
     text = f"{told(float(known.min()))} to {told(float(known.max()))}, median {told(float(np.median(known)))}"
     text += f"; budget {told(limit)}" if limit is not None else ""
-    bins = timeline.into_bins(at_s, values, clock.length_s)
+    scale = 1024.0 ** max(0, math.floor(math.log(max(abs(known.max()), 1.0), 1024))) if unit == "bytes" else 1.0
+    bins = timeline.into_bins(at_s, values / scale, clock.length_s)
     lane = timeline.Lane(words.plain(f"{name} over time"), bins, words.plain(text), limit, is_log)
     bottom, top = timeline.ends(lane)
-    return Strip(name, text, told(top), told(bottom), timeline.draw_lane(lane))
+    return Strip(name, text, told(top * scale), told(bottom * scale), timeline.draw_lane(lane))
 
 
 def _rugs(seen: Sequence[Calls], clock: timeline.Clock) -> list[Strip]:
@@ -349,7 +386,9 @@ def _error_figure(output: str, items: Sequence[tuple[Verdict, ParityFigures, Err
         text = f"worst sample {words.figure(figures.rel_l2_max)}, tolerance {words.figure(limit)}; {len(values):,} elements"
         text += f", {words.percent(exact)} of them exact and so not on this axis" if exact else ""
         text += "." if rms else "; the reference is all zero, so the errors are absolute."
-        band = plots.Band(f"Error of {output}, {lane_and_kind(row)}", values, tuple(marks), limit, text)
+        band = plots.Band(
+            f"Error of {output}, {lane_and_kind(row)}", values, tuple(marks), limit, text, is_of_marks=True
+        )
         bands.append((_placed(lane_and_kind(row), row), band))
     return _figure(Figure(f"Error of {output}", _ERROR_KEY), bands, _tick)
 

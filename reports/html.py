@@ -50,6 +50,9 @@ ROWS_IN_FULL = 400
 """Of a page. Of more, the gravest are told in full, and the page says how many are left out and where they are."""
 
 
+_TOLD_ABOVE = ("command", "last_line")
+
+
 def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame], doubts: Sequence[str] = ()) -> str:
     """The page. A file of samples or errors that cannot be read is said in its place, and stops nothing.
 
@@ -106,7 +109,10 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame], doubts: S
             board=board,
             board_facts=facts,
             unlike=tier2.unlike(tables["board"]),
-            facts={section: sheets.facts(tables["environment"], section) for section in ("run", "settings", "host")},
+            facts={
+                section: [fact for fact in sheets.facts(tables["environment"], section) if fact[0] not in _TOLD_ABOVE]
+                for section in ("run", "settings", "host")
+            },
             differences=sheets.differences(tables["environment"]),
         )
     )
@@ -156,7 +162,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else words.plain(str(value)),
     )
-    environment.globals.update(badge=sheets.badge, lane=sheets.lane_and_kind, DASH=words.DASH)
+    environment.globals.update(badge=sheets.badge, lane=sheets.lane_and_kind, counted=words.counted, DASH=words.DASH)
     return environment
 
 

@@ -165,7 +165,7 @@ def _matters(rows: Sequence[Verdict]) -> list[str]:
     lines = []
     for at, matter in enumerate(matters(rows), start=1):
         row = matter.row
-        more = f" (and {matter.others} more rows)" if matter.others else ""
+        more = f" (and {words.counted(matter.others, 'more row')})" if matter.others else ""
         told = f"{_text(row.case.id)}{more}: {_text(words.as_one((matter.why, row.remedy)), 2 * _CELL)}"
         lines.append(f"{at}. {words.SYMBOLS[row.outcome]} **{row.outcome.value}** {told}")
     return lines
@@ -288,7 +288,7 @@ def _outcome(row: Verdict) -> str:
 
 def _simulated(rows: Sequence[Verdict]) -> str:
     count = sum(row.summary.measurement.simulated for row in rows)
-    return f"**{count} of {len(rows)} rows are SIMULATED and are no evidence.**" if count else ""
+    return f"**SIMULATED, and no evidence: {count:,} of {words.counted(len(rows), 'row')}.**" if count else ""
 
 
 _ESCAPES = {
@@ -300,14 +300,22 @@ _ESCAPES = {
 }
 
 
+_LINKED = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=\bGH)(?=-\d)", re.IGNORECASE)
+"""Where GitHub would see the address of a page or an issue, although nothing marks it as one."""
+
+_TO_THE_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
+"""Letters that would turn what stands after them; isolated, they do not."""
+
+
 def _text(text: str, most: int = _CELL) -> str:
-    """Text from a run, so that nothing in it is markup, pings a person or links an issue; at most 1.5 ``most`` characters."""
-    shown = " ".join(words.plain(text[: 4 * most]).split())
+    """Text from a run, so that nothing in it is markup or a link, or pings a person; at most 1.5 ``most`` characters and 2."""
+    shown = _LINKED.sub("\u2060", " ".join(words.plain(text[: 4 * most]).split()))
     pieces = [_ESCAPES.get(character, character) for character in shown[:most]]
     room = most + most // 2 - sum(map(len, pieces))
     while room < 0:
         room += len(pieces.pop())
-    return "".join(pieces) + ("…" if len(pieces) < len(shown) else "")
+    told = "".join(pieces) + ("…" if len(pieces) < len(shown) else "")
+    return f"\u2068{told}\u2069" if _TO_THE_LEFT.search(told) else told
 
 
 def _fenced(text: str) -> str:
@@ -318,7 +326,8 @@ def _fenced(text: str) -> str:
 
 
 def _host(run: Run) -> str:
-    facts = ", ".join(f"{name} {value}" for name, value in run.environment.items() if value)
+    known = {name: value for name, value in run.environment.items() if value not in ("", "none", "unknown")}
+    facts = words.pairs({name.removesuffix("_bytes"): words.fact(name, value) for name, value in known.items()})
     return f"Seed {run.seed}, trigate {run.trigate_version}, run {run.id}, {run.started_at}. {facts}."
 
 

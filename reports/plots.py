@@ -43,6 +43,7 @@ class Band:
     """One distribution. ``limit``: where a tolerance or a budget stands. ``words``: the band's figures, for who cannot see it.
 
     ``apart``: those of the values that are drawn once more, hanging under the line (calls on a throttled board).
+    ``is_of_marks``: the limit is one of the marks, and no value is held against it: it is drawn beside them alone.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Band:
     limit: float | None = None
     words: str = ""
     apart: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    is_of_marks: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def draw_band(band: Band, axis: Axis) -> Markup:
     parts += [_mark(mark, axis, under + _LINE * at + _LINE // 2 + 1) for at, mark in enumerate(band.marks)]
     if band.limit is not None and band.limit > 0:
         x = axis.at(band.limit)
-        parts.append(Markup('<line class="limit" x1="{0:.2f}%" x2="{0:.2f}%" y1="0" y2="{1}"/>').format(x, height))
+        line = Markup('<line class="limit" x1="{0:.2f}%" x2="{0:.2f}%" y1="{1}" y2="{2}"/>')
+        parts.append(line.format(x, under if band.is_of_marks else 0, height))
     return Markup(
         '<svg class="band" role="img" width="100%" height="{}"><title>{}</title><desc>{}</desc>{}</svg>'
     ).format(height, band.title, band.words, Markup().join(parts))

@@ -25,6 +25,7 @@ __all__ = [
     "Table",
     "about_runtimes",
     "absent",
+    "asides",
     "badge",
     "coverage",
     "differences",
@@ -124,10 +125,15 @@ def lanes(rows: Iterable[Verdict], anchors: Anchors) -> Table:
         "Precision": _precision,
         "Witness": _witness,
         "Of its tolerance": _nearest,
-        "Why": why,
+        "Why": lambda row: words.as_one((row.reason, row.remedy)),
     }
+    shown = list(rows)
     return table(
-        "Lanes: where each row ran, what it computed in, and its verdict", columns, rows, numeric={"Of its tolerance"}
+        "Lanes: where each row ran, what it computed in, and its verdict",
+        columns,
+        shown,
+        numeric={"Of its tolerance"},
+        notes=asides(shown),
     )
 
 
@@ -202,16 +208,22 @@ _PARITY: Columns[Line] = {
 def parity(frame: pd.DataFrame) -> Table:
     """Every output against the reference, with its tolerance and where that comes from."""
     rows = records(frame)
-    reasons: dict[str, dict[str, None]] = {}
+    reasons: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for row in rows:
         if row["tolerance_why"]:
-            reasons.setdefault(f"{row['tolerance_source']}: {row['tolerance_why']}", {})[row["output"]] = None
+            why = f"{row['tolerance_source']}: {row['tolerance_why']}"
+            outputs, lanes = reasons.setdefault(why, ({}, {}))
+            outputs[row["output"]] = lanes[row["lane"]] = None
+    notes = []
+    for reason, (outputs, lanes) in reasons.items():
+        where = f" in {', '.join(lanes)}" if len(reasons) > 1 else ""
+        notes.append(f"Tolerance of {', '.join(outputs)}{where}, {reason}")
     return table(
         "Error by output, against the reference (semantic rows: against the other artifact)",
         _PARITY,
         rows,
         numeric={"Max rel", "Cosine", "SQNR", "NaN, Inf"},
-        notes=[f"Tolerance of {', '.join(outputs)}, {reason}" for reason, outputs in reasons.items()],
+        notes=[*notes, "Max abs is in the output's own unit, SQNR in dB; the others have no unit."] if rows else (),
     )
 
 
@@ -358,18 +370,19 @@ def coverage(frame: pd.DataFrame, rows: Sequence[Verdict]) -> Table:
         if not words.is_evidence(row):
             for name in row.case.covers:
                 holding.setdefault(name, []).append(row.case.id)
-    headings = {"Requirement": "requirement", "Rows": "rows", "Evidence": "evidence"}
+    headings = {"Rows": "rows", "Evidence": "evidence"}
     headings |= {outcome.value: outcome.value.lower().replace(" ", "_") for outcome in words.SYMBOLS}
-    columns: Columns[Line] = {
-        heading: lambda row, column=column: _counted(row[column])  # type: ignore[misc] # bound default
-        for heading, column in headings.items()
+    columns: dict[str, Callable[[Line], Cell]] = {
+        "Requirement": lambda row: isolated(row["requirement"]) + Markup(" <small>{}</small>").format(row["about"])
     }
-    columns = {**columns, "No evidence yet": lambda row: listed(holding.get(row["requirement"], []), 4) or words.DASH}
+    for heading, column in headings.items():
+        columns[heading] = lambda row, column=column: _counted(row[column])  # type: ignore[misc] # bound default
+    columns["No evidence yet"] = lambda row: listed(holding.get(row["requirement"], []), 4) or words.DASH
     return table(
         "Requirement ids and the rows that bear on them. Evidence: PASS, on a real device, and what it claims to be.",
         columns,
         records(frame),
-        numeric=set(headings) - {"Requirement"},
+        numeric=set(headings),
     )
 
 
@@ -377,7 +390,7 @@ def facts(frame: pd.DataFrame, section: str) -> list[tuple[str, str]]:
     """Name and value of one section of the environment; of several runs together, what is the same in all of them."""
     labels = _labels(frame)
     return [
-        (row["name"], _fact(row["name"], row["value"]))
+        (row["name"], words.fact(row["name"], row["value"]))
         for row in records(frame)
         if row["section"] == section and (not labels or len({row[label] for label in labels}) == 1)
     ]
@@ -388,7 +401,7 @@ def differences(frame: pd.DataFrame) -> Table:
     labels = _labels(frame)
     columns: dict[str, Callable[[Line], Cell]] = {"Fact": lambda row: isolated(f"{row['section']}: {row['name']}")}
     for label in labels:
-        columns[label] = lambda row, label=label: _fact(row["name"], row[label])  # type: ignore[misc] # bound default
+        columns[label] = lambda row, label=label: words.fact(row["name"], row[label])  # type: ignore[misc] # bound default
     unlike = [row for row in records(frame) if len({row[label] for label in labels}) > 1]
     return table("What differs from run to run", columns, unlike)
 
@@ -396,12 +409,6 @@ def differences(frame: pd.DataFrame) -> Table:
 def _labels(frame: pd.DataFrame) -> list[str]:
     """The columns of the environment that stand for one run of several."""
     return [str(name) for name in frame.columns if name not in ("section", "name", "value")]
-
-
-def _fact(name: str, value: str) -> str:
-    if name.endswith("_bytes") and value.isdigit():
-        return words.quantity(float(value), "bytes")
-    return value or words.DASH
 
 
 def table(
@@ -460,9 +467,23 @@ def _nearest(row: Verdict) -> str:
 
 
 def why(row: Verdict) -> str:
+    """A row's reason, what to do, and what else was said of it."""
+    return words.as_one((row.reason, row.remedy, *_said(row)))
+
+
+def asides(rows: Sequence[Verdict]) -> list[str]:
+    """What was said of rows beside their reasons, each once, with the lanes that it was said of where these are not all."""
+    lanes: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for text in _said(row):
+            lanes.setdefault(text, {})[lane_and_kind(row)] = None
+    every = {lane_and_kind(row) for row in rows}
+    return [words.as_one([text if every == {*own} else f"{listed(list(own))}: {text}"]) for text, own in lanes.items()]
+
+
+def _said(row: Verdict) -> list[str]:
     measurement = row.summary.measurement
-    texts = (row.reason, row.remedy, *measurement.warnings, *measurement.notes)
-    return words.as_one(text for at, text in enumerate(texts) if not at or text.rstrip(".") not in row.reason)
+    return [text for text in (*measurement.warnings, *measurement.notes) if text.rstrip(".") not in row.reason]
 
 
 def _against_limit(error: float | None, limit: float | None, source: str) -> str:

@@ -469,6 +469,7 @@ def _coverage(rows: Sequence[Verdict]) -> pd.DataFrame:
     }
     columns: Columns[tuple[str, list[Verdict]]] = {
         "requirement": lambda item: item[0],
+        "about": lambda item: words.REQUIREMENTS.get(item[0], ""),
         "rows": lambda item: len(item[1]),
         "evidence": lambda item: sum(words.is_evidence(row) for row in item[1]),
         **outcomes,

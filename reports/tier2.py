@@ -181,9 +181,10 @@ def latency(rows: Iterable[Verdict], frame: pd.DataFrame, anchors: Anchors) -> T
         **{heading: time(column) for heading, column in times.items()},
         "Calls": time(_calls),
         "Throttled": _held,
-        "Why": sheets.why,
+        "Why": lambda row: words.as_one((row.reason, row.remedy)),
     }
-    notes = [dashed] * bool(levels) + [f"Timed: {boundary}." for boundary in boundaries]
+    rows = list(rows)
+    notes = [dashed] * bool(levels) + [f"Timed: {boundary}." for boundary in boundaries] + sheets.asides(rows)
     return _slim(
         sheets.table(
             "Latency of one call", columns, rows, numeric={"Budget of p95", *times, "Calls", "Throttled"}, notes=notes

@@ -13,9 +13,12 @@ __all__ = [
     "ABOUT",
     "ABOUT_A_FLIGHT",
     "DASH",
+    "REQUIREMENTS",
     "SYMBOLS",
     "as_one",
+    "counted",
     "duration",
+    "fact",
     "figure",
     "figure_name",
     "headline",
@@ -78,6 +81,35 @@ ABOUT_A_FLIGHT: Mapping[str, tuple[str, str]] = {
     "harness": ("The harness itself", "What measuring costs, by a runtime that does nothing."),
 }
 """Title and first sentence of each kind of row about all models of a runtime, in the order of the page."""
+
+REQUIREMENTS: Mapping[str, str] = {
+    "OR-01": "An ONNX file that cannot be run is refused, and one that can is taken as it is",
+    "OR-07": "ONNX Runtime: load times",
+    "PT-01": "Every runtime beside pytorch_fp16, the simple baseline",
+    "RT-01": "Every runtime keeps one contract",
+    "RT-05": "Foreign and released handles are refused",
+    "RT-07": "Every failure is an error of one family",
+    "RT-08": "A wrong input is refused by name, before any work",
+    "RT-09": "A failed call changes nothing",
+    "RT-10": "Release gives everything back",
+    "T0-01": "Conformance, with no GPU",
+    "T0-05": "Every device call fails in turn, and costs no more than it must",
+    "T0-06": "The real parser and builder, with no GPU",
+    "T1-01": "Outputs against a reference of higher precision",
+    "T1-03": "What cannot run here is told, with its reason",
+    "T2-01": "Latency, memory, energy and heat at the rates of the flight",
+    "T2-02": "The budgets of this board",
+    "T2-03": "Latency verdicts with the interval that decided them",
+    "T2-04": "The state of the board beside every row",
+    "T2-05": "Take-off, and again after a SIGKILL",
+    "TH-04": "Throttling, and what caused it",
+    "TR-03": "The engine check, before any library is loaded",
+    "TR-06": "A model's digest covers its external data",
+    "TT-01": "Engines are built within a time limit, or not at all",
+    "TT-03": "TensorRT-RTX builds ahead of time",
+    "TT-09": "TensorRT: load and build times",
+}
+"""What the requirements are about that rows bear on (``Case.covers``), in a few words."""
 
 _SHORT: Mapping[str, str] = {"tensorrt": "tensorrt", "onnx_trt_ep": "ort", "pytorch_fp16": "torch"}
 
@@ -221,6 +253,16 @@ def pairs(counts: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in counts.items())
 
 
+def counted(count: int, what: str) -> str:
+    """``1 more row``, ``1,204 more rows``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def fact(name: str, value: str) -> str:
+    """What a record tells of a host, for people."""
+    return quantity(float(value), "bytes") if name.endswith("_bytes") and value.isdecimal() else value or DASH
+
+
 def as_one(texts: Iterable[str]) -> str:
     """Sentences in a row, each once."""
     return " ".join(
@@ -309,12 +351,26 @@ def headline(run: Run) -> str:
         0: "Every required row passes."
         if required
         else "Nothing failed, and nothing was required: no release can rest on it.",
-        1: "At least one row fails.",
+        1: _failing(rows),
         2: "The call or the configuration is wrong.",
         3: "Nothing fails, but the evidence is not complete.",
         4: "trigate itself broke; the rows below it are what was settled before.",
         130: "Stopped by Ctrl-C; every row that was settled is here.",
     }.get(run.exit_code, f"Exit code {run.exit_code}.")
+
+
+_NAMED = 2
+_NAME = 60
+
+
+def _failing(rows: Sequence[Verdict]) -> str:
+    """``a fails.``, ``3 rows fail: a, b and 1 more.``: the required first, long names cut."""
+    fails = sorted((row for row in rows if row.outcome is Outcome.FAIL), key=lambda row: not row.case.required)
+    names = [name if len(name) <= _NAME else f"{name[:_NAME]}…" for name in (row.case.id for row in fails)]
+    if len(names) < 2:
+        return f"{names[0]} fails." if names else "At least one row fails."
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return f"{len(names):,} rows fail: {', '.join(names[:_NAMED]) if more else ' and '.join(names)}{more}."
 
 
 def last_line(run: Run) -> str:

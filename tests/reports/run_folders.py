@@ -19,6 +19,7 @@ from harness.records import (
     Check,
     Divergence,
     Figure,
+    FlownStream,
     Judgement,
     LatencyFigures,
     LaunchFigures,
@@ -438,11 +439,12 @@ def tier2_run(folder: Path) -> Run:
         )  # fmt: skip
 
     def sampled(row: Case, **given: bool) -> Measurement:
+        streams = {"streams": tuple(FlownStream(model, "fp16", "fp16", deadline_ns=333_000_000) for model in STREAMS)}
         files = {
             "samples_file": write_tier2_samples(folder, f"samples/{row.id}.parquet", **given),
             "trace_file": write_trace(folder, f"traces/{row.id}.parquet"),
         }
-        return seen(row, **files)
+        return seen(row, **files, **(streams if given.get("mixed") else {}))
 
     figures = latency_of(np.full(588, 10_500_000) + np.arange(588) * 20_000, failed=12)
     figures = replace(figures, count=600)

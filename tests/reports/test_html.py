@@ -13,8 +13,8 @@ import pyarrow.parquet
 import pytest
 
 import reports
-from harness.records import SCHEMA_VERSION, Figure, Outcome, Run, to_json
-from reports import figures, html, tables
+from harness.records import SCHEMA_VERSION, Figure, Outcome, Run, Verdict, to_json
+from reports import figures, html, sheets, tables
 from tests.reports.big_run import big_run
 
 pytestmark = pytest.mark.covers("RE-01")
@@ -91,13 +91,13 @@ def test_it_stands_alone_without_network_or_script(page: Page, source: str) -> N
 
 @pytest.mark.covers("RE-04")
 def test_the_verdict_stands_first_in_words_then_the_three_rows_that_matter(page: Page) -> None:
-    text = " ".join(page.text.partition("To the verdict")[2].split())
+    text = " ".join(page.text.partition("To what matters most")[2].split())
     order = [
-        "FAIL. At least one row fails.",
+        "FAIL. lightglue-onnx_trt_ep-fp32-b1 fails.",
         "NOT RUN 18 (tensorrt: not installed). No evidence about TensorRT.",
         "Exit code 1",
-        "What matters most",
-        "lightglue-onnx_trt_ep-fp32-b1",
+        "What matters most ✗",
+        "scores: relative L2 error",
         "adhop-pytorch_fp16-fp16-b1",
         "Builds, parity and latency at a glance",
     ]
@@ -138,7 +138,7 @@ def test_plots_and_tables_have_names_for_who_cannot_see_them(any_page: Page) -> 
 def test_every_wide_table_can_be_reached_by_keyboard(any_page: Page) -> None:
     wide = [a for a in any_page.all("div") if a.get("class") == "wide"]
     assert len(wide) == len(any_page.all("table"))
-    assert all(a["tabindex"] == "0" and a["role"] == "region" and a["aria-label"] for a in wide)
+    assert all(a["tabindex"] == "0" and a["role"] == "group" and a["aria-label"] for a in wide)
 
 
 @pytest.mark.covers("T1-03")
@@ -155,7 +155,9 @@ def test_a_row_shows_where_it_ran_what_it_computed_in_and_that_it_is_no_witness(
 
 
 def test_a_simulated_row_says_so_on_the_page_and_at_the_row(page: Page) -> None:
-    assert "1 of 68 rows come from a simulated device" in " ".join(page.text.split())
+    assert "SIMULATED: 1 of 68 rows. What comes from a simulated device satisfies no requirement." in " ".join(
+        page.text.split()
+    )
     assert page.text.count("SIMULATED") >= 4
 
 
@@ -359,10 +361,37 @@ def test_what_a_row_descends_from_is_told_by_digests_and_words(full: Path) -> No
 
 @pytest.mark.covers("T1-03")
 def test_a_requirement_names_the_rows_that_are_no_evidence_for_it(page: Page) -> None:
-    line = "T1-03 37 16 1 1 12 0 23 disk-onnx_trt_ep-fp16-b1, disk-tensorrt-fp32-b1, .* and 17 more"
+    line = "T1-03 What cannot run here is told, with its reason 37 16 1 1 12 0 23 "
+    line += "disk-onnx_trt_ep-fp16-b1, disk-tensorrt-fp32-b1, .* and 17 more"
     assert re.search(
         line.replace(" ", r"\s*"), page.text.partition("Requirement ids and the rows that bear on them")[2]
     )
+
+
+def test_what_is_said_of_several_lanes_is_said_once_under_the_table_with_their_names(full: Path) -> None:
+    run = some_rows(full)
+    rows = [row for row in run.verdicts if row.case.kind == "parity"][:3]
+
+    def noted(row: Verdict, *notes: str) -> Verdict:
+        measurement = replace(row.summary.measurement, notes=notes, warnings=())
+        return replace(row, summary=replace(row.summary, measurement=measurement))
+
+    rows = [noted(rows[0], "of all", "of two."), noted(rows[1], "of all", "of two."), noted(rows[2], "of all")]
+    table = sheets.lanes(rows, {row.case.id: f"row-{at}" for at, row in enumerate(rows)})
+    names = [sheets.lane_and_kind(row) for row in rows]
+    assert table.notes == ["of all.", f"{names[0]}, {names[1]}: of two."]
+    assert not any("of all" in cell for line in table.rows for cell in line)
+
+
+def test_a_tolerance_names_its_lanes_where_there_are_several(full: Path) -> None:
+    frame = tables.make(some_rows(full))["parity"]
+    (alone, units) = sheets.parity(frame).notes
+    assert alone.startswith("Tolerance of keypoints, descriptors, scores, derived: 2 × p99")
+    assert units.startswith("Max abs is in the output's own unit")
+    frame.loc[frame["lane"] == "ort · fp16", "tolerance_why"] = "another"
+    both = sheets.parity(frame).notes
+    assert "Tolerance of keypoints, descriptors, scores in ort · fp16, derived: another" in both
+    assert both[0].startswith("Tolerance of keypoints, descriptors, scores in ort · fp32, torch · fp32, torch · fp16, ")
 
 
 def test_doubts_about_the_record_stand_above_everything(full: Path) -> None:

@@ -27,7 +27,7 @@ def html_of(text: str) -> str:
 def test_the_verdict_and_the_last_line_come_first(text: str) -> None:
     lines = [line for line in text.splitlines() if line]
     assert lines[0] == "## trigate: FAIL"
-    assert lines[1] == "At least one row fails. (exit code 1)"
+    assert lines[1] == "lightglue-onnx\\_trt\\_ep-fp32-b1 fails. (exit code 1)"
     assert lines[2].startswith("**PASS 23, FAIL 1,")
     assert "No evidence about TensorRT." in lines[2]
 
@@ -50,6 +50,26 @@ def test_a_hostile_name_is_text_and_pings_nobody(text: str) -> None:
     assert "\u202e" not in text
     assert "\x1b" not in text
     assert "\x00" not in text
+
+
+def test_an_address_in_a_name_is_no_link_and_letters_from_right_to_left_turn_nothing_after_them(full: Path) -> None:
+    run = read_run(full)
+    name = "https://evil.example www.evil.example mailto:a@b.example GH-12 gh-7 عربي"
+    measurement = replace(run.verdicts[0].summary.measurement, case=replace(run.verdicts[0].case, id=name))
+    row = Verdict(Summary(measurement), Outcome.FAIL, name)
+    text = markdown.render(replace(run, planned=(), verdicts=(row,)))
+    assert not re.search(r"://|www\.|@b|GH-\d", text, re.IGNORECASE)
+    assert "evil.example" in text
+    page = str(MarkdownIt("gfm-like", {"linkify": False}).render(text))
+    assert "<a " not in page
+    assert re.search("\u2068[^\u2069|]*عربي\u2069", text)
+    assert text.count("\u2068") == text.count("\u2069")
+
+
+def test_the_host_is_told_without_what_it_has_not_and_bytes_in_their_unit(full: Path) -> None:
+    facts = {"os": "Linux", "memory_bytes": "17179869184", "jetpack": "none", "sm": "unknown", "l4t": ""}
+    text = markdown.render(replace(read_run(full), environment=facts))
+    assert text.endswith("os Linux, memory 16.0 GiB.\n")
 
 
 @pytest.mark.covers("T1-03")

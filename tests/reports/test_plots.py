@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -91,3 +92,14 @@ def test_values_set_apart_hang_under_the_line_on_the_same_scale() -> None:
     assert float(root.get("height", "0")) > float(
         ET.fromstring(plots.draw_band(plots.Band("t", values), axis)).get("height", "0")
     )
+
+
+def test_a_limit_of_the_marks_is_beside_them_and_one_of_the_values_is_across() -> None:
+    band = plots.Band("Error", np.array([1.0, 2.0, 9.0]), (plots.Mark("circle", 2.0),), limit=3.0)
+    axis = plots.axis_for([band])
+    assert axis is not None
+    tops = [
+        re.findall(r'class="limit"[^>]* y1="(\d+)"', plots.draw_band(replace(band, is_of_marks=of), axis))
+        for of in (False, True)
+    ]
+    assert tops == [["0"], ["30"]]

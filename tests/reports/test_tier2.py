@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 import reports
 from harness.records import ABOUT_A_FLIGHT, Outcome
-from reports import html, junit, markdown, tables, tier2, words
+from reports import figures, html, junit, markdown, tables, tier2, timeline, words
 from reports.sheets import Table
 
 pytestmark = pytest.mark.covers("RE-01", "T2-03")
@@ -178,8 +180,48 @@ def test_calls_on_a_throttled_board_hang_under_the_line_and_the_budget_is_drawn(
     lines = [line for line in source.splitlines() if 'class="band"' in line]
     assert len(lines) == 2 + 2 * 2, bands[:1]
     assert all('class="apart"' in line for line in lines)
-    assert sum('class="limit"' in line for line in lines) == 2
+    assert all('class="limit"' in line for line in lines)
     assert "met a throttled board" in lines[0]
+
+
+def test_each_model_of_a_mix_has_its_quantiles_with_intervals_and_its_own_budget(source: str) -> None:
+    mix = source.partition("Latency by model</figcaption>")[2].partition("</figure>")[0]
+    bands = re.findall(r"<span class=\"soft\">(.*?)</span>", mix)
+    assert len(bands) == 2
+    for band in bands:
+        assert len(re.findall(r"p\d\d [\d.]+ ms \[[\d.]+, [\d.–]+\]", band)) == 3
+        assert "budget of p95 333 ms" in band
+    assert mix.count('class="limit"') == 2
+    assert mix.count('class="interval"') >= 6
+    story = source.partition('id="flight-0"')[2].partition("Latency of ultravpr")[0]
+    assert "budget 333 ms" in story
+
+
+def test_a_quantile_is_inside_its_interval_which_holds_the_true_one_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    held = dict.fromkeys((0.5, 0.95), 0)
+    slow = 0
+    for _ in range(400):
+        values = generator.lognormal(0, 1, 640)
+        for p, true in ((0.5, 1.0), (0.95, math.exp(1.6448536))):
+            mark = figures._estimated("circle", values, p, 0)
+            assert mark.low is not None
+            assert mark.high is not None
+            assert mark.low <= mark.value <= mark.high
+            held[p] += mark.low <= true <= mark.high
+        spells = np.repeat(generator.lognormal(0, 1, 64), 10)  # ten calls that are alike
+        mark = figures._estimated("circle", spells, 0.5, 0)
+        slow += (mark.low or 0) <= 1.0 <= (mark.high or math.inf)
+    assert all(370 <= count <= 398 for count in held.values()), held
+    assert slow >= 360
+    few = figures._estimated("circle", np.array([2.0, 1.0]), 0.95, 3)
+    assert (few.value, few.low, few.high) == (2.0, 2.0, None)
+
+
+def test_memory_over_time_has_round_ends_in_its_own_unit() -> None:
+    at, used = np.arange(100.0), np.linspace(90, 110, 100) * 2**20
+    strip = figures._strip("Memory", at, used, "bytes", timeline.Clock({0: (0, 99_000_000_000)}))
+    assert (strip.bottom, strip.top) == ("90.0 MiB", "110 MiB")
 
 
 def test_a_trace_that_cannot_be_read_costs_only_its_own_strips(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.records import Outcome
+from harness.records import Outcome, Verdict
 from reports import words
+from reports.run_folder import read_run
 
 
 @pytest.mark.parametrize(
@@ -150,6 +151,32 @@ def test_every_exit_code_has_its_words(small: Path, code: int | None, word: str)
     run = replace(read_run(small), exit_code=code)
     assert words.title(run) == word
     assert words.headline(run).endswith(".")
+
+
+@pytest.mark.covers("RE-04")
+def test_the_headline_names_what_fails_the_required_first(small: Path) -> None:
+    run = read_run(small)
+    rows = [replace(row, outcome=Outcome.FAIL) for row in run.verdicts[:4]]
+    named = [row.case.id for row in sorted(rows, key=lambda row: not row.case.required)]
+    assert rows[0].case.id != named[0]
+
+    def headline(*fails: Verdict) -> str:
+        return words.headline(replace(run, planned=(), verdicts=fails, exit_code=1))
+
+    assert headline(*rows) == f"4 rows fail: {named[0]}, {named[1]} and 2 more."
+    assert headline(*rows[:2]) == f"2 rows fail: {rows[0].case.id} and {rows[1].case.id}."
+    assert headline(rows[0]) == f"{rows[0].case.id} fails."
+    assert headline() == "At least one row fails."
+    measurement = rows[0].summary.measurement
+    long = replace(measurement, case=replace(rows[0].case, id="x" * 200))
+    assert headline(replace(rows[0], summary=replace(rows[0].summary, measurement=long))) == f"{'x' * 60}… fails."
+
+
+def test_every_requirement_that_a_row_bears_on_is_told_in_words() -> None:
+    from harness.plan import _COVERS
+
+    assert {name for names in _COVERS.values() for name in names} <= set(words.REQUIREMENTS)
+    assert all(words.REQUIREMENTS.values())
 
 
 def test_a_run_without_a_last_line_says_the_counts_so_far(small: Path) -> None:
