@@ -15,6 +15,7 @@ Run-folder layout (RE-01), written by ``harness.run_folder``, read by ``reports`
     outputs/<case id>.npz       sampled errors per output, for the plots (harness.numerics.parity.error_samples)
     raw/<case id>.npz           of a row about numerics: what every sample's outputs differed by, from which its verdict is
                                 computed again, and outputs as they came, as far as there is room (harness.numerics.raw)
+    raw/<case id>.json          of a row about memory or take-off: what its processes took (harness.tier2.processes)
     layers/<case id>.json       the layers of the engine that ran, with the precision each really got
     engines/                    with --publish: engines, sidecars and manifests that rows ran
     failures/<case id>/         what T1-02 found: failure.json, inputs.npz

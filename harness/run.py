@@ -119,6 +119,7 @@ def run(job: Job, folder: RunFolder, progress: Progress, arguments: Sequence[str
     left = [case for case in job.cases if case.id not in state.verdicts]
     for case in left:  # of a try that was cut off: no evidence of what the row comes to now
         folder.discard(f"raw/{case.id}.npz")
+        folder.discard(f"raw/{case.id}.json")
         folder.discard(f"layers/{case.id}.json")
 
     def settle(case: Case) -> Verdict:

@@ -182,7 +182,7 @@ def _row(folder: Path, run: Run, verdict: Verdict) -> _RowSeen:
             seen.layers = read_layers(folder, measurement.layers_file)
         except RecordError as error:
             seen.notes.append(f"{case_id}: its layers cannot be read ({_line(error)})")
-    if measurement.raw_file:
+    if measurement.raw_file.endswith(".npz"):
         try:
             path = _inside(folder, measurement.raw_file, case_id)
             seen.raw = RawFile(path, read_numerics(path))

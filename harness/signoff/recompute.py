@@ -27,18 +27,19 @@ from harness.records import ABOUT_RUNTIMES, Measurement, Outcome, ParityFigures,
 from harness.signoff.recompute_record import of_record
 from harness.signoff.recompute_tier2 import recompute_tier2
 from harness.signoff.recomputed import Recomputed
+from harness.tier2.processes import ABOUT_PROCESSES
 from runtime.protocol import Array
 
 __all__ = ["recompute", "recompute_run"]
 
 _ABOUT_NUMERICS = ("parity", "semantic", "pair")
-_EVIDENCE = ("raw/*.npz", "samples/*.parquet", "traces/*.parquet")
+_EVIDENCE = ("raw/*.npz", "raw/*.json", "samples/*.parquet", "traces/*.parquet")
 _DECIDE = ("pr", "signoff")
 _CLOSE = 1e-9
 """Relative: another machine's sums and logarithms may end elsewhere in the last places."""
 
 
-_JUDGED_AGAIN = ("latency", "flight", "heat", "load")
+_JUDGED_AGAIN = ("latency", "flight", "heat", "load", *ABOUT_PROCESSES)
 """What ``trigate judge`` judges anew; it carries over other rows as they were, by the profile that they were judged by."""
 
 

@@ -13,6 +13,7 @@ from harness.errors import UsageError
 from harness.limits import LIMITS_FILE, read_limits
 from harness.records import Check, Figure, Judgement, LatencyFigures, LaunchFigures, Outcome, Run, Verdict
 from harness.signoff.recomputed import Recomputed
+from harness.tier2.processes import ABOUT_PROCESSES
 from harness.tier2.rejudge import Again
 from runtime.threads import usable_cores
 
@@ -30,7 +31,7 @@ _SAME = 1e-6
 
 
 def recompute_tier2(folder: Path, run: Run) -> dict[str, Recomputed]:
-    """By case id, the rows of ``run`` whose evidence are samples (latency, the mix, heat) or the rounds of fresh processes.
+    """By case id, the rows of ``run`` whose evidence are samples (latency, the mix, heat), rounds, or what processes took.
 
     A row that cannot be judged again is told with the reason and never raises. Rows of other kinds are not in it.
     """
@@ -58,7 +59,8 @@ def recompute_tier2(folder: Path, run: Run) -> dict[str, Recomputed]:
 
 
 def _is_sampled(folder: Path, verdict: Verdict) -> bool:
-    return bool(verdict.summary.measurement.samples_file) or (folder / f"samples/{verdict.case.id}.parquet").is_file()
+    own = (f"samples/{verdict.case.id}.parquet", f"raw/{verdict.case.id}.json")
+    return bool(verdict.summary.measurement.samples_file) or any((folder / name).is_file() for name in own)
 
 
 def _unshown(folder: Path, run: Run, verdict: Verdict) -> str:
@@ -68,6 +70,8 @@ def _unshown(folder: Path, run: Run, verdict: Verdict) -> str:
         return f"its samples are kept, and what run.json says of it (a row of kind {case.kind}) does not let them be judged"
     if case.kind in ("latency", "flight", "heat") and outcome in (Outcome.PASS, Outcome.MEASURED):
         return "run.json names no samples that would show it"
+    if case.kind in ABOUT_PROCESSES and outcome in (Outcome.PASS, Outcome.MEASURED) and run.schema >= 2:
+        return "run.json names no file of what its processes took"
     if case.kind == "load" and outcome is Outcome.PASS:
         return "run.json has none of the rounds that would show it"
     return ""
@@ -87,6 +91,8 @@ def _misnamed(folder: Path, verdict: Verdict) -> str:
         return f"run.json names {measurement.trace_file!r} as its trace; its own is {trace}.parquet"
     if not measurement.trace_file and (folder / f"{trace}.parquet").is_file():
         return f"{trace}.parquet is kept, and run.json names no trace"
+    if case.kind in ABOUT_PROCESSES and measurement.raw_file != f"raw/{case.id}.json":
+        return f"run.json names {measurement.raw_file!r} as what its processes took; its own is raw/{case.id}.json"
     for name in filter(None, (measurement.samples_file, measurement.trace_file)):
         if not (folder / name).is_file():
             return f"{name} cannot be read: it is missing"
@@ -111,7 +117,9 @@ def _again(again: Again, verdict: Verdict) -> Recomputed:
         MemoryError,
     ) as error:  # samples nobody measured
         return _unsaid(verdict, f"its samples cannot be judged: {type(error).__name__}: {error}")
-    source = "samples" if verdict.case.kind != "load" else "record"
+    source = {"load": "record"}.get(verdict.case.kind, "samples")
+    if verdict.case.kind in ABOUT_PROCESSES:
+        source = "what processes took"
     is_ours = again.run.trigate_version == importlib.metadata.version("trigate")
     words = (*_differs(verdict, judged), *_told_otherwise(verdict, judged, is_ours=is_ours))
     return Recomputed(verdict.case.id, verdict.outcome, judged.outcome, judged.reason, source, words)

@@ -11,7 +11,8 @@ from harness.lineage import EngineFacts
 from harness.records import Case, Measurement, Verdict
 from harness.tier2.child_job import ChildJob
 from harness.tier2.fresh import ChildResult, ProcessJob, run_child
-from harness.tier2.memory import Marks, judge_memory
+from harness.tier2.memory import Marks
+from harness.tier2.processes import MemoryLooks, judge_looks
 
 __all__ = ["MemorySeen", "judge_memory_row", "measure_memory"]
 
@@ -35,6 +36,20 @@ class MemorySeen:
     killed: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     facts: Mapping[str, EngineFacts] = field(default_factory=dict)
+
+    @property
+    def looks(self) -> MemoryLooks:
+        """What the row is judged from."""
+        return MemoryLooks(
+            self.measurement.case.id,
+            self.engines,
+            self.resident,
+            {name: tuple(after) for name, after in self.cycles.items()},
+            {name: tuple(after) for name, after in self.calls.items()},
+            self.calls_per_look,
+            self.killed,
+            self.failed,
+        )
 
 
 def measure_memory(
@@ -103,14 +118,4 @@ def measure_memory(
 
 def judge_memory_row(seen: MemorySeen, *, board: BoardConfig | None) -> Verdict:
     """See ``memory.judge_memory``."""
-    return judge_memory(
-        seen.measurement,
-        seen.engines,
-        seen.resident,
-        seen.cycles,
-        board=board,
-        killed=seen.killed,
-        failed=seen.failed,
-        calls=seen.calls,
-        calls_per_look=seen.calls_per_look,
-    )
+    return judge_looks(seen.measurement, seen.looks, board=board)

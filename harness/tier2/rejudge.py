@@ -1,7 +1,8 @@
 """A stored run judged again, under other budgets, another profile or other floors, with no device.
 
 Nothing is measured and nothing is lost: the new run folder holds copies of the samples and traces, and every row about
-latency, the mix or heat is judged from them; a row about loading from its rounds. What samples do not show (the board's
+latency, the mix or heat is judged from them; a row about loading from its rounds, and one about memory or take-off from what
+its processes took. What samples do not show (the board's
 state, a suspended machine, a refused placement) is carried over from the run; so are rows of other kinds.
 """
 
@@ -55,6 +56,7 @@ from harness.tier2.gate import (
 )
 from harness.tier2.latency_gate import OWN_CHECKS, budget_ns_of, judge
 from harness.tier2.memory import find
+from harness.tier2.processes import ABOUT_PROCESSES, MemoryLooks, as_seen, is_own, judge_looks, judge_starts, read_kept
 from harness.tier2.samples import COLUMNS, UNKNOWN, Phase, Status
 from harness.tier2.station import Stream
 from runtime.protocol import Array
@@ -103,7 +105,8 @@ def rejudge(
     again = Again(run_folder, run, configuration, board_name, profile=profile, floors=floors, require=require)
     if not again.rows:
         raise UsageError(
-            f"{run_folder} has no latency row with samples, nor one of the mix, heat or loading: there is nothing to judge again."
+            f"{run_folder} has no latency row with samples, nor one of the mix, heat, loading, memory or take-off: "
+            "there is nothing to judge again."
         )
     files = sorted(again.files())
     verdicts = tuple(again.settle(verdict) for verdict in again.verdicts)  # before anything is written
@@ -185,7 +188,8 @@ class Again:
             None,
         )
         for verdict in self.verdicts:
-            models = {verdict.case.model} if verdict.case.id in self.rows else set()
+            is_of_one = verdict.case.id in self.rows and verdict.case.kind not in ABOUT_PROCESSES
+            models = {verdict.case.model} if is_of_one else set()
             if models and verdict.case.kind in ("flight", "heat"):
                 models = {stream.model for stream in verdict.summary.measurement.streams}
             for model in sorted(models - set(configuration.models)):
@@ -208,7 +212,8 @@ class Again:
         kept = [one.case.id for one in self.verdicts if one.case.tier == 2 and one.case.id not in self.rows]
         others = f" ({', '.join(kept)} of tier 2)" if kept else ""
         return (
-            "rows of latency, the mix and heat from their samples, of loading from their rounds; "
+            "rows of latency, the mix and heat from their samples, of loading from their rounds, of memory and take-off from "
+            "what their processes took; "
             f"all others as they were, under the budgets of then{others}"
         )
 
@@ -231,7 +236,14 @@ class Again:
         verdict = replace(verdict, summary=replace(verdict.summary, measurement=measurement))
         if verdict.case.id not in self.rows:
             return verdict
-        judge_again = {"latency": self._latency, "flight": self._flight, "heat": self._heat, "load": self._load}
+        judge_again = {
+            "latency": self._latency,
+            "flight": self._flight,
+            "heat": self._heat,
+            "load": self._load,
+            "memory": self._processes,
+            "takeoff": self._processes,
+        }
         judged = judge_again[verdict.case.kind](verdict)
         if verdict.case.kind != "load":
             judged = over_memory(_with_kept_figures(judged, verdict), self.configuration.boards.get(self.board_name))
@@ -318,6 +330,20 @@ class Again:
         fails_anyway = any(check.name == "processes" for check in judged.checks)
         return _refused(on_its_board(judged, outer, fails_anyway=fails_anyway), outer)
 
+    def _processes(self, verdict: Verdict) -> Verdict:
+        """A row about memory or take-off, from what its processes took."""
+        measurement, _ = self._measurement(verdict)
+        kept = read_kept(self.path / _inside(self.path, measurement.raw_file, verdict.case.id), verdict.case)
+        board = self.configuration.boards.get(self.board_name)
+        if isinstance(kept, MemoryLooks):
+            judged = judge_looks(measurement, kept, board=board)
+        else:
+            models = self.configuration.models.items()
+            budgets = {name: budget for name, model in models if (budget := self._budget(model.budget)) is not None}
+            judged = judge_starts(as_seen(measurement, kept), kept, board=board, budgets=budgets, tolerances={})
+        own = {check.name for check in verdict.checks if is_own(verdict.case.kind, check.name)}
+        return on_its_board(judged, self._outer_checks(verdict, own), fails_anyway=True)
+
     def _measurement(self, verdict: Verdict) -> tuple[Measurement, Profile]:
         """What was measured, without the warnings of its first judgement, and the profile to judge it by."""
         measurement = verdict.summary.measurement
@@ -398,7 +424,9 @@ class Again:
         declared = self.configuration.boards.get(self.board_name)
         anew = check_state(declared, measurement.board_start, measurement.board_end)
         kept = [check for check in verdict.checks if check.name not in {*own, *_DECLARED, *_OURS}]
-        return [*kept, *(check for check in anew if check.name in _DECLARED)]
+        outer = [*kept, *(check for check in anew if check.name in _DECLARED)]
+        order = [check.name for check in verdict.checks]  # of several open ones the first is the row's reason
+        return sorted(outer, key=lambda check: order.index(check.name) if check.name in order else len(order))
 
     def _killed(self, case: Case) -> Verdict | None:
         """A row whose verdict was never written; its rate is the configuration's."""
@@ -520,6 +548,8 @@ def read_run(folder: Path) -> Run:
 def _can_be_judged(verdict: Verdict) -> bool:
     """A run of an earlier trigate does not tell which streams flew in the mix: such a row stays as it was."""
     kind, measurement = verdict.case.kind, verdict.summary.measurement
+    if kind in ABOUT_PROCESSES:
+        return measurement.raw_file.endswith(".json")
     if kind == "load":
         return bool(load_row.rounds_of(verdict.summary.figures))
     return kind in _SAMPLED and bool(measurement.samples_file) and (kind == "latency" or bool(measurement.streams))

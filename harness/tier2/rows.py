@@ -56,16 +56,16 @@ from harness.tier2.heat_figures import NOT_APPLICABLE
 from harness.tier2.launch import run_launch
 from harness.tier2.load import select
 from harness.tier2.load_row import judge_load, measure_load
-from harness.tier2.memory import bytes_in_words, find, footprint, judge_memory
+from harness.tier2.memory import find, footprint
 from harness.tier2.memory_row import judge_memory_row, measure_memory
 from harness.tier2.null_runtime import harness_cost
 from harness.tier2.observer import observer_effect
+from harness.tier2.processes import FileSizes, MemoryLooks, judge_looks, judge_starts, keep, starts_of
 from harness.tier2.rounds import Rounds
 from harness.tier2.samples import SampleLog, open_journal
 from harness.tier2.soak import SENSORS
 from harness.tier2.station import Order, Seen, Station, Stream
-from harness.tier2.takeoff import TakeoffSeen, judge_takeoff, takeoff
-from harness.words import counted
+from harness.tier2.takeoff import TakeoffSeen, takeoff
 from runtime.data import EngineCacheEntry
 from runtime.errors import RuntimeCoreError
 from runtime.protocol import Array
@@ -348,7 +348,6 @@ class Tier2:
         return verdict if profile.decides else indicative(verdict)
 
     def _takeoff(self, case: Case, folder: RunFolder) -> Verdict:
-        del folder
         assert self.job is not None
         cases = self._resident_cases(case)
         seen = takeoff(case, cases, self.job, environ=self.environ, gpu_index=self.gpu_index)
@@ -356,22 +355,20 @@ class Tier2:
             engines = zip(cases, seen.filling.seen.engines, strict=True)
             self._facts |= {one.model: engine.facts for one, engine in engines if engine.facts is not None}
         budgets = {one.model: budget for one in cases if (budget := self._budget(one.model)) is not None}
-        verdict = judge_takeoff(
+        kept = starts_of(seen, cases, _sizes(seen), is_unified=self.is_unified, card_is_ours=self.gpu_index is not None)
+        verdict = judge_starts(
             seen,
-            cases,
+            kept,
             board=self.board,
             budgets=budgets,
             tolerances={one.model: self.tolerances.get(one.model, {}).get(one.lane, {}) for one in cases},
-            is_unified=self.is_unified,
-            card_is_ours=self.gpu_index is not None,
         )
-        return self._with_profile(_with_files(verdict, seen, self.board))
+        return self._with_profile(keep(folder, verdict, kept))
 
     def _memory(self, case: Case, folder: RunFolder) -> Verdict:
-        del folder
         cases = self._resident_cases(case)
         if self.job is None:
-            return self._with_profile(self._simulated_memory(case, cases))
+            return self._with_profile(self._simulated_memory(case, cases, folder))
         quick = not self.profile.decides  # a look for leaks takes minutes an engine
         seen = measure_memory(
             case,
@@ -386,9 +383,9 @@ class Tier2:
             card_is_ours=self.gpu_index is not None,
         )
         self._facts |= seen.facts
-        return self._with_profile(judge_memory_row(seen, board=self.board))
+        return self._with_profile(keep(folder, judge_memory_row(seen, board=self.board), seen.looks))
 
-    def _simulated_memory(self, case: Case, cases: Sequence[Case]) -> Verdict:
+    def _simulated_memory(self, case: Case, cases: Sequence[Case], folder: RunFolder) -> Verdict:
         """The same in the station's own process: each engine alone, all resident, cycles of loading, many calls."""
         station = self.station
         before = tuple(station.memory())
@@ -430,16 +427,16 @@ class Tier2:
         measurement = replace(
             measurement, launches=1, board_start=self._before or BoardState(), board_end=station.board_state()
         )
-        return judge_memory(
-            measurement,
-            engines,
-            resident[-1:],  # two looks at one process: one launch
-            cycles,
-            board=self.board,
-            killed=killed,
-            calls=calls,
-            calls_per_look=_CALLS,
+        kept = MemoryLooks(
+            case.id,
+            {name: tuple(marks) for name, marks in engines.items()},
+            tuple(tuple(marks) for marks in resident[-1:]),  # two looks at one process: one launch
+            {name: tuple(after) for name, after in cycles.items()},
+            {name: tuple(after) for name, after in calls.items()},
+            _CALLS,
+            tuple(killed),
         )
+        return keep(folder, judge_looks(measurement, kept, board=self.board), kept)
 
     def _cool_down(self, trace: Trace, origin_ns: int, most_s: float) -> None:
         """Watch the board cool, a frame a second, until it is half as warm above where it began, or for ``most_s``."""
@@ -701,28 +698,16 @@ class Tier2:
         )
 
 
-def _with_files(verdict: Verdict, seen: TakeoffSeen, board: BoardConfig | None) -> Verdict:
-    """The same with what the engines' files take on disk, and the calibration caches beside them (T2-02)."""
+def _sizes(seen: TakeoffSeen) -> dict[str, FileSizes]:
+    """Of the engines' files, and of the calibration caches beside them."""
     if seen.filling.seen is None:
-        return verdict
+        return {}
     paths = {EngineCacheEntry.from_json(engine.entry).engine_path for engine in seen.filling.seen.engines}
-    folders = {path.parent for path in paths}
-    caches = {path for folder in folders for path in folder.glob("*.cache")}
-    figures, checks = list(verdict.summary.figures), list(verdict.checks)
-    for what, files, limit in (
-        ("engine files", paths, board.engines_bytes if board else None),
-        ("calibration caches", caches, board.caches_bytes if board else None),
-    ):
-        size = sum(path.stat().st_size for path in files if path.exists())
-        figures.append(Figure(f"{what.replace(' ', '_')}_bytes", float(size), "bytes", counted(len(files), "file")))
-        if limit is not None:
-            outcome = Outcome.FAIL if size > limit else Outcome.PASS
-            checks.append(Check(what, outcome, f"{what} take {bytes_in_words(size)} of {bytes_in_words(limit)}"))
-    failed = [check for check in checks if check.outcome is Outcome.FAIL]
-    verdict = replace(verdict, checks=tuple(checks), summary=replace(verdict.summary, figures=tuple(figures)))
-    if failed and verdict.outcome is not Outcome.FAIL:
-        return replace(verdict, outcome=Outcome.FAIL, reason=f"{failed[0].name}: {failed[0].reason}")
-    return verdict
+    caches = {path for folder in {path.parent for path in paths} for path in folder.glob("*.cache")}
+    return {
+        what: FileSizes(len(files), sum(path.stat().st_size for path in files if path.exists()))
+        for what, files in (("engine files", paths), ("calibration caches", caches))
+    }
 
 
 def _of_model(case: Case, model: ModelConfig) -> Case:

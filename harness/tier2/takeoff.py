@@ -145,6 +145,7 @@ def judge_takeoff(
     board: BoardConfig | None,
     budgets: Mapping[str, Budget],
     tolerances: Mapping[str, Mapping[str, Tolerance]],
+    outputs: Sequence[Check] = (),
     is_unified: bool | None = None,
     card_is_ours: bool = False,
 ) -> Verdict:
@@ -153,7 +154,8 @@ def judge_takeoff(
     ``budgets``: of the models on this board (``load_s``). ``tolerances``: of each model's lane, by output; outputs that are not
     the same bytes are held against them twice over (each may be one away from the truth), and only where two undisturbed
     processes did not give the same bytes either. FAIL also where a process did not come up, or left files behind.
-    Without budgets that apply, the row is MEASURED at best.
+    Without budgets that apply, the row is MEASURED at best. ``outputs``: the checks of outputs that were not the same bytes,
+    where the outputs themselves are gone.
     """
     starts = [result for result in (seen.first, seen.again) if result is not None]
     prints = [result.footprint(is_unified=is_unified, card_is_ours=card_is_ours) for result in starts]
@@ -171,7 +173,7 @@ def judge_takeoff(
     by_kernel = [result.in_words() for result in (seen.filling, *starts) if result.is_killed]
     budgeted = [*budget_checks(told, by_kernel, board)] if told or by_kernel else []
     budgeted += [check for check in _loads(starts, cases, budgets) if check is not None]
-    checks = [*broken, *_same(seen, cases, tolerances), *_left(seen), *budgeted]
+    checks = [*broken, *(outputs or _same(seen, cases, tolerances)), *_left(seen), *budgeted]
     held = [check for check in checks if check.outcome is not Outcome.NOT_RUN]
     deciding = worst(held)
     if deciding.outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE):
