@@ -271,7 +271,8 @@ def _of_engines(sides: Sequence[Mapping[str, Sequence[Entry]]], shared: Sequence
 def _knows_engine(one: Entry) -> int:
     """How much a row tells of its engine; a build row does so at least in words."""
     has_figures = any(figure.name.partition("[")[0] in ("build_ns", "engine_bytes") for figure in one.figures)
-    return 4 * has_figures + 2 * bool(one.layers.layers) + (one.case.kind == "build")
+    tells_options = any(key.startswith("builder_options") for key in one.measurement.lineage)
+    return 4 * has_figures + 2 * bool(one.layers.layers) + (one.case.kind == "build" or tells_options)
 
 
 # --- the family of rows, and the decision ---------------------------------------------------------------------------
