@@ -19,6 +19,7 @@ SIGN_EXAMPLES = """\
 examples:
   trigate sign runs/cloud runs/board --key release.key --out releases/1.4
   trigate sign runs/board --key release.key --waivers waivers.toml --out 1.4.zip
+  trigate sign runs/board --key release.key --pack packs/flight --out releases/1.4    outputs held against the pack first
   trigate sign runs/board --key release.key --evidence-only --out why-not-1.4    a failing run, kept as evidence
 
 A waiver, in a file of [[waiver]] tables, accepts a row that does not pass:
@@ -30,7 +31,7 @@ A waiver, in a file of [[waiver]] tables, accepts a row that does not pass:
 
 exit codes: 0 signed off, with waivers or without; 1 a row fails, or a run is not what its samples make it: refused;
 3 something required is not shown, no runtime is required, or a run is simulated: refused;
-with --evidence-only the bundle is made all the same, and says FAILED
+with --evidence-only the bundle is made all the same, and says FAILED; of a run that its own samples contradict none is made
 """
 
 
@@ -42,6 +43,9 @@ def add(commands: Any) -> None:
     parser.add_argument("run", type=Path, nargs="+", metavar="RUN", help="a run folder; several must be of one pack")
     parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="the private key, of `trigate key new`")
     add_passphrase(parser)
+    parser.add_argument(
+        "--pack", type=Path, metavar="DIR", help="the pack of the runs: hold outputs and tolerances against it first"
+    )
     parser.add_argument("--waivers", type=Path, metavar="FILE", help="what is accepted although it does not pass")
     parser.add_argument(
         "--evidence-only", action="store_true", help="sign also what is no sign-off, with the result FAILED"
@@ -53,6 +57,7 @@ def add(commands: Any) -> None:
 def _sign(arguments: argparse.Namespace) -> int:
     import datetime
 
+    from harness.packs.folder import load_pack
     from harness.signoff.bundle import make_bundle
     from harness.signoff.waivers import read_waivers
 
@@ -64,6 +69,7 @@ def _sign(arguments: argparse.Namespace) -> int:
         trigate_version=version(),
         waivers=read_waivers(arguments.waivers) if arguments.waivers is not None else None,
         evidence_only=arguments.evidence_only,
+        pack=load_pack(arguments.pack) if arguments.pack is not None else None,
         say=(lambda words: None) if arguments.quiet else (lambda words: print(words, file=sys.stderr)),
     )
     _print(made, arguments)

@@ -80,13 +80,14 @@ def make_bundle(
     trigate_version: str,
     waivers: bytes | None = None,
     evidence_only: bool = False,
+    pack: Pack | None = None,
     say: Callable[[str], None] = lambda words: None,
 ) -> Made:
     """Bundle and sign run folders at ``out``, a new folder, or one file where it ends in ``.zip``.
 
     ``waivers``: the bytes of a waiver file. ``evidence_only``: sign what is no sign-off as well, with the result FAILED.
-    ``made_at``: ISO time, UTC. Raises ``UsageError`` for runs that make no bundle; nothing is left then, nor where it is
-    refused.
+    ``made_at``: ISO time, UTC. ``pack``: the one of the runs, to hold their outputs and tolerances against before anything is
+    signed. Raises ``UsageError`` for runs that make no bundle; nothing is left then, nor where it is refused.
     """
     if os.path.lexists(out):
         raise UsageError(f"--out: {out} exists already. Name a new one, so that no bundle is lost.")
@@ -100,7 +101,7 @@ def make_bundle(
         contradictions: list[Problem] = []
         for inside, run in runs.items():
             say(f"computing the verdicts of {run.id} again")
-            contradictions += judge_again(run, work / inside)[1]
+            contradictions += judge_again(run, work / inside, pack if run.pack_sha256 else None)[1]
         contradictions += same_samples(files)
         requires = {run.id: requires_of(run, work / inside) for inside, run in runs.items()}
         signoff = decide(

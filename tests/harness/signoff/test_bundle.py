@@ -29,7 +29,7 @@ from harness.signoff.bundle import (
 from harness.signoff.decision import SignOff, decide, page
 from harness.signoff.files import hash_file, is_safe_name, unpack, walk, write_archive
 from harness.signoff.signing import PrivateKey, load_private_key, make_key, unseal
-from tests.harness.numeric_runs import a_pack
+from tests.harness.numeric_runs import MODEL, a_pack
 from tests.harness.released_runs import ENGINE, LATENCY, PARITY, a_clause, a_release, another, slower
 
 MADE_AT = "2026-11-21T12:00:00+00:00"
@@ -252,6 +252,17 @@ def test_a_run_that_was_edited_is_not_signed_not_even_as_evidence(home: Home, tm
     (tmp_path / "run/run.json").write_text(json.dumps(to_json(replace(run, verdicts=verdicts, exit_code=0))))
     made = home.sign(tmp_path / "bundle", tmp_path / "run", evidence_only=True, waivers=a_waiver())
     assert any(words.startswith(f"{LATENCY} was PASS; by samples it is FAIL") for words in words_of(made))
+
+
+@pytest.mark.covers("RE-03")
+def test_the_pack_of_the_runs_is_held_against_them_before_anything_is_signed(home: Home, tmp_path: Path) -> None:
+    assert home.sign(tmp_path / "good", pack=home.pack).path is not None
+    model = home.pack.models[MODEL]
+    fp32 = {name: replace(rule, rel_l2_max=1e-30) for name, rule in model.tolerances["fp32"].items()}
+    other = replace(home.pack, models={MODEL: replace(model, tolerances={**model.tolerances, "fp32": fp32})})
+    words = words_of(home.sign(tmp_path / "bundle", pack=other, evidence_only=True))
+    assert "was judged by the tolerance" in words[0]
+    assert "and the pack has" in words[0]
 
 
 @pytest.mark.covers("RE-03")
