@@ -37,13 +37,13 @@ _SYMBOLS: Mapping[str, tuple[str, str]] = {
 
 _MEANINGS: Mapping[str, str] = {
     "stopped working": "It ran, or kept its limit, on the base's side, and does not now.",
-    "worse": "Shown to be more than the base by more than the margin, and among all rows too (Holm).",
+    "worse": "More than the base: the interval (Holm, among all rows) excludes no change, and what was found is beyond the margin.",
     "no evidence": "The base has a row that the new side does not: not installed, not run, not reached, or not planned.",
     "open": "The sessions do not decide on the margin; what would, stands beside it.",
     "started working": "It broke, or was not installed, on the base's side, and works now.",
     "changed": "It is not what it was, and nothing says that this is worse: for who decides to look at.",
     "not known": "The run folders do not hold it on both sides.",
-    "better": "Shown to be less than the base by more than the margin.",
+    "better": "Less than the base: the interval excludes no change, and what was found is beyond the margin.",
     "not worse": "Not more than the base by the margin; how much less is open.",
     "same": "Within the margin on both sides, by its whole interval; or what is counted, and equal.",
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.records import Run
 
-__all__ = ["check_root", "command", "default_cache", "draw", "print_end", "stamp", "version"]
+__all__ = ["check_root", "command", "default_cache", "draw", "kept_history", "print_end", "stamp", "version"]
 
 
 def command(commands: Any, name: str, do: Callable[[argparse.Namespace], int], summary: str, **more: Any) -> Any:
@@ -67,3 +67,18 @@ def default_cache() -> Path:
     base = os.environ.get("TRIGATE_CACHE") or os.environ.get("XDG_CACHE_HOME")
     named = os.environ.get("TRIGATE_CACHE")
     return Path(named) if named else Path(base or Path.home() / ".cache") / "trigate"
+
+
+def kept_history(given: Path | None) -> Path:
+    """The folder of a history to read from. One that was named and is not there is a slip, and no history without runs."""
+    from harness.errors import UsageError
+
+    folder = (given or default_cache()).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--history: {folder} is a file; give the folder that a history is kept in.")
+    if given is not None and not folder.exists():
+        raise UsageError(
+            f"--history: there is no folder {folder}. `trigate run --history {folder}` and "
+            f"`trigate history add RUN --history {folder}` make one."
+        )
+    return folder

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.common import command, default_cache
+from harness.commands.common import command, kept_history
 
 if TYPE_CHECKING:
     from harness.compare.records import Comparison
@@ -54,7 +54,8 @@ def _folders(words: Sequence[Path], history: Path | None) -> list[Path]:
         return list(words)
     from harness.history.runs import resolve
 
-    return [folder for word in words for folder in resolve(str(word), history or default_cache())]
+    kept = kept_history(history)
+    return [folder for word in words for folder in resolve(str(word), kept)]
 
 
 def _margins(words: Sequence[str]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.common import default_cache, version
+from harness.commands.common import default_cache, kept_history, version
 
 if TYPE_CHECKING:
     from harness.history.records import Listed, Query, Told
@@ -179,18 +179,7 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 
 def _kept(arguments: argparse.Namespace) -> Path:
-    """The folder to read from. One that was named and is not there is a slip, and no history without runs."""
-    from harness.errors import UsageError
-
-    folder = _folder(arguments)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--history: {folder} is a file; give the folder that a history is kept in.")
-    if getattr(arguments, "history", None) and not folder.exists():
-        raise UsageError(
-            f"--history: there is no folder {folder}. `trigate run --history {folder}` and "
-            f"`trigate history add RUN --history {folder}` make one."
-        )
-    return folder
+    return kept_history(getattr(arguments, "history", None))
 
 
 def _query(arguments: argparse.Namespace) -> Query:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from harness.compare.records import Cause, Change, Decision, Foremost, RowChange, Side, Standing, State
@@ -13,6 +14,8 @@ _MOST_SESSIONS = 12
 """Boot sessions of a side that are still advised: four times as many would only halve the interval."""
 
 _MOST_HOURS = 72.0
+
+_ASIDE = re.compile(r"\s*\([^()]*\)\s*$")
 
 _RESTS_ON = {"drift": "numerics", "p95": "latency", "energy": "energy", "memory": "memory"}
 """What a release rests on, by what a change is about."""
@@ -37,7 +40,8 @@ def decide(
             f"{len(holding) - broke} regressed" if len(holding) > broke else "",
         )
         told = f"Of {counted(len(rows), 'row')} {' and '.join(filter(None, parts))}."
-        return Decision.HOLD, f"HOLD: {_first_of_all(holding[0])}. {_beside(holding[1:])}{told}", 1, to_do
+        told = f"HOLD: {_first_of_all(holding[0])}. {_beside(holding[1:])}{told}{_simulated(rows)}"
+        return Decision.HOLD, told, 1, to_do
     evidence = [row for row in rows if row.base_state is State.WORKS and row.new_state is State.WORKS]
     if missing or undecided or not evidence:
         open_ = len(missing) + len(undecided)
@@ -47,23 +51,33 @@ def decide(
             else "no row works on both sides"
         )
         to_do = [*to_do, *([] if evidence else _without_evidence(rows))]
-        return Decision.MEASURE_MORE, f"MEASURE MORE: {told}. {' '.join(to_do)}".strip(), 3, to_do
-    simulated = " All SIMULATED: no evidence." if all(row.simulated for row in evidence) else ""
+        return Decision.MEASURE_MORE, f"MEASURE MORE: {told}. {' '.join(to_do)}".strip() + _simulated(rows), 3, to_do
     better = sum(row.standing is Standing.BETTER for row in rows)
     changed = sum(row.standing in (Standing.CHANGED, Standing.STARTED) for row in rows)
-    dark = sum(row.new_state not in (State.WORKS, State.FAILS) for row in rows)
+    alike = [row.new_state for row in rows if row.base_state is row.new_state]
+    fail, broke = (alike.count(state) for state in (State.FAILS, State.BROKE))
+    dark = sum(row.new_state not in (State.WORKS, State.FAILS) for row in rows) - broke
     beside = "".join(
         f", {count} {what}"
         for count, what in (
             (better, "better"),
             (changed, "with changes to look at"),
+            (fail, f"{_many(fail, 'fails its limit', 'fail their limits')} on both sides"),
+            (broke, "broke on both sides"),
             (dark, "without evidence on either side"),
         )
         if count
     )
     work = f"{counted(len(evidence), 'row')} {_many(len(evidence), 'works', 'work')} on both sides"
-    told = f"ADOPT: no row regressed or stopped working; {work}{beside}.{_not_compared(evidence)}{simulated}"
+    told = f"ADOPT: no row regressed or stopped working; {work}{beside}.{_not_compared(evidence)}{_simulated(rows)}"
     return Decision.ADOPT, told, 0, to_do
+
+
+def _simulated(rows: Sequence[RowChange]) -> str:
+    count = sum(row.simulated for row in rows)
+    if not count:
+        return ""
+    return " All SIMULATED: no evidence." if count == len(rows) else f" {counted(count, 'row')} SIMULATED: no evidence."
 
 
 def _first_of_all(row: RowChange) -> str:
@@ -117,8 +131,9 @@ def _missing(rows: Sequence[RowChange]) -> list[str]:
     for row in rows:
         is_library = row.new_state is State.NOT_INSTALLED
         what = f"Install {row.runtime} on the new side" if is_library else "Measure on the new side what it lacks"
-        absent.setdefault(what, []).append(row.id)
-    return [f"{what} ({ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''})." for what, ids in absent.items()]
+        why = "" if is_library else f": {_brief(row.words.partition(': ')[2])}"
+        absent.setdefault(f"{what} ({{}}){why}.", []).append(row.id)
+    return [told.replace("{}", _and_more(ids), 1) for told, ids in absent.items()]
 
 
 def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side], is_reflashed: bool) -> list[str]:
@@ -134,20 +149,32 @@ def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side], 
     again = [
         f"Measure the new side again, about {_duration(max((one.took_s for one in new), default=0.0))}: {spoilt[0].again}."
     ] if spoilt else []  # fmt: skip
-    facts = [
-        f"Decide {row.id}: {f'{change.name}: ' if change.pairs else ''}{_brief(change.words)}."
-        for row in rows
-        if not any(change.again for change in row.changes)
-        for change in row.changes
-        if change.standing is Standing.OPEN and change.may_block and not change.is_judged
-    ]
+    facts: dict[str, list[str]] = {}
+    for row in rows:
+        for change in () if any(change.again for change in row.changes) else row.changes:
+            if change.standing is Standing.OPEN and change.may_block and not change.is_judged:
+                facts.setdefault(_to_decide(change), []).append(row.id)
+    told = [f"Decide {_and_more(ids)}: {what}." for what, ids in facts.items()]
     open_ = [(row, change) for row, change in named if change.is_judged and not change.again]
     return [
         *again,
-        *facts[:3],
-        *([f"And {counted(len(facts) - 3, 'fact')} more."] if facts[3:] else []),
+        *told[:3],
+        *([f"And {counted(len(told) - 3, 'fact')} more."] if told[3:] else []),
         *_sessions(open_, base, new, is_reflashed),
     ]
+
+
+def _to_decide(change: Change) -> str:
+    """What is to be decided, so that rows that wait for one step say the same: the clause with the command that helps."""
+    if change.about == "verdict":
+        state, _, reason = change.words.partition(": ")
+        step = next((clause for clause in reason.split("; ") if "`" in clause), "")
+        return f"{state}: {re.sub(_ASIDE, '', step).strip()}" if step else _brief(change.words)
+    return f"{change.name}: {_brief(change.words)}"
+
+
+def _and_more(ids: Sequence[str]) -> str:
+    return ids[0] + (f" and {len(ids) - 1} more" if ids[1:] else "")
 
 
 def _brief(words: str, most: int = 160) -> str:
@@ -172,12 +199,12 @@ def _sessions(
         for name, count, took in zip((old, "new side"), more, took_s, strict=True)
         if count > 0
     ]
-    told = []
+    told = _in_vain(hopeless)
     if parts:
-        told.append(f"Measure {' and '.join(parts)}.")
+        told.append(f"{'For the other open figures measure' if hopeless else 'Measure'} {' and '.join(parts)}.")
     elif able:
         told.append("Boot sessions as there are would decide if they lay closer; measure one more of each.")
-    return [*told, *_in_vain(hopeless)]
+    return told
 
 
 def _more_sessions(change: Change) -> tuple[int | None, int | None]:

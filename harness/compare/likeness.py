@@ -48,7 +48,7 @@ def differences(base: Sequence[Loaded], new: Sequence[Loaded], sides: Sides, sha
     """In what the runs are not alike, each in words. ``sides``: rows by case id; ``shared``: the ids that both have."""
     found = [
         *_other_schema(base, new),
-        *_apart(base, new, "profile", lambda one: one.run.settings.get("profile", "")),
+        *(profiles := _apart(base, new, "profile", lambda one: one.run.settings.get("profile", ""))),
         *_apart(base, new, "pack", lambda one: one.run.pack_sha256[:16] or "none"),
         *_apart(base, new, "size", lambda one: one.run.settings.get("size", "")),
         *_other_machine((*base, *new)),
@@ -63,7 +63,8 @@ def differences(base: Sequence[Loaded], new: Sequence[Loaded], sides: Sides, sha
     by_words: dict[str, list[str]] = {}
     for case_id in shared:
         for words in _unlike_rows(sides[0][case_id], sides[1][case_id]):
-            by_words.setdefault(words, []).append(case_id)
+            if not (profiles and words.startswith("profile: ")):  # said of the runs already
+                by_words.setdefault(words, []).append(case_id)
     for words, rows in by_words.items():
         found.append(f"{words} ({rows[0]}{f' and {len(rows) - 1} more rows' if len(rows) > 1 else ''})")
     return found
@@ -108,18 +109,17 @@ def _module(loaded: Loaded) -> str:
 
 def _other_batch(sides: Sides) -> list[str]:
     """Rows that would be the same one but for the batch: their ids differ, so they would look like two that are missing."""
-    kinds = [
-        {
-            (case.kind, case.model, case.runtime, case.precision, case.against): case
-            for case in (entries[0].case for entries in side.values())
-        }
-        for side in sides
-    ]
-    return [
-        f"batch of {case.model}: {case.batch} in the base, {kinds[1][key].batch} in the new"
-        for key, case in kinds[0].items()
-        if key in kinds[1] and case.batch != kinds[1][key].batch
-    ]
+    batches: list[dict[tuple[str, ...], dict[str, None]]] = [{}, {}]
+    for side, found in zip(sides, batches, strict=True):
+        for case in (entries[0].case for entries in side.values()):
+            key = case.model, case.kind, case.runtime, case.precision, case.against
+            found.setdefault(key, {})[str(case.batch)] = None
+    told = (
+        f"batch of {key[0]}: {' and '.join(old)} in the base, {' and '.join(batches[1][key])} in the new"
+        for key, old in batches[0].items()
+        if key in batches[1] and not old.keys() & batches[1][key].keys()
+    )
+    return list(dict.fromkeys(told))
 
 
 def _unlike_rows(base: Sequence[Entry], new: Sequence[Entry]) -> Iterable[str]:

@@ -373,8 +373,15 @@ def _run(folder: Path) -> Run:
     try:
         return run_from_folder(folder)
     except (FileNotFoundError, NotADirectoryError):
+        why = (
+            "it has no run.json"
+            if folder.is_dir()
+            else "it is a file"
+            if folder.exists()
+            else "there is no such folder"
+        )
         raise UsageError(
-            f"{folder} is no run folder: it has no run.json. Name a folder that `trigate run --out` was given."
+            f"{folder} is no run folder: {why}. Name a folder that `trigate run --out` was given."
         ) from None
     except (OSError, RecursionError, ValueError) as error:  # a RecordError is a ValueError
         remedy = "" if isinstance(error, RecordError) and "upgrade" in str(error) else " Copy the run folder again."

@@ -38,6 +38,9 @@ __all__ = [
 _ENGINE_ROWS = ("latency", "build", "load", "parity", "semantic")
 """Whose rows tell an engine's size, build and layers, the first there is."""
 
+_OUTPUTS = ("artifact", "parity", "semantic", "pair")
+"""Kinds of rows that have no figure of a boot session."""
+
 _OWN_SETTINGS = ("seed", "simulated", "like", "out", "history")
 """Of a run alone: where it was put, and after which other it was made."""
 
@@ -96,24 +99,9 @@ def compare_runs(
         raise UnlikeError(unlike)
     if not shared:
         raise UsageError("the base and the new runs have no row in common: there is nothing to compare.")
-    every = list(dict.fromkeys([*sides[0], *sides[1]]))
-    say(f"comparing {len(every)} row{'' if len(every) == 1 else 's'}")
-    engines = _of_engines(sides, shared)
-    twins = _twins(sides)
-    judged = [
-        judge_row(
-            sides[0].get(twins.get(each, each), ()),
-            sides[1].get(each, ()),
-            limits,
-            alpha,
-            tells_engine=twins.get(each, each) in engines,
-            paired=(paired or {}).get(each),
-        )
-        for each in every
-    ]
-    judged = [_by_the_way(*one) if one[0].id in twins else one for one in judged]
-    judged, family = _held_against_number(judged, alpha)
-    rows = sorted((_settled(*one) if one[0].id not in twins else _settled_beside(*one) for one in judged), key=_order)
+    count = len({*sides[0], *sides[1]})
+    say(f"comparing {count} row{'' if count == 1 else 's'}")
+    rows, family = _judge(sides, shared, limits, alpha, paired or {})
     versions, environment = _differences(base, new)
     shown = [_boards_differ(sides, case_id) for case_id in shared]
     board = [_of_board(words) for words in dict.fromkeys(word for words in shown for word in words)]
@@ -136,6 +124,32 @@ def compare_runs(
         trigate_version=new[0].run.trigate_version,
         foremost=foremost(rows),
     )
+
+
+def _judge(
+    sides: Sequence[Mapping[str, Sequence[Entry]]],
+    shared: Sequence[str],
+    margins: Mapping[str, float],
+    alpha: float,
+    paired: Mapping[str, Mapping[str, Sequence[float]]],
+) -> tuple[list[RowChange], int]:
+    """Every row of either side, in order, and how many figures may hold the release."""
+    engines, twins = _of_engines(sides, shared), _twins(sides)
+    judged = [
+        judge_row(
+            sides[0].get(twins.get(each, each), ()),
+            sides[1].get(each, ()),
+            margins,
+            alpha,
+            tells_engine=twins.get(each, each) in engines,
+            paired=paired.get(each),
+        )
+        for each in dict.fromkeys([*sides[0], *sides[1]])
+    ]
+    judged = [_by_the_way(*one) if one[0].id in twins else one for one in judged]
+    judged, family = _held_against_number(judged, alpha)
+    rows = [_settled(*one) if one[0].id not in twins else _settled_beside(*one) for one in judged]
+    return sorted(rows, key=_order), family
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> Path:
@@ -398,12 +412,38 @@ def _caveats(
         "board from first to second, (dA - dB) / 2 is the version, and (dA + dB) / 2 what every reflash or day brings."
     )
     rows = [one for side in sides for entries in side.values() for one in entries]
-    if not any(len(one.measurement.builds) > 1 for one in rows):
+    built = [one for one in rows if one.verdict and _runs_engines(one) and one.verdict.outcome is not Outcome.NOT_RUN]
+    if built and not any(len(one.measurement.builds) > 1 for one in built):
         yield (
             "Two builds of one version differ already, since a builder chooses by timing: a shift of one engine is that "
             "engine's, until each version was built several times (--builds)."
         )
-    boots = [{boot_of(one.measurement) for rows in side.values() for one in rows if one.verdict} for side in sides]
+    yield from _of_boots(sides)
+    for case_id in shared:
+        caps = [{cap for one in side[case_id] for cap in one.measurement.board_start.caps} for side in sides]
+        if any(cap in (caps[0] ^ caps[1]) for cap in CAPS):
+            yield f"The power caps are known on one side only ({case_id} and perhaps others): likeness is not shown."
+            break
+    yield from _of_times(base, new)
+    yield from (f"{one.name}: {note}" for one in (*base, *new) for note in one.notes)
+
+
+def _runs_engines(one: Entry) -> bool:
+    """Whether a builder that chooses by timing has a part in a row."""
+    return one.case.runtime == "tensorrt" or one.measurement.placement.endswith("[tensorrt]")
+
+
+def _of_boots(sides: Sequence[Mapping[str, Sequence[Entry]]]) -> Iterable[str]:
+    """What the boot sessions of rows with figures of time, energy or memory leave open."""
+    boots = [
+        {
+            boot_of(one.measurement)
+            for rows in side.values()
+            for one in rows
+            if one.verdict and one.case.kind not in _OUTPUTS
+        }
+        for side in sides
+    ]
     known = [{boot for boot in side if boot} for side in boots]
     if any("" in side and not side - {""} for side in boots):
         yield "A side does not tell its boot sessions: all its launches count as one."
@@ -416,11 +456,10 @@ def _caveats(
             )
     if known[0] & known[1]:
         yield "Base and new share a boot session: what that boot brought with it is on both sides."
-    for case_id in shared:
-        caps = [{cap for one in side[case_id] for cap in one.measurement.board_start.caps} for side in sides]
-        if any(cap in (caps[0] ^ caps[1]) for cap in CAPS):
-            yield f"The power caps are known on one side only ({case_id} and perhaps others): likeness is not shown."
-            break
+
+
+def _of_times(base: Sequence[Loaded], new: Sequence[Loaded]) -> Iterable[str]:
+    """Runs that did not end, and clocks that cannot be right."""
     for one in (*base, *new):
         if not one.run.complete:
             why = "was interrupted" if one.run.interrupted else "had not finished"
@@ -434,7 +473,6 @@ def _caveats(
             "By their clocks a new run began before a base run: sides were mixed up, measured in turn, or a clock was set. "
             "Nothing here is decided by it."
         )  # fmt: skip
-    yield from (f"{one.name}: {note}" for one in (*base, *new) for note in one.notes)
 
 
 def _is_reflashed(versions: Sequence[Difference]) -> bool:

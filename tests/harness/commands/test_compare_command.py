@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,31 @@ def test_a_baseline_is_taken_by_its_name(runs: Path, tmp_path: Path, capsys: pyt
     assert main([*asked, "--base", "golden:jetpack-6.2"]) == 1
     assert main([*asked, "--base", "golden:jetpack-6.3"]) == 2
     assert "jetpack-6.2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda place: place.write_text("no history"), "is a file; give the folder that a history is kept in"),
+        (lambda place: None, "there is no folder"),
+    ],
+)
+def test_a_baseline_of_what_is_no_history_is_told_so(
+    make: Callable[[Path], object], told: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "history"
+    make(place)
+    new = str(next(runs.glob("new-*")))
+    words = ["compare", "--base", "golden:6.2", "--history", str(place), "--new", new, "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_what_is_no_folder_is_told_from_a_folder_that_is_no_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, told in (("gone", "there is no such folder"), ("empty", "it has no run.json")):
+        folder = str(tmp_path / name)
+        assert main(["compare", "--base", folder, "--new", folder, "--quiet", "--out", str(tmp_path / "out")]) == 2
+        assert told in capsys.readouterr().err

@@ -129,7 +129,7 @@ def test_libraries_that_are_missing_are_one_matter_and_read_otherwise_than_what_
 
 def test_a_long_reason_is_told_in_brief_where_it_is_to_be_decided() -> None:
     long = "PASS before, INCONCLUSIVE now: 1 other process on the GPU. (but for that: " + "it was under " * 80 + ")"
-    one = change(Standing.OPEN, words=long, is_judged=False)
+    one = change(Standing.OPEN, words=long, is_judged=False, about="verdict")
     _, words, _, to_do = decide([row("memory", one)], [SIDE], [SIDE])
     assert to_do == ["Decide memory: PASS before, INCONCLUSIVE now: 1 other process on the GPU."]
     assert len(words) < 150
@@ -142,3 +142,47 @@ def test_an_adoption_says_what_nobody_compared() -> None:
     assert (found.decision, len(found.rows)) == (Decision.ADOPT, 1)
     assert found.words.endswith("1 row works on both sides. Not compared: latency, energy, memory.")
     assert "Not compared" not in compare_runs(base_runs(), new_runs()).words
+
+
+def test_rows_that_wait_for_one_step_are_one_thing_to_decide_and_the_step_is_not_cut_off() -> None:
+    def open_(launches: int) -> Change:
+        words = (
+            f"PASS before, INCONCLUSIVE now: p95 is not known to be under 60 ms: {'0 of 140400 over the budget; ' * 9}"
+            f"no history of this board gives a floor: `trigate run --profile floor` learns it ({launches} launches); quiet"
+        )
+        return change(Standing.OPEN, words=words, is_judged=False, about="verdict")
+
+    _, _, _, to_do = decide([row("disk", open_(5)), row("heat", open_(6))], [SIDE], [SIDE])
+    step = "no history of this board gives a floor: `trigate run --profile floor` learns it"
+    assert to_do == [f"Decide disk and 1 more: PASS before, INCONCLUSIVE now: {step}."]
+
+
+def test_a_row_without_evidence_says_why_in_what_is_to_be_done() -> None:
+    gone = row(
+        "disk", change(Standing.MISSING), words="no evidence on the new side: tensorrt: no GPU", new_state=State.NOT_RUN
+    )
+    assert decide([gone], [SIDE], [SIDE])[3] == ["Measure on the new side what it lacks (disk): tensorrt: no GPU."]
+
+
+def test_what_is_in_vain_is_said_before_what_would_help_other_figures() -> None:
+    far = change(Standing.OPEN, base_sessions=2, new_sessions=2, between=0.1)
+    near = change(Standing.OPEN, base_sessions=2, new_sessions=2, needed_base=3, needed_new=3, between=0.01)
+    first, second = decide([row("disk", far), row("heat", near)], [SIDE], [SIDE])[3]
+    assert first.startswith("Measuring longer will not decide p95 of disk")
+    assert second.startswith("For the other open figures measure 1 more boot session of the base")
+
+
+@pytest.mark.parametrize("standing", [Standing.WORSE, Standing.OPEN, Standing.SAME])
+def test_every_decision_on_simulated_rows_says_that_it_is_no_evidence(standing: Standing) -> None:
+    rows = [row("disk", change(standing), simulated=True), row("heat", change(Standing.SAME))]
+    assert decide(rows[:1], [SIDE], [SIDE])[1].endswith(" All SIMULATED: no evidence.")
+    assert decide(rows, [SIDE], [SIDE])[1].endswith(" 1 row SIMULATED: no evidence.")
+    assert "SIMULATED" not in decide(rows[1:], [SIDE], [SIDE])[1]
+
+
+def test_an_adoption_tells_of_rows_that_fail_or_break_on_both_sides() -> None:
+    quiet = change(Standing.SAME)
+    states = (State.WORKS, State.FAILS, State.BROKE, State.NOT_RUN)
+    rows = [row(state.name, quiet, base_state=state, new_state=state) for state in states]
+    told = "1 row works on both sides, 1 fails its limit on both sides, 1 broke on both sides, 1 without evidence on either side."
+    assert told in decide(rows, [SIDE], [SIDE])[1]

@@ -121,3 +121,24 @@ def test_a_row_that_broke_before_it_ran_anywhere_is_not_taken_for_another_board(
     )
     row = next(row for row in found.rows if row.kind == "memory")
     assert (found.decision, row.standing, row.simulated) == (Decision.HOLD, Standing.BROKE, True)
+
+
+def test_a_profile_is_refused_once_and_not_row_by_row() -> None:
+    other = new_runs(settings={"profile": "quick", "size": "flight"}, change=with_measurement(profile="quick"))
+    with pytest.raises(UnlikeError) as refused:
+        compare_runs(base_runs(), other)
+    assert [words.partition(":")[0] for words in refused.value.differences] == ["profile"]
+
+
+def test_a_batch_that_one_side_has_beside_the_shared_one_is_a_row_and_no_other_batch() -> None:
+    def and_four(verdict: Verdict) -> Verdict:
+        case = replace(verdict.case, id=f"{verdict.case.id}-b4", batch=4)
+        measurement = replace(verdict.summary.measurement, case=case)
+        return replace(verdict, summary=replace(verdict.summary, measurement=measurement))
+
+    def with_both(one: Any) -> Any:
+        verdicts = (*one.run.verdicts, and_four(one.run.verdicts[1]))
+        return replace(one, run=replace(one.run, verdicts=verdicts, planned=tuple(each.case for each in verdicts)))
+
+    found = compare_runs([with_both(one) for one in base_runs()], new_runs())
+    assert [row.id for row in found.rows if row.standing is Standing.MISSING] == ["disk-tensorrt-fp16-b1-latency-b4"]

@@ -421,3 +421,22 @@ def test_one_build_of_the_base_decides_nothing_on_build_time_and_an_engine_is_to
     assert "a single base build does not tell how far builds lie apart" in own["build time"].words
     assert (own["engine size"].standing, own["engine size"].cause) == (Standing.CHANGED, Cause.TOOL)
     assert own["engine size"].ratio == pytest.approx(1.25)
+
+
+def test_what_no_row_is_about_is_no_caveat() -> None:
+    onnx = [
+        replace(one, run=replace(one.run, verdicts=verdicts, planned=tuple(each.case for each in verdicts)))
+        for one in (*base_runs()[:1], *new_runs()[:1])
+        for parity in [one.run.verdicts[0]]
+        for case in [replace(parity.case, id="disk-onnx_trt_ep-fp16-b1", runtime="onnx_trt_ep")]
+        for seen in [
+            replace(parity.summary.measurement, case=case, placement="onnx_trt_ep[cpu]", model_sha256="f1" * 32)
+        ]
+        for verdicts in [(replace(parity, summary=replace(parity.summary, measurement=seen)),)]
+    ]
+    told = " ".join(compare_runs(onnx[:1], onnx[1:]).caveats)
+    assert "Two builds" not in told
+    assert "boot session" not in told
+    everything = " ".join(compare_runs(base_runs()[:1], new_runs()[:1]).caveats)
+    assert "Two builds of one version" in everything
+    assert "single boot session" in everything
