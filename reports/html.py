@@ -75,6 +75,7 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame], doubts: S
             run=run,
             version=run.trigate_version,
             title=words.title(run),
+            span=words.span(run),
             tone=_tone(run),
             headline=words.headline(run),
             last_line=words.last_line(run),

@@ -20,7 +20,7 @@ def render(run: Run, parts: Mapping[str, Run] | None = None, sources: Mapping[st
     for row in words.rows_of(run):
         label = (sources or {}).get(row.case.id, "")
         suites.setdefault((label, row.case.tier, row.case.model), []).append(row)
-    root = ET.Element("testsuites", name="trigate")
+    root = ET.Element("testsuites", name="trigate", time=_seconds(words.rows_of(run)))
     for (label, tier, model), rows in suites.items():
         _suite(root, f"tier{tier}.{model}", label, (parts or {}).get(label, run), rows)
     if run.exit_code != 0 and root.find(".//failure") is None and root.find(".//error") is None:

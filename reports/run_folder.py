@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -151,11 +153,22 @@ def doubts(run: Run, folder: Path | None = None) -> tuple[str, ...]:
         found.append(f"run.json has exit code {run.exit_code}, and {fails} of its rows FAIL: it was perhaps edited.")
     if run.exit_code == 1 and not fails:
         found.append("run.json has exit code 1, and none of its rows FAIL: it was perhaps edited.")
+    if run.exit_code not in _EXIT_CODES:
+        found.append(f"run.json has exit code {run.exit_code}, which trigate has not: it was perhaps edited.")
+    counts = Counter(verdict.outcome.value for verdict in run.verdicts)
+    told = {(outcome, int(count)) for outcome, count in _COUNTED.findall(run.last_line)}
+    if run.exit_code is not None and told and not told >= set(counts.items()):
+        of_rows = ", ".join(f"{one.value} {counts[one.value]}" for one in Outcome if counts[one.value])
+        found.append(f"The last line of run.json does not count its rows ({of_rows}): it was perhaps edited.")
     odd = [verdict.case.id for verdict in run.verdicts if _is_odd(verdict)]
     if odd:
         more = f" and {len(odd) - 3} more rows" if len(odd) > 3 else ""
         found.append(f"{', '.join(odd[:3])}{more}: the verdict is not that of its checks; run.json was perhaps edited.")
     return tuple(found)
+
+
+_EXIT_CODES = (None, 0, 1, 2, 3, 4, 130)
+_COUNTED = re.compile(rf"\b({'|'.join(outcome.value for outcome in Outcome)}) (\d{{1,9}})\b")
 
 
 def _is_odd(verdict: Verdict) -> bool:

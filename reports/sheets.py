@@ -424,7 +424,8 @@ def table(
 
 
 def records(frame: pd.DataFrame) -> list[Line]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    rows = frame.to_dict("records")
+    return [{str(name): None if value is pd.NA else value for name, value in row.items()} for row in rows]
 
 
 def isolated(text: str) -> Markup:

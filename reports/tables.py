@@ -223,6 +223,10 @@ def figure_of(row: Verdict, *names: str) -> float | None:
     return next((figure.value for figure in row.summary.figures if figure.name in names), None)
 
 
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""How a formula begins for a spreadsheet, for a Japanese one with full-width signs too."""
+
+
 def to_csv(frame: pd.DataFrame) -> str:
     """A table as CSV. Text that a spreadsheet would run as a formula gets an apostrophe in front; NUL is left out."""
 
@@ -230,7 +234,7 @@ def to_csv(frame: pd.DataFrame) -> str:
         if not isinstance(value, str):
             return value
         text = value.replace("\0", "")  # Python 3.10's csv cannot write one
-        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+        return f"'{text}" if text.startswith(_FORMULA) else text
 
     safe = frame.rename(columns=plain)
     for name in safe.columns:
@@ -259,6 +263,8 @@ def _plain(line: Mapping[Any, object]) -> dict[str, object]:
 
 def _value(value: object) -> object:
     """What JSON can hold of a cell of a table."""
+    if value is pd.NA:
+        return None
     if isinstance(value, float):
         return value if math.isfinite(value) else None if math.isnan(value) else repr(float(value))
     return value
@@ -274,11 +280,13 @@ def _frame(columns: Columns[T], items: Iterable[T]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(column, dtype=_dtype(column)) for name, column in values.items()})
 
 
-def _dtype(column: Sequence[object]) -> type | None:
-    """What pandas cannot tell: a column in which every figure is missing, or that has no lines."""
+def _dtype(column: Sequence[object]) -> type | str | None:
+    """What pandas cannot tell: a column in which every figure is missing, one of whole figures with gaps, or without lines."""
     if not column:
         return object
-    return float if all(value is None for value in column) else None
+    kinds = {type(value) for value in column if value is not None}
+    is_whole = kinds == {int} and all(abs(value) < 2**63 for value in column if isinstance(value, int))
+    return "Int64" if is_whole and None in column else None if kinds else float
 
 
 def _parity_columns() -> Columns[tuple[Verdict, ParityFigures]]:

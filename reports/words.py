@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from harness.records import Case, Measurement, Outcome, Quantile, Run, Summary, Verdict
 
@@ -36,6 +37,7 @@ __all__ = [
     "quantity",
     "rows_of",
     "similarity",
+    "span",
     "spread",
     "subject",
     "tally",
@@ -239,6 +241,17 @@ def undecided(needed: int | None, rate_hz: float | None) -> str:
     return f"about {needed:,} more requests" + (f", {duration(needed / rate_hz)} at {rate_hz:g} Hz" if rate_hz else "")
 
 
+def span(run: Run) -> str:
+    """When a run began, and how long it took: ``2026-03-04 10:00:00 UTC, 6 min 12 s``; what is no time stands as it is."""
+    try:
+        begun = datetime.fromisoformat(run.started_at)
+        text = f"{begun:%Y-%m-%d %H:%M:%S} {begun.tzname() or ''}".rstrip()
+        took_s = (datetime.fromisoformat(run.finished_at) - begun).total_seconds()
+    except (ValueError, TypeError):
+        return f"{run.started_at} to {run.finished_at}" if run.finished_at else run.started_at
+    return f"{text}, {duration(took_s)}" if took_s >= 0 else f"{text} to {run.finished_at}"
+
+
 def percent(share: float | None) -> str:
     """A share as ``42 %``; between 0 and 1 % ``<1 %``."""
     if share is None or math.isnan(share):
@@ -266,7 +279,7 @@ def fact(name: str, value: str) -> str:
 def as_one(texts: Iterable[str]) -> str:
     """Sentences in a row, each once."""
     return " ".join(
-        text if text.endswith((".", "!", "?")) else f"{text}." for text in dict.fromkeys(filter(None, texts))
+        text if text.endswith((".", "!", "?", "…")) else f"{text}." for text in dict.fromkeys(filter(None, texts))
     )
 
 

@@ -89,7 +89,7 @@ def _report(arguments: argparse.Namespace) -> int:
                 f"--out - prints one file, and this would be {len(made)} ({', '.join(list(made)[:3])}...). "
                 "Give --format md, html, json or junit, or --format csv with --table NAME."
             )
-        sys.stdout.write(next(iter(made.values())))
+        _print(next(iter(made.values())))
     else:
         out = arguments.out or report.folder
         _refuse_another_run(out, arguments.run)
@@ -102,6 +102,18 @@ def _report(arguments: argparse.Namespace) -> int:
             print(f"doubt: {doubt}", file=sys.stderr)
         print(json.dumps([str(path) for path in written]) if arguments.json else "\n".join(map(str, written)))
     return _code(report.run) if arguments.gate else 0
+
+
+def _print(text: str) -> None:
+    from harness.errors import UsageError
+
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads it has read enough
+        raise
+    except OSError as error:
+        raise UsageError(f"standard output cannot be written: {error.strerror or error}.") from error
 
 
 def _code(run: Run) -> int:

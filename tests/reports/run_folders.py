@@ -470,7 +470,8 @@ def tier2_run(folder: Path) -> Run:
     verdicts += _about_a_flight(seen, sampled, figures)
     run = Run(
         id="2b8c2a6e4b7d4c13a5b0c9d8e7f60124", started_at="2026-03-04T10:00:00+00:00", finished_at="2026-03-04T11:00:00+00:00",
-        complete=True, exit_code=1, last_line="PASS 2, FAIL 2.", command="trigate run --simulated hot --profile pr", seed=0,
+        complete=True, exit_code=1, last_line="PASS 2, FAIL 2, INCONCLUSIVE 1, MEASURED 3.",
+        command="trigate run --simulated hot --profile pr", seed=0,
         settings={"profile": "pr"}, environment={"os": "Linux 6.8"}, configuration_sha256="c0" * 32, pack_sha256="",
         planned=tuple(verdict.case for verdict in verdicts), verdicts=tuple(verdicts), trigate_version="0.1.0",
     )  # fmt: skip

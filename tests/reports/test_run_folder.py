@@ -102,10 +102,17 @@ def test_what_a_record_says_against_itself_is_told(full: Path) -> None:
     passing = next(row for row in run.verdicts if row.outcome is Outcome.PASS and row.checks)
     failing = next(row for row in run.verdicts if row.outcome is Outcome.FAIL)
     swapped = tuple(replace(row, outcome=Outcome.PASS) if row is failing else row for row in run.verdicts)
+    other = "The last line of run.json does not count its rows"
     for given, says in (
         ({"exit_code": 0}, "run.json has exit code 0, and 1 of its rows FAIL: it was perhaps edited."),
-        ({"exit_code": 1, "verdicts": (passing,)}, "run.json has exit code 1, and none of its rows FAIL"),
-        ({"exit_code": 0, "verdicts": swapped}, f"{failing.case.id}: the verdict is not that of its checks"),
+        ({"exit_code": 77}, "run.json has exit code 77, which trigate has not: it was perhaps edited."),
+        ({"exit_code": 1, "verdicts": (passing,), "last_line": "PASS 1."}, "exit code 1, and none of its rows FAIL"),
+        (
+            {"exit_code": 0, "verdicts": swapped, "last_line": ""},
+            f"{failing.case.id}: the verdict is not that of its checks",
+        ),
+        ({"verdicts": run.verdicts[1:]}, f"{other} (PASS 22, FAIL 1, INCONCLUSIVE 1, "),
+        ({"last_line": run.last_line.replace("PASS 23", "PASS 24")}, other),
         (
             {"finished_at": "2026-03-04T09:59:00+00:00"},
             "The clock ran backward: the run began at 2026-03-04T10:00:00+00:00",

@@ -122,6 +122,27 @@ def test_csv_is_read_back_as_it_was_and_runs_no_formula() -> None:
     assert list(read["text"].fillna("")) == ["'=1+1", "'@cmd", 'a,b\n"c"', "名前", "'-x", ""]
 
 
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_nothing_that_a_spreadsheet_takes_for_a_formula_begins_a_cell(first: str) -> None:
+    told = tables.to_csv(pd.DataFrame({"model": [f"{first}cmd|' /C calc'!A0"]}))
+    assert pd.read_csv(io.StringIO(told), keep_default_na=False)["model"][0].startswith("'")
+
+
+def test_a_whole_figure_stays_whole_beside_one_that_is_missing(flown: Path) -> None:
+    report = reports.load(flown)
+    frame = report.tables["judgements"]
+    assert list(frame["needed"].isna()) == [row.summary.judgement.needed is None for row in judged(report.run)]
+    assert "900," in tables.to_csv(frame)
+    assert "900.0" not in tables.to_csv(frame)
+    told = json.loads(tables.to_json(report.run, report.tables))["tables"]["judgements"]
+    assert [line["needed"] for line in told] == [row.summary.judgement.needed for row in judged(report.run)]
+    assert {type(line["needed"]) for line in told} == {int, type(None)}
+
+
+def judged(run: Run) -> list[Any]:
+    return [row for row in run.verdicts if row.summary.judgement is not None]
+
+
 def test_a_notebook_gets_the_raw_calls_of_a_row(report: Any) -> None:
     frame = report.samples("disk-onnx_trt_ep-fp16-b1-latency")
     assert len(frame) == 410

@@ -100,6 +100,22 @@ def test_what_would_decide_is_a_count_and_a_time() -> None:
     assert words.undecided(None, 39.0) == ""
 
 
+def test_a_run_is_told_by_when_it_began_and_how_long_it_took(small: Path) -> None:
+    run = read_run(small)
+    for begun, ended, told in (
+        ("2026-03-04T10:00:00+00:00", "2026-03-04T10:06:12+00:00", "2026-03-04 10:00:00 UTC, 6 min 12 s"),
+        (
+            "2026-03-04T10:00:00+00:00",
+            "2026-03-04T09:00:00+00:00",
+            "2026-03-04 10:00:00 UTC to 2026-03-04T09:00:00+00:00",
+        ),
+        ("2026-03-04T10:00:00+00:00", "", "2026-03-04T10:00:00+00:00"),
+        ("2026-03-04T10:00:00+00:00", "2026-03-04T10:06:12", "2026-03-04T10:00:00+00:00 to 2026-03-04T10:06:12"),
+        ("yesterday", "today", "yesterday to today"),
+    ):
+        assert words.span(replace(run, started_at=begun, finished_at=ended)) == told
+
+
 @pytest.mark.parametrize(
     ("share", "text"), [(None, "–"), (0.0, "0 %"), (0.004, "<1 %"), (0.42, "42 %"), (11.2, "1,120 %"), (math.inf, "∞")]
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +87,19 @@ def test_one_file_goes_to_standard_output(cloud: Path, capsys: pytest.CaptureFix
     assert (told["schema"], list(told["tables"])) == (1, ["not_run"])
     assert told["tables"]["not_run"][0]["reason"] == "tensorrt: not installed"
     assert files(cloud) == {"run.json"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full: not here")
+def test_a_full_disk_behind_standard_output_is_said_and_no_internal_error(
+    cloud: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["report", str(cloud), "--format", "md", "--out", "-"]) == 2
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert "standard output cannot be written: No space left on device." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
