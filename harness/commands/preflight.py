@@ -32,7 +32,8 @@ def add(commands: Any) -> None:
         "--source",
         type=Path,
         metavar="DIR",
-        help="your own Python code, a folder or a file; default: trigate's runtime",
+        help="your own code, a folder or a file: Python and notebooks, and scripts for trtexec's options; "
+        "default: trigate's runtime",
     )
     parser.add_argument("--markdown", action="store_true", help="print the check list as Markdown")
 

@@ -237,14 +237,15 @@ def preflight(
         found = read_source(path, joined_api(*known, also=never))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
-    if not found.files:
+    if not (found.files or found.scripts or found.others):
         raise UsageError(f"{path} has no Python file. Give --source a folder with Python files, or one such file.")
     move = _Move(table, base, target, before, after, others, found, board, how == _HOW_ASSUMED, source is None)
     return Checklist(
         base,
         target,
         how,
-        f"{subject}, {_counted(found.files, 'Python file')}",
+        f"{subject}, {_counted(found.files, 'Python file')}"
+        + (f", {_counted(len(found.scripts), 'script')} by the options alone" if found.scripts else ""),
         (before.version if before else "", after.version if after else ""),
         tuple(sorted(move.items(), key=lambda item: tuple(State).index(item.state))),  # stable: what breaks comes first
     )
@@ -290,6 +291,7 @@ class _Move:
             *self._precisions(),
             *self._typing(),
             *self._deprecated(),
+            *self._tools(),
             *self._dla(),
             *self._stored(),
             *self._libraries(),
@@ -308,7 +310,7 @@ class _Move:
             items.append(Item("API", "files that are not read", State.READ, told, "Look at them.", findings))
         if self.found.others:
             told = f"{_places(tuple(self.found.others))}: they name TensorRT, and only Python is read."
-            items.append(Item("API", "files of other languages", State.NOT_KNOWN, told, "Look at them."))
+            items.append(Item("API", "files of other languages", State.READ, told, "Look at them."))
         return items
 
     def _api(self) -> list[Item]:
@@ -385,23 +387,30 @@ class _Move:
         if after.has(use.path):
             return None
         if not before.has(use.path):
-            if member in never:
-                told, row = "no TensorRT 10 or 11 has it", never[member]
+            if (row := never.get(member or top) or (never.get(use.path) if member else None)) is not None:
+                told = "no TensorRT 10 or 11 has it"
                 state, guard = self._judge(use, after)
                 state = State.READ if state is State.BREAKS and not use.is_certain else state
                 return Finding(
                     use.path, "gone", state, place, told, row["use"], guard, use.is_certain, row["source"],
                     bool(before.version),
                 )  # fmt: skip
-            if top == "*" or (member and not after.has(top) and (before.has(top) or self._who_has(top))):
+            if top == "*" or (
+                member and not after.has(top) and (before.has(top) or top in never or self._who_has(top))
+            ):
                 return None  # of an unknown class, it says nothing; of a name that is told itself, nothing more
-            front = self.table.values["front"]
-            if use.path in front["names"]:
-                return Finding(use.path, "unknown", State.NOT_KNOWN, place, front["told"], source=front["source"])
+            if front := next((one for one in self.table.rows("front") if top in one["names"]), None):
+                is_there = numbers(self.target.tensorrt)[:2] >= numbers(front.get("since", "0"))
+                state, guard = (State.NOT_KNOWN, "") if is_there else self._judge(use, after)
+                told = front["told"] if is_there else f"{front['told']}, from TensorRT {front['since']} on"
+                return Finding(
+                    top, "unknown" if is_there else "gone", state, place, told, "", guard, True, front["source"]
+                )
             who = self._who_has(use.path)
-            if not who and (not member or not after.has(top)):
-                told = "no name of the compiled module in any version that is known here"
-                return Finding(use.path, "unknown", State.NOT_KNOWN, place, told)
+            if not who and not after.has(top):
+                told = "no name of any version that is known here"
+                state, guard = self._judge(use, after)
+                return Finding(top, "unknown", State.READ if state is State.BREAKS else state, place, told, "", guard)
             if who.startswith("TensorRT-RTX"):
                 state, guard = self._judge(use, after)
                 told = f"only {who} has it"
@@ -438,9 +447,15 @@ class _Move:
 
     def _judge(self, use: Use, after: Manifest) -> tuple[State, str]:
         guards = self._all_guards(use, after)
+        ends = ""
         for guard in guards:
-            if self._is_covered(guard, after):
+            if not self._is_covered(guard, after, use.raises):
+                continue
+            if not guard.is_end or self.is_ours:  # our own raises what says what to do instead
                 return (State.READ if _swallows(guard) else State.OK), guard.words
+            ends = ends or f"{guard.words}, where the program ends or raises"
+        if ends:
+            return State.READ, ends
         unclear = [guard.words for guard in guards if guard.kind == "version" and self._version(guard, after) is None]
         return (
             (State.READ, f"{unclear[0]}, a test of the version that is not understood")
@@ -450,36 +465,38 @@ class _Move:
 
     def _all_guards(self, use: Use, after: Manifest) -> list[Guard]:
         """Its own, and those of all calls of a function that it stands in."""
-        callers = (self._guard_of_calls(function, after, _CALLED_DEPTH) for function in reversed(use.functions))
+        callers = (
+            self._guard_of_calls(function, after, _CALLED_DEPTH, use.raises) for function in reversed(use.functions)
+        )
         return [*use.guards, *(guard for guard in callers if guard is not None)]
 
-    def _guard_of_calls(self, function: str, after: Manifest, depth: int) -> Guard | None:
+    def _guard_of_calls(self, function: str, after: Manifest, depth: int, raises: str) -> Guard | None:
         """What covers every call of a function; ``None`` where it is never called, or once without a guard."""
         if function in self.found.handed_on:
             return None
         calls = [call for call in self.found.calls if call.name == function and function not in call.functions]
-        covers = [self._cover_of(call, after, depth) for call in calls]
+        covers = [self._cover_of(call, after, depth, raises) for call in calls]
         if not covers or any(cover is None for cover in covers):
             return None
         first = next(cover for cover in covers if cover is not None)
         return replace(first, words=f"{first.words}, under which alone `{function}` is called ({_where(calls)})")
 
-    def _cover_of(self, call: Call, after: Manifest, depth: int) -> Guard | None:
+    def _cover_of(self, call: Call, after: Manifest, depth: int, raises: str) -> Guard | None:
         for guard in call.guards:
-            if self._is_covered(guard, after):
+            if self._is_covered(guard, after, raises):
                 return guard
         if depth <= 1:
             return None
-        callers = (self._guard_of_calls(name, after, depth - 1) for name in reversed(call.functions))
+        callers = (self._guard_of_calls(name, after, depth - 1, raises) for name in reversed(call.functions))
         return next((guard for guard in callers if guard is not None), None)
 
-    def _is_covered(self, guard: Guard, after: Manifest) -> bool:
+    def _is_covered(self, guard: Guard, after: Manifest, raises: str) -> bool:
         """Whether code under this guard is not reached, or does no harm, with the target's names."""
         if guard.kind == "names":
             return any(after.has(one.path) != one.is_there for one in guard.conditions)
         if guard.kind == "version":
             return self._version(guard, after) is False
-        return True
+        return guard.is_caught(raises) if guard.kind == "caught" else True
 
     def _version(self, guard: Guard, after: Manifest) -> bool | None:
         """Whether a test of the version holds in the target; ``None`` where it is not understood."""
@@ -506,7 +523,7 @@ class _Move:
                     continue
                 told = f"{number.value} is {meant} in {before.version}, and {means} in {after.version}"
             what = f"{number.enum}{f'.{number.member}' if number.member else ''} = {number.value}"
-            use = Use(number.file, number.line, number.enum, True, number.guards)
+            use = Use(number.file, number.line, number.enum, True, number.guards, raises="")  # it means something else
             state, guard = self._judge(use, after)
             place = (f"{number.file}:{number.line}",)
             instead = f"the member itself: int(trt.{number.enum}.NAME)"
@@ -527,21 +544,20 @@ class _Move:
     def _precision(self, row: Mapping[str, Any], before: Manifest, after: Manifest) -> Item:
         """Whether the source asks for it, and what stands in its place."""
         instead = self.table.instead(row["needs"][0])
-        words = tuple(row.get("words", ()))
-        has_trtexec = any("trtexec" in word.text for word in self.found.words)
-        named = [
-            Use(word.file, word.line, f"trtexec {option}", False, word.guards, word.functions)
-            for word in self.found.words
-            if has_trtexec
-            for option in words
-            if _asks_for(word.text, option)
-        ]
+        named = self._trtexec(row.get("words", ()))
         calls = set(row.get("calls", ()))
         from_polygraphy = {one.file for one in self.found.imports if one.module.startswith("polygraphy")}
         named += [
             Use(call.file, call.line, f"Polygraphy's {call.name}", True, call.guards, call.functions)
             for call in self.found.calls
             if call.name in calls and call.file in from_polygraphy
+        ]
+        named += [
+            Use(call.file, call.line, f"Polygraphy's {call.name}({option}=…)", False, call.guards, call.functions)
+            for call in self.found.calls
+            if call.name == "CreateConfig" and call.file in from_polygraphy
+            for option in call.options
+            if option in row.get("keywords", ())
         ]
         findings = []
         for use in named:
@@ -552,10 +568,12 @@ class _Move:
                 Finding(use.path, "gone", state, (f"{use.file}:{use.line}",), told, "", guard, use.is_certain)
             )
         uses = [use for use in self.found.uses if self._asks(use, row["needs"], before, after)]
-        options = [f"{word.file}:{word.line}" for word in self.found.words if word.text in row.get("options", ())]
-        if options:
-            told = "an option of ONNX Runtime's TensorRT provider; what it does there is not known"
-            findings.append(Finding(", ".join(row["options"]), "unknown", State.NOT_KNOWN, tuple(options), told))
+        told = "an option of ONNX Runtime's TensorRT provider; what it does there is not known"
+        findings += [
+            Finding(word.text, "unknown", State.NOT_KNOWN, (f"{word.file}:{word.line}",), told)
+            for word in self.found.words
+            if word.text in row.get("options", ())
+        ]
         findings = _grouped(findings)
         of_uses = [(use, self._judge(use, after)[0]) for use in uses]
         judged = [State.READ if state is State.BREAKS and not use.is_certain else state for use, state in of_uses]
@@ -582,6 +600,19 @@ class _Move:
         if self.is_ours and state is State.TO_DO:
             todo = "Nothing in the code: `trigate compile` casts the model, or gives it Q/DQ nodes, itself."
         return Item("precision", row["name"], state, told, todo, tuple(findings), instead["source"])
+
+    def _trtexec(self, options: Sequence[str], *, is_near: bool = False) -> list[Use]:
+        """Where one of these options is given, or a text that is called like it, in a source that calls trtexec; ``is_near``: in
+        a file that does.
+        """
+        calling = {word.file for word in self.found.words if "trtexec" in word.text}
+        return [
+            Use(word.file, word.line, f"trtexec {option}", False, word.guards, word.functions)
+            for word in self.found.words
+            if (word.file in calling if is_near else calling)
+            for option in options
+            if _asks_for(word.text, option)
+        ]
 
     def _asks(self, use: Use, needs: Sequence[str], before: Manifest, after: Manifest) -> bool:
         """Whether a use is of one of these names, or of a name at whose place the same thing stands."""
@@ -622,6 +653,30 @@ class _Move:
             if numbers(self.target.tensorrt) >= numbers(row["since"])
             if (findings := self._still_used(row, self.after))
         ]  # fmt: skip
+
+    def _tools(self) -> list[Item]:
+        """Options of trtexec that no TensorRT 10 has, and packages that bring their own use of TensorRT along."""
+        gone = [
+            Finding(use.path, "gone", State.READ, (f"{use.file}:{use.line}",), row["told"], row.get("use", ""), "", False,
+                    row["source"], numbers(self.base.tensorrt)[:1] >= (10,))
+            for row in self.table.rows("trtexec")
+            if numbers(self.target.tensorrt)[:1] >= (10,)
+            for use in self._trtexec(row["options"], is_near=True)
+        ]  # fmt: skip
+        items = []
+        if gone:
+            told = f"{_counted(len(gone), 'place')} with an option that trtexec has not since TensorRT 10: it ends with an error."
+            items.append(Item("API", "options of trtexec", State.READ, told, "Change them.", tuple(_grouped(gone))))
+        if same_version(self.base.tensorrt, self.target.tensorrt):
+            return items
+        for row in self.table.rows("wrapper"):
+            places = [
+                f"{one.file}:{one.line}" for one in self.found.imports if one.module.partition(".")[0] in row["names"]
+            ]
+            if places:
+                told = f"{_sentence(row['told'])}. Imported at {_places(tuple(dict.fromkeys(places)))}."
+                items.append(Item("libraries", row["names"][0], State.READ, told, row["todo"], (), row["source"]))
+        return items
 
     def _still_used(self, row: Mapping[str, Any], after: Manifest) -> tuple[Finding, ...]:
         """Names of a row that the target has, in code that is reached there."""
@@ -851,7 +906,7 @@ class _Move:
                 continue
             for one in self.found.imports:
                 if any(one.module == name or one.module.startswith(f"{name}.") for name in row["names"]):
-                    caught = next((guard.words for guard in one.guards if guard.kind == "caught"), "")
+                    caught = next((guard.words for guard in one.guards if guard.is_caught("ModuleNotFoundError")), "")
                     state = State.READ if caught or key == "cuda" else State.BREAKS
                     place = (f"{one.file}:{one.line}",)
                     findings.append(
@@ -881,9 +936,7 @@ def _asks_for(text: str, option: str) -> bool:
 
 def _swallows(guard: Guard) -> bool:
     """An ``except`` of everything: no crash, and whatever the code was for is not done either."""
-    return guard.kind == "caught" and not any(
-        name in guard.words for name in ("AttributeError", "ImportError", "ModuleNot")
-    )
+    return guard.kind == "caught" and not guard.catches - {"Exception", "BaseException"}
 
 
 def _meaning(number: Number, enum: Mapping[str, int]) -> str:
@@ -911,6 +964,13 @@ _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 
 
+_RECKON: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
 def _evaluated(node: ast.expr, version: str) -> Any:
     """What a test of ``__version__`` gives for a version, by the few forms in which such tests are written."""
     if isinstance(node, ast.Constant):
@@ -919,8 +979,14 @@ def _evaluated(node: ast.expr, version: str) -> Any:
         if node.attr == "__version__":
             return version
         parts = _evaluated(node.value, version)
-        if node.attr in ("major", "minor") and isinstance(parts, tuple):
-            return parts[("major", "minor").index(node.attr)]
+        if isinstance(parts, tuple) and node.attr in ("release", "version"):
+            return parts
+        if isinstance(parts, tuple) and node.attr in (names := ("major", "minor", "micro")):
+            return (*parts, 0, 0, 0)[names.index(node.attr)]
+    if isinstance(node, ast.NamedExpr):
+        return _evaluated(node.value, version)
+    if isinstance(node, ast.BinOp) and type(node.op) in _RECKON:
+        return _RECKON[type(node.op)](_evaluated(node.left, version), _evaluated(node.right, version))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         return not _evaluated(node.operand, version)
     if isinstance(node, ast.BoolOp):
@@ -966,10 +1032,10 @@ def _called(node: ast.Call, version: str) -> Any:
     if name == "map" and len(node.args) == 2 and getattr(node.args[0], "id", "") == "int":
         return [int(part) for part in _evaluated(node.args[1], version)]
     arguments = [_evaluated(argument, version) for argument in node.args]
-    if isinstance(node.func, ast.Attribute) and name in ("split", "startswith"):
+    if isinstance(node.func, ast.Attribute) and name in ("split", "rsplit", "partition", "startswith", "join"):
         text = _evaluated(node.func.value, version)
         if isinstance(text, str):
-            return text.split(*arguments) if name == "split" else text.startswith(*arguments)
+            return getattr(text, name)(*arguments)
     if (
         name in ("Version", "version", "parse", "parse_version", "LooseVersion", "StrictVersion")
         and len(arguments) == 1

@@ -3,6 +3,8 @@
 A name is followed from its import, through plain assignments and annotations, to the class, enum or member that it stands
 for; the class of an object from its constructor, and from the return types that the API's own signatures tell. What an
 object of an unknown class is asked for is matched by name, and then is a use that is possible and not certain.
+A notebook is read as its code cells, one after another. Of scripts that call tools (a shell's, make's, a container's) no syntax
+is known: of them the options are words, line by line.
 
 A use may stand under a guard: a test of ``hasattr``, of ``getattr`` with a default, of a value that such a test was kept
 in (a field of a record of capabilities, say), of the version, or an ``except`` of what a missing name raises. A guard tells
@@ -12,24 +14,39 @@ under which condition the code is reached; whether that holds for a version is t
 from __future__ import annotations
 
 import ast
+import json
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Api", "Call", "Condition", "Guard", "Imported", "Number", "Source", "Use", "Word", "read_source"]
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx", "tensorrt_bindings", "tensorrt_rtx_bindings")
 SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist", "venv", "env"})
-OTHER_LANGUAGES = (".c", ".cc", ".cpp", ".cu", ".h", ".hpp", ".ipynb", ".sh")
+OTHER_LANGUAGES = (".c", ".cc", ".cpp", ".cu", ".cuh", ".cxx", ".go", ".h", ".hpp", ".java", ".js", ".rs", ".ts")
+NOTEBOOK = ".ipynb"
+SCRIPTS = (
+    ".bash", ".bat", ".cfg", ".cmake", ".conf", ".env", ".ini", ".json", ".launch", ".mk", ".pbtxt", ".ps1", ".service", ".sh",
+    ".toml", ".xml", ".yaml", ".yml",
+)  # fmt: skip
+_NAMED_SCRIPTS = ("Makefile", "makefile", "Dockerfile", "Containerfile", "Jenkinsfile", "justfile", "CMakeLists.txt")
+_MOST_BYTES = 32 << 20
+_OPTION = re.compile(r"(?<![\w-])--[A-Za-z]\w*|\btrt_\w+|\bORT_TENSORRT_\w+")
 _MASKS = {
     "create_network": ("NetworkDefinitionCreationFlag", "flags"),
     "set_tactic_sources": ("TacticSource", "tactic_sources"),
 }
 """Methods whose argument is a number with a bit for each member of an enum, and the argument's name."""
 _BY_NAME = ("has_", "supports_", "can_")
-_ABSENT_RAISES = frozenset({"AttributeError", "ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+_RAISED = ("AttributeError", "ImportError", "ModuleNotFoundError")
+_ANYTHING = frozenset({"Exception", "BaseException"})
+_LIBRARY_VERSION = ast.Attribute(ast.Name("trt", ast.Load()), "__version__", ast.Load())
+"""What every way to ask for the version is put down to."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +77,9 @@ class Condition:
 class Guard:
     """A test that code stands under. ``words``: as written. ``conditions``: each of them must hold for it to be reached.
 
-    ``kind``: ``names`` (``conditions`` say what it asks), ``caught`` (what a missing name raises is caught), ``default``
-    (``getattr`` with a default), ``by name`` (it is called like a capability), ``version`` (``test`` holds it).
+    ``kind``: ``names`` (``conditions`` say what it asks), ``caught`` (``catches`` has the exceptions by name), ``default``
+    (``getattr`` with a default), ``by name`` (it is called like a capability), ``version`` (``test`` holds it, with the version
+    in the place of every name that it was kept under). ``is_end``: where it does not hold the program ends or raises.
     """
 
     kind: str
@@ -69,6 +87,13 @@ class Guard:
     conditions: tuple[Condition, ...] = ()
     test: ast.expr | None = None
     is_negated: bool = False
+    catches: frozenset[str] = frozenset()
+    is_end: bool = False
+
+    def is_caught(self, error: str) -> bool:
+        """Whether this error, of a name or module that is not there, goes no further."""
+        bases = {error, "ImportError"} if error == "ModuleNotFoundError" else {error}
+        return self.kind == "caught" and bool(self.catches & (bases | _ANYTHING))
 
 
 @dataclass(frozen=True)
@@ -76,6 +101,7 @@ class Use:
     """One place. ``path``: ``BuilderFlag.FP16``, or ``*.device_memory_size`` for an object of an unknown class.
 
     ``functions``: those that it stands in, outermost first. ``is_computed``: a member that is chosen while it runs.
+    ``raises``: what happens where the library has it not; empty where nothing does.
     """
 
     file: str
@@ -85,6 +111,7 @@ class Use:
     guards: tuple[Guard, ...] = ()
     functions: tuple[str, ...] = ()
     is_computed: bool = False
+    raises: str = "AttributeError"
 
 
 @dataclass(frozen=True)
@@ -105,7 +132,9 @@ class Number:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of something by its last name. ``arguments``: how many; ``None`` where a star says it while it runs."""
+    """A call of something by its last name. ``arguments``: how many; ``None`` where a star says it while it runs.
+    ``options``: keywords that are given, and not as ``False`` or ``None``.
+    """
 
     file: str
     line: int
@@ -113,6 +142,7 @@ class Call:
     guards: tuple[Guard, ...]
     functions: tuple[str, ...]
     arguments: int | None = None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,8 +170,9 @@ class Word:
 @dataclass
 class Source:
     """All that was found. ``unread``: (file, why). ``others``: files of other languages that name TensorRT, which no
-    syntax tree of Python tells of. ``defined``: the functions and methods of the source itself; ``handed_on``: those of
-    them that are named without being called, so that nobody can see from where they are.
+    syntax tree of Python tells of; ``scripts``: those of which the options were read. ``defined``: the functions and methods
+    of the source itself; ``handed_on``: those of them that are named without being called, so that nobody can see from where
+    they are.
     """
 
     root: str
@@ -153,39 +184,42 @@ class Source:
     words: list[Word] = field(default_factory=list)
     unread: list[tuple[str, str]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    scripts: list[str] = field(default_factory=list)
     defined: set[str] = field(default_factory=set)
     handed_on: set[str] = field(default_factory=set)
 
 
 def read_source(path: Path, api: Api) -> Source:
-    """Every Python file of a folder, or one file. A file that is no Python of this interpreter is in ``unread``.
+    """Every Python file, notebook and script of a folder, or one file. A file that is no Python of this interpreter is in
+    ``unread``.
 
     Raises ``OSError`` where ``path`` itself cannot be read.
     """
-    if path.is_file():
-        files, base = [path], path.parent
-    else:
+    if path.is_dir():
         os.scandir(path).close()
         files, base = sorted(_files(path)), path
+    else:
+        files, base = [path], path.parent
     found = Source(str(path))
     trees: list[tuple[str, ast.Module]] = []
     for file in files:
         name = file.relative_to(base).as_posix()
-        if file.suffix in OTHER_LANGUAGES:
-            if _names_tensorrt(file):
-                found.others.append(name)
-            continue
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of theirs, about escapes and comparisons
-                tree = ast.parse(file.read_bytes(), filename=name)
+            data = _bytes(file)
+            if file.suffix in OTHER_LANGUAGES:
+                found.others += [name] if _names_tensorrt(data) else []
+            elif _is_script(file.name):
+                _read_script(name, data, found)
+            elif file.suffix == NOTEBOOK:
+                trees.append((name, _read_notebook(name, data, found)))
+            else:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of theirs, about escapes and comparisons
+                    trees.append((name, ast.parse(data, filename=name)))
         except (SyntaxError, ValueError) as error:
             found.unread.append((name, f"line {getattr(error, 'lineno', None) or '?'}: {getattr(error, 'msg', error)}"))
-            continue
         except (OSError, RecursionError, MemoryError) as error:
             found.unread.append((name, getattr(error, "strerror", None) or type(error).__name__))
-            continue
-        trees.append((name, tree))
     found.files = len(trees) + len(found.unread)
     kept = _Kept()
     for _, tree in trees:
@@ -217,15 +251,79 @@ def read_source(path: Path, api: Api) -> Source:
 def _files(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in SKIPPED]
-        yield from (Path(folder, name) for name in names if name.endswith((".py", *OTHER_LANGUAGES)))
+        known = (".py", NOTEBOOK, *OTHER_LANGUAGES)
+        yield from (Path(folder, name) for name in names if name.endswith(known) or _is_script(name))
 
 
-def _names_tensorrt(file: Path) -> bool:
+def _is_script(name: str) -> bool:
+    return name.endswith(SCRIPTS) or name.startswith(_NAMED_SCRIPTS)
+
+
+def _bytes(file: Path) -> bytes:
+    if not file.is_file():  # a pipe would never end
+        raise OSError(0, "it is no file that can be read")
+    if file.stat().st_size > _MOST_BYTES:
+        raise OSError(0, f"it has more than {_MOST_BYTES >> 20} MiB")
+    return file.read_bytes()
+
+
+def _names_tensorrt(data: bytes) -> bool:
+    lower = data.lower()
+    return b"nvinfer" in lower or b"tensorrt" in lower or b"trtexec" in lower
+
+
+def _read_script(name: str, data: bytes, found: Source) -> None:
+    """The options of a file that names TensorRT, as words of their lines; what a line only remarks is left out."""
+    if not _names_tensorrt(data):
+        return
+    found.scripts.append(name)
+    for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), 1):
+        if line.lstrip().startswith(("#", "//", "<!--", "REM ")):
+            continue
+        found.words += [Word(name, number, text) for text in ("trtexec", *_OPTION.findall(line)) if text in line]
+
+
+def _read_notebook(name: str, data: bytes, found: Source) -> ast.Module:
+    """The code cells of a notebook as one module, whose lines are those of the notebook's own file; a cell that is no Python is
+    in ``unread``, and lines for the shell are read as a script's. Raises ``ValueError`` for what is no notebook.
+    """
+    lines = data.decode("utf-8").splitlines()
     try:
-        data = file.read_bytes()[: 4 << 20].lower()
-    except OSError:
-        return False
-    return b"nvinfer" in data or b"tensorrt" in data or b"trtexec" in data
+        cells = [cell for cell in json.loads(data)["cells"] if cell["cell_type"] == "code"]
+        sources = ["".join(cell["source"]).splitlines() for cell in cells]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is no notebook: {error}") from error
+    module, at = ast.Module([], []), -1
+    for number, source in enumerate(sources, 1):
+        places = []
+        for line in source:
+            at = _place(lines, line, at)
+            places.append(at + 1)
+        is_python = not (source and source[0].startswith("%%"))
+        for line, place in zip(source, places, strict=True):
+            if not is_python or line.lstrip().startswith(("!", "%")):
+                found.words += [Word(name, place, text) for text in ("trtexec", *_OPTION.findall(line)) if text in line]
+        if not is_python:
+            continue
+        try:
+            tree = ast.parse("\n".join(re.sub(r"^(\s*)(?:[!%?]|\w+ *= *[!%]).*", r"\1pass", line) for line in source))
+        except SyntaxError as error:
+            found.unread.append((name, f"code cell {number}, line {error.lineno or '?'}: {error.msg}"))
+            continue
+        for node in ast.walk(tree):
+            if isinstance(getattr(node, "lineno", None), int):
+                node.lineno = places[min(node.lineno, len(places)) - 1]  # type: ignore[attr-defined]
+        module.body += tree.body
+    return module
+
+
+def _place(lines: Sequence[str], line: str, before: int) -> int:
+    """Where a line of a cell stands in the notebook's file, after the line before it; there, if the file is one long line."""
+    words = {json.dumps(line, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False)}
+    after = range(before + 1, len(lines))
+    begins = (at for at in after if any(lines[at].lstrip().startswith(f'"{text}') for text in words))
+    inside = (at for at in after if any(text in lines[at] for text in words))
+    return next(begins, next(inside, max(before, 0))) if line else max(before, 0)
 
 
 @dataclass(frozen=True)
@@ -251,6 +349,7 @@ class _Scope:
         self.numbers: dict[str, int | None] = {}
         self.guards: dict[str, tuple[list[Guard], list[Guard]]] = {}
         self.made_under: dict[str, list[Guard] | None] = {}
+        self.versions: dict[str, ast.expr | None] = {}
 
     def find(self, table: str, name: str) -> object:
         scope: _Scope | None = self
@@ -272,12 +371,14 @@ class _Result:
 @dataclass
 class _Kept:
     """What is known over all files. ``tests``: what tests of the library were kept in, by the name of a field or constant,
-    less those of ``other`` values. ``results``: by file and name. ``given``: by function and parameter, the guards under
-    which callers give it, ``None`` where one gives it without. ``fields``: of classes, with their defaults.
+    less those of ``other`` values. ``versions``: by a field what it holds of the library's version, ``None`` where it holds
+    something else too. ``results``: by file and name. ``given``: by function and parameter, the guards under which callers
+    give it, ``None`` where one gives it without. ``fields``: of classes, with their defaults.
     """
 
     tests: dict[str, tuple[list[Guard], list[Guard]]] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
+    versions: dict[str, ast.expr | None] = field(default_factory=dict)
     results: dict[str, dict[str, _Result | None]] = field(default_factory=dict)
     given: dict[tuple[str, str], list[Guard] | None] = field(default_factory=dict)
     functions: dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]] = field(default_factory=dict)
@@ -307,7 +408,8 @@ class _Reader:
         self.attributes: dict[str, _Thing] = {}
         self.results = kept.results.setdefault(file, {})
         self.member_names = api.also.union(*api.members.values())
-        self.touches = self.asks_version = False
+        self.touches = False
+        self.unfolding: set[str] = set()
         self.own_options: set[int] = set()
         self.called: set[int] = set()
         self.told: set[tuple[int, str]] = set()
@@ -318,8 +420,6 @@ class _Reader:
                 self.touches |= any(_is_library(name) for name in _imported(node))
             elif isinstance(node, ast.Name):
                 self.touches |= node.id == "trt"
-            elif isinstance(node, ast.Attribute):
-                self.asks_version |= node.attr == "__version__"
         self._bind(tree.body)
         self._block(tree.body)
 
@@ -336,8 +436,8 @@ class _Reader:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 top = alias.name.partition(".")[0]
-                thing = _Thing("") if _is_library(alias.name) else _OTHER
-                self.scope.things[alias.asname or top] = thing
+                inside = _inside(alias.name) if alias.asname else ""
+                self.scope.things[alias.asname or top] = _Thing(inside) if _is_library(alias.name) else _OTHER
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 is_module = alias.name in LIBRARIES
@@ -366,11 +466,20 @@ class _Reader:
             self._store(node.target, self._of_elements(node.iter))
 
     def _bind_target(self, target: ast.expr, value: ast.expr) -> None:
-        if isinstance(target, (ast.Tuple, ast.List)) and isinstance(value, (ast.Tuple, ast.List)):
-            if len(target.elts) == len(value.elts):
+        version = self._version(value)
+        if isinstance(target, (ast.Tuple, ast.List)):
+            if isinstance(value, (ast.Tuple, ast.List)) and len(target.elts) == len(value.elts):
                 for left, right in zip(target.elts, value.elts, strict=True):
                     self._bind_target(left, right)
+            elif version is not None:  # major, minor = …
+                for at, left in enumerate(takewhile(lambda one: not isinstance(one, ast.Starred), target.elts)):
+                    part = ast.Subscript(version, ast.Constant(at), ast.Load())
+                    _keep_version(self.scope.versions, _last_name(left), part)
             return
+        if isinstance(target, ast.Name) and not _is_false(value):
+            _keep_version(self.scope.versions, target.id, version)
+        elif isinstance(target, ast.Attribute) and not _is_false(value) and (kept := self._field(target)):
+            _keep_version(self.kept.versions, kept, version)
         self._store(target, self._thing(value))
         if isinstance(target, ast.Name):
             folded = self._number(value)
@@ -567,7 +676,9 @@ class _Reader:
             if isinstance(node.op, ast.And) == holds:
                 return [guard for value in node.values for guard in self._test(value, holds)]
             return []
-        if isinstance(node, ast.Call) and _last_name(node.func) == "bool" and node.args:
+        if isinstance(node, ast.NamedExpr):
+            return self._test(node.value, holds)
+        if isinstance(node, ast.Call) and _last_name(node.func) in ("bool", "callable") and node.args:
             return self._test(node.args[0], holds)
         if (
             isinstance(node, ast.Call)
@@ -581,8 +692,13 @@ class _Reader:
                 return self._test(node.left, holds == isinstance(operator, ast.IsNot))
             if isinstance(operator, (ast.In, ast.NotIn)) and (path := self._listed(node.left, right)):
                 return [Guard("names", _words(node), (Condition(path, holds == isinstance(operator, ast.In)),))]
-        if self.asks_version and _mentions_version(node):
-            return [Guard("version", _words(node), (), node, not holds)]
+        known = self._known_test(node, holds) if isinstance(node, (ast.Name, ast.Attribute)) else []
+        if not known and (version := self._version(node)) is not None:
+            return [Guard("version", _words(node), (), version, not holds)]
+        return known
+
+    def _known_test(self, node: ast.Name | ast.Attribute, holds: bool) -> list[Guard]:
+        """What a name or field holds of a test that was made elsewhere."""
         if isinstance(node, ast.Name):
             known = self.scope.find("guards", node.id)
             if known is None and self.scope.find("things", node.id) is None:
@@ -599,19 +715,58 @@ class _Reader:
                 if given and holds:
                     return [replace(guard, words=f"`{node.id}`, given only under {guard.words}") for guard in given]
             return []
-        if isinstance(node, ast.Attribute):
-            where = _words(node)
-            if (kept := self.kept.test(node.attr)) is not None:
-                return [replace(guard, words=f"{where}, which is {guard.words}") for guard in kept[0 if holds else 1]]
-            result = self.results.get(node.value.id) if isinstance(node.value, ast.Name) else None
-            if result is not None and holds and (implied := self._implied(result, node.attr)):
-                made = f"`{result.function.name}`"
-                return [
-                    replace(guard, words=f"{where}, which {made} sets only under {guard.words}") for guard in implied
-                ]
-            if node.attr.startswith(_BY_NAME) and "cap" in _last_name(node.value).lower() and holds:
-                return [Guard("by name", _words(node))]
+        where = _words(node)
+        if (kept := self.kept.test(node.attr)) is not None:
+            return [replace(guard, words=f"{where}, which is {guard.words}") for guard in kept[0 if holds else 1]]
+        result = self.results.get(node.value.id) if isinstance(node.value, ast.Name) else None
+        if result is not None and holds and (implied := self._implied(result, node.attr)):
+            by = f"`{result.function.name}`"
+            return [replace(guard, words=f"{where}, which {by} sets only under {guard.words}") for guard in implied]
+        if node.attr.startswith(_BY_NAME) and "cap" in _last_name(node.value).lower() and holds:
+            return [Guard("by name", where)]
         return []
+
+    def _version(self, node: ast.expr) -> ast.expr | None:
+        """An expression of the library's version, with the version in the place of all that it was kept under; ``None`` where
+        it asks nothing of it, or asks another library's too.
+        """
+        parts = [part for part in ast.walk(node) if isinstance(part, (ast.Name, ast.Attribute, ast.Call))]
+        known = {id(part): version for part in parts if (version := self._version_of(part)) is not None}
+        is_foreign = any(getattr(part, "attr", "") == "__version__" and id(part) not in known for part in parts)
+        return _put_in(node, known) if known and not is_foreign else None
+
+    def _field(self, node: ast.Attribute) -> str:
+        """By what the version is kept that a field holds: one called like the library is the same everywhere, another of ``self``
+        in its own file; of any other nobody knows whose it is.
+        """
+        if "trt" in node.attr.lower() or "tensorrt" in node.attr.lower():
+            return node.attr
+        return f"{self.file}: {node.attr}" if getattr(node.value, "id", "") in ("self", "cls") else ""
+
+    def _version_of(self, node: ast.Name | ast.Attribute | ast.Call) -> ast.expr | None:
+        """Of one name, field or call: the version, or what was made of it elsewhere."""
+        if isinstance(node, ast.Attribute):
+            thing = self._thing(node.value) if node.attr == "__version__" else None
+            is_it = thing is not None and thing.path == ""
+            return _LIBRARY_VERSION if is_it else self.kept.versions.get(self._field(node))
+        if isinstance(node, ast.Name):
+            found = self.scope.find("versions", node.id)
+            is_it = self.scope.find("things", node.id) == _Thing("__version__")
+            return _LIBRARY_VERSION if is_it else found if isinstance(found, ast.expr) else None
+        name, first = _last_name(node.func), node.args[0] if node.args else None
+        if name == "version" and isinstance(first, ast.Constant) and first.value == "tensorrt":
+            return _LIBRARY_VERSION  # of importlib.metadata
+        function = self.kept.function(name)
+        if function is None or node.args or node.keywords or name in self.unfolding:
+            return None
+        body = [one for one in function.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+        if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
+            return None
+        self.unfolding.add(name)
+        try:
+            return self._version(body[0].value)
+        finally:
+            self.unfolding.discard(name)
 
     def _listed(self, left: ast.expr, right: ast.expr) -> str:
         """``"FP16" in trt.BuilderFlag.__members__`` or in ``dir(trt.BuilderFlag)``."""
@@ -633,9 +788,10 @@ class _Reader:
         for statement in body:
             self._statement(statement)
             if isinstance(statement, ast.If) and not statement.orelse and _leaves(statement.body):
-                self.guards += self._test(statement.test, False)
+                is_end = _ends(statement.body)
+                self.guards += [replace(one, is_end=is_end) for one in self._test(statement.test, False)]
             elif isinstance(statement, ast.Assert):
-                self.guards += self._test(statement.test, True)
+                self.guards += [replace(one, is_end=True) for one in self._test(statement.test, True)]
         del self.guards[depth:]
 
     def _under(self, guards: list[Guard], body: Sequence[ast.stmt]) -> None:
@@ -672,13 +828,16 @@ class _Reader:
                         self._parts(child)
             for name in ("body", "orelse"):
                 if isinstance(inner := getattr(node, name, None), list):
-                    self._block(inner)
+                    self._under(_suppressed(node) if name == "body" else [], inner)
 
     def _parts(self, node: ast.withitem | ast.match_case) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.expr):
                 self._expression(child)
         if isinstance(node, ast.match_case):
+            for pattern in ast.walk(node.pattern):
+                if isinstance(pattern, ast.MatchValue):
+                    self._expression(pattern.value)
             self._block(node.body)
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
@@ -712,11 +871,16 @@ class _Reader:
 
     def _try(self, node: ast.Try) -> None:
         caught = [
-            _words(handler.type) if handler.type is not None else "everything"
-            for handler in node.handlers
-            if _catches_absence(handler) and not any(isinstance(inner, ast.Raise) for inner in ast.walk(handler))
+            Guard(
+                "caught",
+                f"except {_words(one.type) if one.type is not None else 'everything'}",
+                catches=names,
+                is_end=_ends(one.body),
+            )
+            for one in node.handlers
+            if (names := _caught(one.type)) and not any(isinstance(inner, ast.Raise) for inner in ast.walk(one))
         ]
-        self._under([Guard("caught", f"except {words}") for words in caught], node.body)
+        self._under(caught, node.body)
         for handler in node.handlers:
             self._block(handler.body)
         self._block(node.orelse)
@@ -725,10 +889,12 @@ class _Reader:
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         for name in _imported(node):
             self.found.imports.append(Imported(self.file, node.lineno, name, tuple(self.guards), tuple(self.functions)))
+            if isinstance(node, ast.Import) and _is_library(name) and (inside := _inside(name)):
+                self._use(node, inside, raises="ModuleNotFoundError")
         if isinstance(node, ast.ImportFrom) and node.module and _is_library(node.module) and not node.level:
             for alias in node.names:
                 if alias.name != "*" and alias.name not in LIBRARIES:
-                    self._use(node, alias.name)
+                    self._use(node, alias.name, raises="ImportError")
 
     def _note_made(self, node: ast.Assign | ast.AnnAssign) -> None:
         """Under which guards a name is given a value; one that is given it without is under none."""
@@ -773,14 +939,22 @@ class _Reader:
         elif isinstance(node, ast.Subscript):
             self._subscript(node)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in self.own_options:
-            self.found.words.append(Word(self.file, node.lineno, node.value, tuple(self.guards), tuple(self.functions)))
+            self._word(node, node.value)
+        elif isinstance(node, ast.JoinedStr):
+            texts = [str(one.value) if isinstance(one, ast.Constant) else "{}" for one in node.values]
+            self._word(node, "".join(texts))
         for child in ast.iter_child_nodes(node):
+            if isinstance(node, ast.JoinedStr) and isinstance(child, ast.Constant):
+                continue
             if isinstance(child, ast.expr):
                 self._expression(child)
             elif isinstance(child, (ast.keyword, ast.comprehension, ast.arguments)):
                 for inner in ast.iter_child_nodes(child):
                     if isinstance(inner, ast.expr):
                         self._expression(inner)
+
+    def _word(self, node: ast.expr, text: str) -> None:
+        self.found.words.append(Word(self.file, node.lineno, text, tuple(self.guards), tuple(self.functions)))
 
     def _call(self, node: ast.Call) -> None:
         name = _last_name(node.func)
@@ -792,7 +966,8 @@ class _Reader:
         )
         count = None if has_star else len(node.args) + len(node.keywords)
         guards, functions = tuple(self.guards), tuple(self.functions)
-        self.found.calls.append(Call(self.file, node.lineno, name, guards, functions, count))
+        options = tuple(one.arg for one in node.keywords if one.arg and not _is_false(one.value))
+        self.found.calls.append(Call(self.file, node.lineno, name, guards, functions, count, options))
         for keyword in node.keywords:
             if keyword.arg and keyword.arg.startswith(_BY_NAME):
                 self.kept.keep(keyword.arg, keyword.value, self._tests(keyword.value))
@@ -803,9 +978,9 @@ class _Reader:
             is_method = isinstance(node.func, ast.Attribute) and bool(arguments) and arguments[0].arg in ("self", "cls")
             for parameter, passed in zip(arguments[1:] if is_method else arguments, node.args, strict=False):
                 self._note_given(name, parameter.arg, passed)
-        if name == "getattr" and len(node.args) >= 2:
+        if name in ("getattr", "setattr", "delattr") and len(node.args) >= 2:
             if path := self._asked(node):
-                extra = [Guard("default", _words(node))] if len(node.args) > 2 else []
+                extra = [Guard("default", _words(node))] if name == "getattr" and len(node.args) > 2 else []
                 is_certain = not path.startswith("*")
                 if is_certain or not extra:
                     self._use(node, path, is_certain=is_certain, extra=extra)
@@ -898,6 +1073,7 @@ class _Reader:
         is_certain: bool = True,
         is_computed: bool = False,
         extra: Sequence[Guard] = (),
+        raises: str = "AttributeError",
     ) -> None:
         line = int(getattr(node, "lineno", 0))
         if path.startswith("__") or path.rpartition(".")[2].startswith("__") or (line, path) in self.told:
@@ -905,7 +1081,7 @@ class _Reader:
         self.told.add((line, path))
         guards = (*self.guards, *extra)
         self.found.uses.append(
-            Use(self.file, line, path, is_certain, guards, tuple(self.functions), is_computed=is_computed)
+            Use(self.file, line, path, is_certain, guards, tuple(self.functions), is_computed, raises)
         )
 
 
@@ -937,6 +1113,12 @@ def _is_library(module: str) -> bool:
     return module.partition(".")[0] in LIBRARIES
 
 
+def _inside(module: str) -> str:
+    """``plugin`` of ``tensorrt.plugin``; empty for the compiled module, which is ``tensorrt.tensorrt``."""
+    inside = module.partition(".")[2]
+    return "" if inside in LIBRARIES else inside
+
+
 def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
@@ -958,23 +1140,51 @@ def _is_false(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value in (None, False)
 
 
-def _mentions_version(node: ast.expr) -> bool:
-    return any(isinstance(inner, ast.Attribute) and inner.attr == "__version__" for inner in ast.walk(node))
+def _keep_version(kept: dict[str, ast.expr | None], name: str, version: ast.expr | None) -> None:
+    """Keep it under a name, unless that holds something else too."""
+    if name in kept:
+        earlier = kept[name]
+        is_same = version is not None and earlier is not None and ast.dump(earlier) == ast.dump(version)
+        kept[name] = version if is_same else None
+    elif version is not None:
+        kept[name] = version
+
+
+def _put_in(node: Any, parts: Mapping[int, ast.expr]) -> Any:
+    """An expression with parts of it, by their ``id``, replaced; it stays as it is."""
+    if isinstance(node, list):
+        return [_put_in(one, parts) for one in node]
+    if not isinstance(node, ast.AST) or id(node) in parts:
+        return parts.get(id(node), node)
+    return type(node)(**{name: _put_in(value, parts) for name, value in ast.iter_fields(node)})
 
 
 def _leaves(body: Sequence[ast.stmt]) -> bool:
+    return isinstance(body[-1], (ast.Return, ast.Continue, ast.Break)) or _ends(body)
+
+
+def _ends(body: Sequence[ast.stmt]) -> bool:
+    """Whether the program ends there, or raises."""
     last = body[-1]
-    if isinstance(last, (ast.Return, ast.Raise, ast.Continue, ast.Break)):
-        return True
-    return (
-        isinstance(last, ast.Expr)
-        and isinstance(last.value, ast.Call)
-        and _last_name(last.value.func) in ("exit", "_exit")
-    )
+    if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
+        return _last_name(last.value.func) in ("exit", "_exit", "quit")
+    return isinstance(last, ast.Raise)
 
 
-def _catches_absence(handler: ast.ExceptHandler) -> bool:
-    if handler.type is None:
-        return True
-    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    return any(_last_name(kind) in _ABSENT_RAISES for kind in kinds)
+def _suppressed(node: ast.stmt) -> list[Guard]:
+    """What ``with contextlib.suppress(…)`` catches."""
+    items = node.items if isinstance(node, (ast.With, ast.AsyncWith)) else []
+    calls = [one.context_expr for one in items if isinstance(one.context_expr, ast.Call)]
+    return [
+        Guard("caught", _words(call), catches=names)
+        for call in calls
+        if _last_name(call.func) == "suppress" and (names := _caught(ast.Tuple(call.args, ast.Load())))
+    ]
+
+
+def _caught(kind: ast.expr | None) -> frozenset[str]:
+    """Of what an ``except`` names, that which says that a name or module is not there."""
+    if kind is None:
+        return frozenset({"BaseException"})
+    kinds = kind.elts if isinstance(kind, ast.Tuple) else [kind]
+    return frozenset(map(_last_name, kinds)) & {*_RAISED, *_ANYTHING}

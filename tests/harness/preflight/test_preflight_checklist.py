@@ -1,6 +1,7 @@
 """What `trigate preflight` says of a move: of sources that are written out here, of our own runtime, and of the table."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -305,10 +306,10 @@ def test_a_call_of_tensorrt_8_under_a_guard_is_not_reached(tmp_path: Path) -> No
     assert states(read(tmp_path, code)) == {"ICudaEngine.num_bindings": State.OK}
 
 
-def test_names_that_the_manifests_do_not_have_are_not_judged(tmp_path: Path) -> None:
+def test_a_name_that_no_manifest_has_is_to_be_looked_at(tmp_path: Path) -> None:
     checklist = read(tmp_path, "import tensorrt as trt\nx = trt.nptype(trt.float32), trt.__version__, trt.whatever\n")
-    assert states(checklist) == {"nptype": State.NOT_KNOWN, "whatever": State.NOT_KNOWN}
-    assert checklist.verdict is Outcome.PASS
+    assert states(checklist) == {"nptype": State.NOT_KNOWN, "whatever": State.READ}
+    assert checklist.verdict is Outcome.INCONCLUSIVE
 
 
 def test_a_name_that_came_and_went_between_the_two_versions_breaks(tmp_path: Path) -> None:
@@ -734,9 +735,11 @@ def test_the_table_has_every_jetpack_that_an_l4t_belongs_to(table: Table) -> Non
 
 
 def test_each_entry_of_the_table_names_its_source(table: Table) -> None:
-    kinds = ("board", "jetpack", "tensorrt", "instead", "never", "deprecated", "library", "module")
+    kinds = (
+        "board", "jetpack", "tensorrt", "instead", "never", "deprecated", "library", "module", "front", "trtexec", "wrapper",
+    )  # fmt: skip
     assert [row for kind in kinds for row in table.rows(kind) if not row.get("source")] == []
-    single = ("typing", "engines", "timing_caches", "onnxruntime_caches", "front")
+    single = ("typing", "engines", "timing_caches", "onnxruntime_caches")
     assert [name for name in single if not table.values[name].get("source")] == []
 
 
@@ -763,7 +766,8 @@ def test_what_the_table_puts_in_the_place_of_a_name_is_there(table: Table) -> No
         assert table.instead(row["needs"][0])
     every = [table.manifest(version) for version in table.manifests]
     for row in table.rows("never"):
-        assert not [name for name in row["names"] for one in every if one is not None and one.has(f"*.{name}")]
+        names = [path for name in row["names"] for path in (f"*.{name}", name)]
+        assert not [name for name in names for one in every if one is not None and one.has(name)]
 
 
 def test_methods_with_several_signatures_have_none_in_the_manifests(table: Table) -> None:
@@ -781,3 +785,182 @@ def test_methods_with_several_signatures_have_none_in_the_manifests(table: Table
 def test_the_table_has_its_origin() -> None:
     origins = tomllib.loads((FIXTURES / "ORIGINS.toml").read_text(encoding="utf-8"))
     assert [one for one in origins["origin"] if "platforms.toml" in one["files"]]
+
+
+GUARDED = """
+    import contextlib
+    import tensorrt as trt
+    from importlib.metadata import version
+    from packaging.version import parse
+    from tensorrt import __version__ as TEXT
+    MAJOR = int(trt.__version__.split(".")[0])
+    major, minor = (int(part) for part in trt.__version__.split(".")[:2])
+    def at_least(): return parse(trt.__version__) >= parse("11")
+    class Builder:
+        def __init__(self):
+            self.old = MAJOR < 11
+        def build(self, config: trt.IBuilderConfig):
+            with contextlib.suppress(AttributeError):
+                config.set_flag(trt.BuilderFlag.FP16)
+            {head}
+                config.set_flag(trt.BuilderFlag.INT8)
+"""
+
+
+@pytest.mark.covers("RE-02")
+@pytest.mark.parametrize(
+    ("head", "state"),
+    [
+        ("if MAJOR < 11:", State.OK),
+        ("if MAJOR >= 11:", State.BREAKS),
+        ("if major * 100 + minor < 1100:", State.OK),
+        ("if not at_least():", State.OK),
+        ("if at_least():", State.BREAKS),
+        ("if self.old:", State.OK),
+        ("if not self.old:", State.BREAKS),
+        ("if TEXT.startswith('10'):", State.OK),
+        ("if version('tensorrt').partition('.')[0] == '10':", State.OK),
+        ("if parse(trt.__version__).release[0] < 11:", State.OK),
+        ("if (now := MAJOR) < 11:", State.OK),
+        ("if callable(getattr(trt, 'IInt8Calibrator', None)):", State.OK),
+        ("if parse(torch.__version__) < parse('2.0'):", State.BREAKS),
+        ("if config.old < 2:", State.BREAKS),
+        ("if some_of(MAJOR) < 11:", State.READ),
+    ],
+)
+def test_a_version_is_followed_to_where_it_was_kept(tmp_path: Path, head: str, state: State) -> None:
+    told = states(read(tmp_path, GUARDED.format(head=head)))
+    assert (told["BuilderFlag.FP16"], told["BuilderFlag.INT8"]) == (State.OK, state)
+
+
+@pytest.mark.covers("RE-02")
+@pytest.mark.parametrize(
+    ("code", "caught", "state"),
+    [
+        ("x = trt.BuilderFlag.FP16", "ImportError", State.BREAKS),
+        ("x = trt.BuilderFlag.FP16", "(ImportError, AttributeError)", State.OK),
+        ("x = trt.BuilderFlag.FP16", "Exception", State.READ),
+        ("from tensorrt import IInt8Calibrator", "ImportError", State.OK),
+        ("from tensorrt import IInt8Calibrator", "AttributeError", State.BREAKS),
+    ],
+)
+def test_only_the_error_that_a_missing_name_raises_is_caught(
+    tmp_path: Path, code: str, caught: str, state: State
+) -> None:
+    found = states(read(tmp_path, f"import tensorrt as trt\ntry:\n    {code}\nexcept {caught}:\n    x = None\n"))
+    assert list(found.values()) == [state]
+
+
+def test_a_number_that_means_something_else_is_not_caught(tmp_path: Path) -> None:
+    code = """
+        import tensorrt as trt
+        try:
+            network = trt.Builder(trt.Logger()).create_network(1)
+        except AttributeError:
+            pass
+    """
+    assert list(states(read(tmp_path, code)).values()) == [State.BREAKS]
+
+
+@pytest.mark.parametrize(
+    "instead", ["sys.exit('TensorRT 10 is needed')", "raise RuntimeError('TensorRT 10 is needed')"]
+)
+def test_a_program_that_ends_in_the_target_is_to_be_looked_at(tmp_path: Path, instead: str) -> None:
+    code = f"import sys, tensorrt as trt\nif int(trt.__version__.split('.')[0]) > 10:\n    {instead}\nx = trt.BuilderFlag.FP16\n"
+    checklist = read(tmp_path, code)
+    assert states(checklist) == {"BuilderFlag.FP16": State.READ}
+    assert checklist.verdict is Outcome.INCONCLUSIVE
+
+
+def test_the_api_of_tensorrt_8_breaks_and_has_its_own_words_for_each_name(tmp_path: Path) -> None:
+    code = """
+        import tensorrt as trt
+        def f(context: trt.IExecutionContext, network: trt.INetworkDefinition, engine: trt.ICudaEngine):
+            trt.UffParser()
+            network.add_fully_connected(None, 1, None)
+            network.add_resize(None).resize_mode = trt.ResizeMode.LINEAR
+            engine.get_profile_shape(0, 0)
+            context.execute_async(1, [], 0)
+            match context:
+                case trt.BuilderFlag.STRICT_TYPES: pass
+            setattr(engine, "max_batch_size", 1)
+    """
+    told = {one.what: (one.state, one.instead) for item in read(tmp_path, code).items for one in item.findings}
+    assert {state for state, _ in told.values()} == {State.BREAKS}
+    assert told["ResizeMode"][1] == "InterpolationMode"
+    assert told["ICudaEngine.get_profile_shape"][1] == "get_tensor_profile_shape"
+    assert told["INetworkDefinition.add_fully_connected"][1] == "add_matrix_multiply"
+    assert {
+        "UffParser",
+        "IExecutionContext.execute_async",
+        "BuilderFlag.STRICT_TYPES",
+        "ICudaEngine.max_batch_size",
+    } < set(told)
+    assert "ResizeMode.LINEAR" not in told
+
+
+def test_a_part_of_the_package_that_the_target_is_too_old_for_breaks(tmp_path: Path) -> None:
+    code = "import tensorrt.plugin as trtp\ntrtp.register('a::b')\n"
+    assert states(read(tmp_path, code, to="tensorrt-10.3", come_from="tensorrt-11.4")) == {"plugin": State.BREAKS}
+    assert states(read(tmp_path, code)) == {"plugin": State.NOT_KNOWN}
+
+
+def test_a_notebook_is_read_with_the_lines_of_its_file(tmp_path: Path) -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["import tensorrt as trt"]},
+        {
+            "cell_type": "code",
+            "source": ["%matplotlib inline\n", "import tensorrt as trt\n", "!trtexec --onnx=m --int8\n"],
+        },
+        {"cell_type": "code", "source": ["print 'x'"]},
+        {"cell_type": "code", "source": ["x = trt.BuilderFlag.FP16"]},
+    ]
+    text = json.dumps({"cells": cells, "nbformat": 4}, indent=1)
+    (tmp_path / "a.ipynb").write_text(text)
+    checklist = check(tmp_path)
+    found = {one.what: one.places for item in checklist.items for one in item.findings}
+    at = {word: 1 + next(n for n, line in enumerate(text.splitlines()) if word in line) for word in ("FP16", "--int8")}
+    assert found["BuilderFlag.FP16"] == (f"a.ipynb:{at['FP16']}",)
+    assert found["trtexec --int8"] == (f"a.ipynb:{at['--int8']}",)
+    assert "code cell 2" in item(checklist, "files that are not read").findings[0].told
+
+
+@pytest.mark.covers("RE-02")
+@pytest.mark.parametrize("name", ["build.sh", "Makefile", "Dockerfile.orin", "ci.yaml"])
+def test_scripts_are_read_for_the_options_of_trtexec(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(
+        "# trtexec --best\ntrtexec --onnx=m.onnx --fp16 \\\n  --calib=c.cache --workspace=1024\n"
+    )
+    checklist = check(tmp_path)
+    found = {one.what: one.places for item in checklist.items for one in item.findings}
+    assert found == {
+        "trtexec --fp16": (f"{name}:2",), "trtexec --calib": (f"{name}:3",), "trtexec --workspace": (f"{name}:3",),
+    }  # fmt: skip
+    assert checklist.verdict is Outcome.INCONCLUSIVE
+
+
+def test_options_in_a_formatted_text_are_found(tmp_path: Path) -> None:
+    code = 'import os\nos.system(f"trtexec --onnx={path} --best --layerPrecisions={layers}")\n'
+    assert set(found(read(tmp_path, code), "precision")) == {"trtexec --best", "trtexec --layerPrecisions"}
+
+
+def test_packages_that_build_by_themselves_are_to_be_looked_at(tmp_path: Path) -> None:
+    code = """
+        from polygraphy.backend.trt import CreateConfig
+        from torch2trt import torch2trt
+        CreateConfig(fp16=True, int8=False)
+    """
+    checklist = read(tmp_path, code)
+    assert set(found(checklist, "precision")) == {"Polygraphy's CreateConfig(fp16=…)"}
+    assert item(checklist, "torch2trt").state is State.READ
+    assert read(tmp_path, code, to="tensorrt-10.3").verdict is Outcome.PASS
+
+
+def test_a_pipe_and_a_file_without_end_are_named_and_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    with (tmp_path / "huge.py").open("wb") as huge:
+        huge.truncate((32 << 20) + 1)
+    told = {one.what: one.told for one in item(read(tmp_path, "x = 1\n"), "files that are not read").findings}
+    assert told == {
+        "huge.py": "is not read: it has more than 32 MiB", "pipe.py": "is not read: it is no file that can be read",
+    }  # fmt: skip
