@@ -398,6 +398,7 @@ def _here(base: argparse.Namespace, folder: Path) -> argparse.Namespace:
 def _run_against(arguments: argparse.Namespace) -> int:
     from harness.assemble import assemble
     from harness.bump.against import check_against, check_out, code_alone, compare_sides, examine, rows_of, run_against
+    from harness.commands.compare import in_words
     from harness.records import to_json
     from reports import compare_page
 
@@ -421,7 +422,8 @@ def _run_against(arguments: argparse.Namespace) -> int:
     written = compare_page.write(out)
     if arguments.summary is not None:
         _append(arguments.summary, out / "new" / "report.md")
-    print(json.dumps(to_json(found), indent=1) if arguments.json else f"compared: {written[0]}\n{found.words}")
+    text = "\n".join([f"compared: {written[0]}", *in_words(found)])
+    print(json.dumps(to_json(found), indent=1) if arguments.json else text)
     if any(one.interrupted for one in sides[:2]):
         print("Interrupted: what was measured by then is compared. Pairs are not resumed.", file=sys.stderr)
         return 130

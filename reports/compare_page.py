@@ -37,7 +37,7 @@ _SYMBOLS: Mapping[str, tuple[str, str]] = {
 
 _MEANINGS: Mapping[str, str] = {
     "stopped working": "It ran, or kept its limit, on the base's side, and does not now.",
-    "worse": "More than the base: the interval (Holm, among all rows) excludes no change, and what was found is beyond the margin.",
+    "worse": "More than the base: the interval excludes no change (Holm, over all rows), and what was found exceeds the margin.",
     "no evidence": "The base has a row that the new side does not: not installed, not run, not reached, or not planned.",
     "open": "The sessions do not decide on the margin; what would, stands beside it.",
     "started working": "It broke, or was not installed, on the base's side, and works now.",

@@ -77,9 +77,19 @@ def _margins(words: Sequence[str]) -> dict[str, float]:
     return margins
 
 
+def in_words(found: Comparison) -> list[str]:
+    """For the terminal: what was bumped, what whoever typed the call should know, and the decision."""
+    bumped = ", ".join(f"{one.name} {one.base} → {one.new}" for one in found.versions)
+    return [f"bumped: {bumped or 'nothing, no version differs'}", *_notes(found), found.words]
+
+
 def _notes(found: Comparison) -> list[str]:
-    """What the runs themselves left out, a line for each run: files that are not there, or say otherwise than the record."""
-    lines = []
+    """That the sides may be mixed up; and what the runs themselves left out, a line for each run: files that are not there, or
+    say otherwise than the record.
+    """
+    from harness.compare.runs import MIXED, OLDER
+
+    lines = [f"note: {words}" for words in found.caveats if words.startswith((MIXED, OLDER))]
     for side in (*found.base, *found.new):
         told = [words for words in found.caveats if words.startswith(f"{side.name}: ")]
         lines += (
@@ -116,5 +126,5 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(to_json(found), indent=1))
     else:
-        print("\n".join(["written: " + ", ".join(map(str, written)), *_notes(found), found.words]))
+        print("\n".join(["written: " + ", ".join(map(str, written)), *in_words(found)]))
     return found.exit_code

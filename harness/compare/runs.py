@@ -7,6 +7,7 @@ that regressed must hold against their number (Holm, ``harness.statistics.paired
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +16,7 @@ from pathlib import Path
 from harness.board import describe_difference
 from harness.combine import labels_for
 from harness.compare.decide import beyond_margin, decide, foremost
-from harness.compare.likeness import CAPS, VERSIONS, UnlikeError, differences
+from harness.compare.likeness import CAPS, LOOSE, VERSIONS, UnlikeError, differences
 from harness.compare.load import MOST, Entry, Loaded, boot_of, load_folder
 from harness.compare.records import Cause, Comparison, Difference, RowChange, Side, Standing
 from harness.compare.rows import MARGINS, Judged, judge_row
@@ -26,6 +27,8 @@ from runtime.files import write_atomic
 
 __all__ = [
     "MARGINS",
+    "MIXED",
+    "OLDER",
     "Comparison",
     "UnlikeError",
     "compare",
@@ -43,6 +46,10 @@ _OUTPUTS = ("artifact", "parity", "semantic", "pair")
 
 _OWN_SETTINGS = ("seed", "simulated", "like", "out", "history")
 """Of a run alone: where it was put, and after which other it was made."""
+
+MIXED = "By their clocks a new run began before a base run"
+OLDER = "The new side is of an older version"
+"""How a caveat begins that whoever typed the call should read at once."""
 
 _GRAVITY = {standing: at for at, standing in enumerate(Standing)}
 _FIRST = {Standing.BROKE: 0, Standing.MISSING: 1, Standing.STARTED: 2}
@@ -405,6 +412,7 @@ def _caveats(
         yield "Rows of a simulated board are among these: they show how the comparison works, and are no evidence."
     if not versions:
         yield "No library and no system version differs: this is a comparison of a version with itself."
+    yield from _backward(versions)
     what = "the version and the reflash" if reflashed else "the version and whatever else changed between the two sides"
     yield (
         f"On one board {what} cannot be told apart: each happened once, and together. Two boards swapped over would tell: "
@@ -426,6 +434,27 @@ def _caveats(
             break
     yield from _of_times(base, new)
     yield from (f"{one.name}: {note}" for one in (*base, *new) for note in one.notes)
+
+
+def _backward(versions: Sequence[Difference]) -> Iterable[str]:
+    """That a version goes down, where both are told as numbers after the same words."""
+    older = [
+        f"{one.name} from {one.base} to {one.new}"
+        for one in versions
+        if one.name not in LOOSE
+        for (old, was), (now, is_) in [(_parted(one.base), _parted(one.new))]
+        if old == now and is_ < was
+    ]
+    if older:
+        yield (
+            f"{OLDER} ({', '.join(older)}): were the sides mixed up? --base, and --against PYTHON, name the version that is left."
+        )
+
+
+def _parted(version: str) -> tuple[str, tuple[int, ...]]:
+    """``("JetPack ", (6, 2))``."""
+    number = re.search(r"\d+(?:\.\d+)*", version)
+    return (version[: number.start()], tuple(map(int, number[0].split(".")))) if number else (version, ())
 
 
 def _runs_engines(one: Entry) -> bool:
@@ -469,10 +498,7 @@ def _of_times(base: Sequence[Loaded], new: Sequence[Loaded]) -> Iterable[str]:
             yield f"{one.name} ends before it begins: its clock was set meanwhile. Nothing here is decided by it."
     starts = [[time for one in side if (time := _time(one.run.started_at)) is not None] for side in (base, new)]
     if starts[0] and starts[1] and _earlier(min(starts[1]), max(starts[0])):
-        yield (
-            "By their clocks a new run began before a base run: sides were mixed up, measured in turn, or a clock was set. "
-            "Nothing here is decided by it."
-        )  # fmt: skip
+        yield f"{MIXED}: sides were mixed up, measured in turn, or a clock was set. Nothing here is decided by it."
 
 
 def _is_reflashed(versions: Sequence[Difference]) -> bool:

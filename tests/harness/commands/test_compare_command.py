@@ -41,6 +41,7 @@ def test_a_bump_is_told_in_words_on_a_page_in_a_comment_and_as_json(
     assert told.out.splitlines()[-1].startswith("HOLD: ")
     assert "-latency: p95 +28.1 % [+24.8, +31.5], more work: " in told.out.splitlines()[-1]
     assert told.out.splitlines()[0].endswith("compare.json")
+    assert "bumped: jetpack 6.2 → 7.2" in told.out
     assert "reading" in told.err
     assert "comparing 10 rows" in told.err
     assert main(call(runs, tmp_path / "page", "--json", "--quiet")) == 1

@@ -12,6 +12,7 @@ import pytest
 from harness.compare import UnlikeError, compare, compare_runs, read_comparison, write_comparison
 from harness.compare.load import Loaded
 from harness.compare.records import Cause, Comparison, Decision, RowChange, Standing, State
+from harness.compare.runs import OLDER
 from harness.errors import UsageError
 from harness.records import BoardState, Figure, Outcome, Verdict
 from tests.harness.compared_runs import (
@@ -440,3 +441,13 @@ def test_what_no_row_is_about_is_no_caveat() -> None:
     everything = " ".join(compare_runs(base_runs()[:1], new_runs()[:1]).caveats)
     assert "Two builds of one version" in everything
     assert "single boot session" in everything
+
+
+def test_a_version_that_goes_down_asks_whether_the_sides_were_mixed_up() -> None:
+    def told(**environment: str) -> str:
+        return " ".join(compare_runs(base_runs(), new_runs(environment=environment)).caveats)
+
+    assert f"{OLDER} (tensorrt from 10.3.0 to 8.6.1):" in told(tensorrt="8.6.1")
+    assert OLDER not in told(tensorrt="10.16.0")
+    assert OLDER not in told(tensorrt="rtx1.7.1")  # another product
+    assert OLDER not in told(tensorrt="none")
