@@ -26,6 +26,8 @@ html_title = "trigate"
 html_static_path = ["_static"]
 html_css_files = ["trigate.css"]
 html_show_sourcelink = False
+html_show_copyright = False
+highlight_language = "bash"  # what a block without a language shows: a call
 
 
 def setup(app: Sphinx) -> None:

@@ -15,8 +15,8 @@ examples:
   trigate verify 1.4.zip --key release.key.pub --json
   trigate verify releases/1.4 --key release.key.pub --pack packs/flight    outputs too, where the pack is at hand
 
-Verdicts about latency, the mix, heat, loading and numerics are computed again from raw samples. Others (a model's file, a clause,
-memory, take-off, what did not run) must follow from their own checks in the record; the summary counts both.
+Verdicts about latency, the mix, heat, loading, memory, take-off and numerics are computed again from what was measured. Others
+(a model's file, a clause, what did not run) must follow from their own checks in the record; the summary counts each.
 
 Get the public key from the one who signs, and not out of the bundle: signer.pub in it is for comparison alone.
 
