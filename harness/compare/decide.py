@@ -204,6 +204,10 @@ def _sessions(
         told.append(f"{'For the other open figures measure' if hopeless else 'Measure'} {' and '.join(parts)}.")
     elif able:
         told.append("Boot sessions as there are would decide if they lay closer; measure one more of each.")
+    if able and {boot for one in base for boot in one.sessions} & {boot for one in new for boot in one.sessions}:
+        told.append(
+            "Both sides share a boot: trigate run --against PYTHON decides there, in pairs and without a reboot."
+        )
     return told
 
 

@@ -128,6 +128,7 @@ def _unlike_rows(base: Sequence[Entry], new: Sequence[Entry]) -> Iterable[str]:
     if not seen[0] or not seen[1]:
         return
     everyone = [*seen[0], *seen[1]]
+    yield from _descent(seen)
     for what, get in _FACTS:
         facts = [dict.fromkeys(fact for one in side if (fact := get(one))) for side in seen]
         if facts[0] and facts[1] and len({**facts[0], **facts[1]}) > 1:
@@ -148,20 +149,28 @@ def _file(one: Entry) -> str:
     return one.measurement.model_sha256[:16] if is_file else ""
 
 
-def _lineage(one: Entry, name: str) -> str:
-    """What a row descends from, by digest; of a row about all models, of each of them."""
-    lineage = one.measurement.lineage
-    told = {
-        key.partition("[")[2]: value[:16] for key, value in lineage.items() if key == name or key.startswith(f"{name}[")
-    }
-    return " ".join(f"{about.removesuffix(']')} {digest}".strip() for about, digest in sorted(told.items()))
+def _descent(seen: Sequence[Sequence[Entry]]) -> Iterable[str]:
+    """Models, references and golden outputs, by digest; of a row about all models of each that both sides tell: one that broke
+    on one side is no other one.
+    """
+    for name, what in (("model", "model"), ("reference", "reference"), ("golden", "golden outputs")):
+        told = [_lineage(side, name) for side in seen]
+        for about in [about for about in told[0] if about in told[1] and len(told[0][about] | told[1][about]) > 1]:
+            old, now = (" and ".join(f"{about} {digest}".strip() for digest in sorted(side[about])) for side in told)
+            yield f"{what}: {old} in the base, {now} in the new"
+
+
+def _lineage(side: Sequence[Entry], name: str) -> dict[str, set[str]]:
+    """What rows descend from, by model (empty: of the row's own)."""
+    found: dict[str, set[str]] = {}
+    for key, digest in ((key, digest) for one in side for key, digest in one.measurement.lineage.items()):
+        if key.partition("[")[0] == name:
+            found.setdefault(key.partition("[")[2].removesuffix("]"), set()).add(digest[:16])
+    return found
 
 
 _FACTS: Sequence[tuple[str, Callable[[Entry], str]]] = (
-    ("model", lambda one: _lineage(one, "model")),
     ("model", _file),
-    ("reference", lambda one: _lineage(one, "reference")),
-    ("golden outputs", lambda one: _lineage(one, "golden")),
     ("inputs", lambda one: " ".join(digest[:8] for digest in one.measurement.input_sha256)),
     ("timing boundary", lambda one: one.measurement.timing_boundary),
     ("profile", lambda one: one.measurement.profile),

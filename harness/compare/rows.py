@@ -62,6 +62,8 @@ _NOT_THERE = re.compile(r"not installed|cannot be imported|BUILD_\w+ is off|No m
 _MEMORY_ERROR = re.compile(r"out ?of ?memory|OutOfMemory|killed for memory|exit code 137", re.IGNORECASE)
 _BUILT = re.compile(r"built it for SM \S+ in ([0-9.]+) s, ([0-9.]+) MB")
 
+_ERROR = re.compile(r"\w+Error\b")
+_REFUSED = re.compile(r"\bEngineBuildError\b")
 _CALLS_FAILED = re.compile(r"calls? failed")
 
 _OF_OURS = re.compile(rf", baseline |^{ROUTE_CHANGED}|^by the (base's )?route")
@@ -99,8 +101,8 @@ def state_of(entry: Entry) -> State:
         has_figures = summary.parity or summary.latency or summary.figures or summary.judgement
         built = any(check.name == "build" and check.outcome is Outcome.PASS for check in verdict.checks)
         lost_all = measurement.sample_count > 0 and measurement.failed_count == measurement.sample_count
-        is_killed = _MEMORY_ERROR.search(verdict.reason) is not None
-        if measurement.error or lost_all or is_killed or not (has_figures or built or verdict.checks[1:]):
+        is_cut = _MEMORY_ERROR.search(verdict.reason) or _ERROR.match(verdict.reason)
+        if measurement.error or lost_all or is_cut or not (has_figures or built or verdict.checks[1:]):
             return State.BROKE
         return State.FAILS
     return State.WORKS
@@ -155,7 +157,7 @@ def _transition(base: Entries, new: Entries, old: State, now: State) -> tuple[St
     if old in _RAN:
         found = _since_it_ran(base, new, old, now)
     elif now is State.WORKS:
-        found = _started(old, was)
+        found = _started(old, was, _cause_of_refusal(base, new, was))
     elif old is State.ABSENT:
         return Standing.UNKNOWN, Cause.NONE, f"only on the new side, and {now.value}: {told}", False
     elif now is State.ABSENT:
@@ -172,7 +174,7 @@ def _since_it_ran(base: Entries, new: Entries, old: State, now: State) -> tuple[
     """As ``_transition``, of a row that ran in the base."""
     told, kind = _reason(new, now), (new or base)[0].case.kind
     if now is State.BROKE:
-        cause = Cause.MEMORY if _MEMORY_ERROR.search(told) else Cause.UNKNOWN
+        cause = Cause.MEMORY if _MEMORY_ERROR.search(told) else _cause_of_refusal(base, new, told)
         return Standing.BROKE, cause, f"stopped working: it ran, and now breaks: {told}", True
     if now is State.FAILS and old is State.WORKS:
         cause = Cause.NUMERICS if kind in ("parity", "semantic", "pair") else Cause.UNKNOWN
@@ -190,12 +192,17 @@ def _since_it_ran(base: Entries, new: Entries, old: State, now: State) -> tuple[
     return Standing.BETTER, Cause.UNKNOWN, f"keeps its limit now; the base failed it: {_reason(base, old)}", False
 
 
-def _started(old: State, was: str) -> tuple[Standing, Cause, str, bool]:
-    """As ``_transition``, of a row that works now and did not run in the base."""
+def _cause_of_refusal(base: Entries, new: Entries, reason: str) -> Cause:
+    """A model that one version builds, and another refuses."""
+    return Cause.TOOL if _REFUSED.search(reason) and versions_differ(base, new) else Cause.UNKNOWN
+
+
+def _started(old: State, was: str, refused: Cause) -> tuple[Standing, Cause, str, bool]:
+    """As ``_transition``, of a row that works now and did not run in the base. ``refused``: what explains that it broke there."""
     if old is State.ABSENT:
         return Standing.UNKNOWN, Cause.NONE, "only on the new side: there is no base to hold it against", False
     if old is State.BROKE:
-        return Standing.STARTED, Cause.UNKNOWN, f"started working: before it broke: {was}", False
+        return Standing.STARTED, refused, f"started working: before it broke: {was}", False
     if old is State.NOT_INSTALLED:
         return Standing.STARTED, Cause.ENVIRONMENT, f"started working: before it was not installed: {was}", False
     return Standing.UNKNOWN, Cause.NONE, f"only on the new side: the base has no evidence: {was}", False

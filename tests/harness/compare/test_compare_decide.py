@@ -167,9 +167,11 @@ def test_a_row_without_evidence_says_why_in_what_is_to_be_done() -> None:
 def test_what_is_in_vain_is_said_before_what_would_help_other_figures() -> None:
     far = change(Standing.OPEN, base_sessions=2, new_sessions=2, between=0.1)
     near = change(Standing.OPEN, base_sessions=2, new_sessions=2, needed_base=3, needed_new=3, between=0.01)
-    first, second = decide([row("disk", far), row("heat", near)], [SIDE], [SIDE])[3]
+    other = replace(SIDE, sessions=("n1", "n2"))
+    first, second = decide([row("disk", far), row("heat", near)], [SIDE], [other])[3]
     assert first.startswith("Measuring longer will not decide p95 of disk")
     assert second.startswith("For the other open figures measure 1 more boot session of the base")
+    assert "trigate run --against PYTHON" in decide([row("heat", near)], [SIDE], [SIDE])[3][1]  # one boot, one host
 
 
 @pytest.mark.parametrize("standing", [Standing.WORSE, Standing.OPEN, Standing.SAME])

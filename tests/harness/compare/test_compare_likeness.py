@@ -142,3 +142,10 @@ def test_a_batch_that_one_side_has_beside_the_shared_one_is_a_row_and_no_other_b
 
     found = compare_runs([with_both(one) for one in base_runs()], new_runs())
     assert [row.id for row in found.rows if row.standing is Standing.MISSING] == ["disk-tensorrt-fp16-b1-latency-b4"]
+
+
+def test_a_model_that_broke_on_one_side_is_no_other_model_of_a_row_about_all() -> None:
+    both = descended(**{"model[disk]": "aa" * 32, "model[aliked]": "bb" * 32})
+    one_broke = descended(**{"model[disk]": "aa" * 32})
+    for base, new in ((both, one_broke), (one_broke, both)):
+        assert compare_runs(base_runs(change=base), new_runs(change=new)).decision is Decision.ADOPT

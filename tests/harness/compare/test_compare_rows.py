@@ -458,3 +458,18 @@ def test_a_row_that_fails_now_says_what_it_was(outcome: Outcome, words: str) -> 
     found = compare_runs(base_runs(change=ended(outcome)), new_runs(change=ended(Outcome.FAIL)))
     row = next(row for row in found.rows if row.id == LATENCY)
     assert (row.standing, row.words.startswith(words)) == (Standing.BROKE, True), row.words
+
+
+@pytest.mark.parametrize("version", ["10.16.0", "10.3.0"])
+def test_a_model_that_another_version_refuses_to_build_stopped_working_for_that_version(version: str) -> None:
+    refused = on(
+        "memory", lambda one: replace(one, outcome=Outcome.FAIL, reason="EngineBuildError while loading disk: opset")
+    )
+    environment = {"jetpack": "6.2", "tensorrt": version}
+    found = compare_runs(base_runs(), new_runs(change=refused, environment=environment))
+    row = next(row for row in found.rows if row.kind == "memory")
+    assert (row.standing, row.new_state) == (Standing.BROKE, State.BROKE)
+    assert row.cause is (Cause.TOOL if version == "10.16.0" else Cause.UNKNOWN)
+    back = compare_runs(base_runs(change=refused), new_runs(environment=environment))
+    row = next(row for row in back.rows if row.kind == "memory")
+    assert (row.standing, row.cause is Cause.TOOL) == (Standing.STARTED, version == "10.16.0")
