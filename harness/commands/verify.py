@@ -14,6 +14,7 @@ examples:
   trigate verify releases/1.4 --key release.key.pub
   trigate verify 1.4.zip --key release.key.pub --json
   trigate verify releases/1.4 --key release.key.pub --pack packs/flight    outputs too, where the pack is at hand
+  trigate verify 1.4.zip --key release.key.pub --artifact flight/*.engine        and are these the engines that were tested?
 
 Verdicts about latency, the mix, heat, loading, memory, take-off and numerics are computed again from what was measured. Others
 (a model's file, a clause, what did not run) must follow from their own checks in the record; the summary counts each.
@@ -37,6 +38,10 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--pack", type=Path, metavar="DIR", help="the pack of the runs, to hold outputs and tolerances against"
     )
+    parser.add_argument(
+        "--artifact", type=Path, nargs="+", default=[], metavar="FILE",
+        help="models or engines: are they what was tested, and passed?",
+    )  # fmt: skip
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -48,6 +53,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     key = load_public_key(arguments.key) if arguments.key is not None else None
     pack = load_pack(arguments.pack) if arguments.pack is not None else None
-    seen = verify(arguments.bundle, key, today=datetime.datetime.now(datetime.timezone.utc).date(), pack=pack)
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    seen = verify(arguments.bundle, key, today=today, pack=pack, artifacts=arguments.artifact)
     print(json.dumps(seen.to_json(), indent=1) if arguments.json else seen.to_text())
     return seen.exit_code

@@ -31,6 +31,7 @@ __all__ = [
     "fit_together",
     "page",
     "statement_of",
+    "tested_as",
 ]
 
 SCHEMA_VERSION = 1
@@ -500,6 +501,16 @@ def _artifacts(signoff: SignOff) -> list[tuple[str, str]]:
             if not row.simulated and _SHA256.fullmatch(digest):
                 found.setdefault((kind, digest), f"{ARTIFACT}{kind}/{row.id}")
     return sorted((name, digest) for (_, digest), name in found.items())
+
+
+def tested_as(signoff: SignOff, sha256: str) -> tuple[BundledRow, ...]:
+    """The rows of real devices that ran a model, an engine or a calibration of this digest."""
+    return tuple(
+        row
+        for row in signoff.rows
+        if not row.simulated
+        and any(value == sha256 and name.partition("[")[0] in _TESTED for name, value in row.lineage.items())
+    )
 
 
 def _configuration(signoff: SignOff, files: Mapping[str, str]) -> list[dict[str, object]]:

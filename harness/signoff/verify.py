@@ -36,13 +36,15 @@ from harness.signoff.bundle import (
     same_samples,
     signoff_from,
 )
-from harness.signoff.decision import ARTIFACT, Problem, SignOff, decide, fit_together, page, statement_of
+from harness.signoff.decision import ARTIFACT, Problem, SignOff, decide, fit_together, page, statement_of, tested_as
 from harness.signoff.files import hash_file, identity, is_safe_name, unpack, walk
 from harness.signoff.recomputed import Recomputed
 from harness.signoff.signing import Envelope, PublicKey, SignatureError, said_by, unseal
 from harness.signoff.waivers import Waiver, parse_waivers
 from harness.tier2.rejudge import read_run
+from runtime.errors import RuntimeCoreError
 from runtime.files import read_small
+from runtime.model_file import model_sha256
 
 __all__ = ["Finding", "Verification", "verify"]
 
@@ -52,13 +54,14 @@ _MOST_SHOWN = 30
 _MOST_LETTERS = 200
 _TOUCHED = ("changed", "removed", "added")
 _GRAVE = (*_TOUCHED, "signature", "verdict", "record")
-_ORDER = (*_GRAVE, "failed", "open", "signer")
+_ORDER = (*_GRAVE, "artifact", "failed", "open", "signer")
 
 
 @dataclass(frozen=True)
 class Finding:
     """One thing that is not as it should be. ``kind``: ``signature``, ``changed``, ``added``, ``removed``, ``verdict`` (not
-    what the samples say), ``record`` (the bundle contradicts itself), ``failed``, ``open``, or ``signer`` (no key was given).
+    what the samples say), ``record`` (the bundle contradicts itself), ``artifact`` (a file that was not tested), ``failed``,
+    ``open``, or ``signer`` (no key was given).
     ``follows``: of a bundle whose runs were touched, it is no more than a consequence.
     """
 
@@ -78,7 +81,8 @@ class RowSeen:
 @dataclass(frozen=True)
 class Verification:
     """``signer``: the id of the key that signed, as the envelope says; to be believed where ``is_trusted``. ``judged_by``,
-    ``verified_by``: versions of trigate. ``key``: the id of the one that was given.
+    ``verified_by``: versions of trigate. ``key``: the id of the one that was given. ``made``: when, and of what. ``artifacts``:
+    which rows ran the files that were asked about.
     """
 
     bundle: str
@@ -93,6 +97,9 @@ class Verification:
     judged_by: str
     verified_by: str
     key: str = ""
+    made: str = ""
+    notes: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -100,7 +107,7 @@ class Verification:
         something is open: no key was given, a waiver has ended, a verdict cannot be computed again.
         """
         kinds = {finding.kind for finding in self.findings}
-        if kinds & {*_GRAVE, "failed"}:
+        if kinds & {*_GRAVE, "artifact", "failed"}:
             return 1
         return 3 if kinds else 0
 
@@ -113,6 +120,8 @@ class Verification:
         lines = [f"{finding.kind.upper()}: {finding.words}" for finding in shown]
         lines += [f"and what follows from it: {more} line{'s' if more > 1 else ''}, --json has them"] if more else []
         lines += [f"waiver: {words}" for words in self.waivers]
+        lines += [f"note: {words}" for words in self.notes]
+        lines += [*self.artifacts, *filter(None, [self.made])]
         count = f"{len(self.rows)} verdict{'' if len(self.rows) == 1 else 's'}"
         lines += [f"{self.files} files, {count}: {_sources(self.rows)}."]
         is_grave = any(finding.kind in _GRAVE for finding in self.findings)
@@ -151,14 +160,23 @@ class Verification:
         return f"said to be signed by {signer}, the key you gave, which does not hold"
 
 
-def verify(bundle: Path, key: PublicKey | None, *, today: datetime.date, pack: Pack | None = None) -> Verification:
+def verify(
+    bundle: Path,
+    key: PublicKey | None,
+    *,
+    today: datetime.date,
+    pack: Pack | None = None,
+    artifacts: Sequence[Path] = (),
+) -> Verification:
     """Look at everything in a bundle (a folder, or the ``.zip`` of one). ``today``: what waivers are held against. ``pack``: the
-    one that its runs were made with; outputs, tolerances and references are then held against it too.
+    one that its runs were made with; outputs, tolerances and references are then held against it too. ``artifacts``: models and
+    engines that are to be the tested ones.
 
-    Raises ``UsageError`` for what is no bundle at all, and another pack.
+    Raises ``UsageError`` for what is no bundle at all, another pack, and an artifact that cannot be read.
     """
     if not bundle.exists():
         raise UsageError(f"{bundle} does not exist; expected a bundle, a folder or a .zip.")
+    wanted = {str(path): _identity_of(path) for path in artifacts}
     with ExitStack() as stack:
         found: list[Finding] = []
         folder = bundle
@@ -167,7 +185,7 @@ def verify(bundle: Path, key: PublicKey | None, *, today: datetime.date, pack: P
             found += [Finding("added", f"{words}; it was not unpacked") for words in unpack(bundle, folder)]
         if not folder.is_dir() or not is_bundle(folder):
             raise UsageError(f"{bundle} is no bundle: expected what `trigate sign --out` wrote, a folder or a .zip.")
-        return _Verifier(folder, key, today, pack, found).look(str(bundle))
+        return _Verifier(folder, key, today, pack, found).look(str(bundle), wanted)
 
 
 class _Verifier:
@@ -182,7 +200,7 @@ class _Verifier:
         self.waivers: tuple[Waiver, ...] = ()
         self.odd: tuple[str, ...] = ()
 
-    def look(self, name: str) -> Verification:
+    def look(self, name: str, wanted: Mapping[str, str]) -> Verification:
         envelope = self._envelope()
         tree = walk(self.folder)
         self.odd = tuple(tree.odd)
@@ -207,6 +225,7 @@ class _Verifier:
         told = self._told()
         signoff = again or told
         self._compare_decision(signoff, told)
+        artifacts = tuple(self._tested(signoff, wanted))
         return Verification(
             bundle=name,
             signer=envelope.signer if envelope else "",
@@ -220,7 +239,22 @@ class _Verifier:
             judged_by=signoff.trigate_version if signoff else "",
             verified_by=importlib.metadata.version("trigate"),
             key=self.key.id if self.key else "",
+            made=_made(signoff),
+            notes=signoff.notes if signoff else (),
+            artifacts=artifacts,
         )
+
+    def _tested(self, signoff: SignOff | None, wanted: Mapping[str, str]) -> Iterator[str]:
+        """Which rows ran each file that was asked about; one that none ran, or that passes in none, is a finding."""
+        for name, sha256 in wanted.items():
+            rows = tested_as(signoff, sha256) if signoff is not None else ()
+            ran = ", ".join(f"{row.id} ({row.standing})" for row in rows)
+            if not rows:
+                self._say("artifact", f"{name} (sha256 {sha256[:16]}) is nothing that was tested here")
+            elif not any(row.standing in ("passed", "waived") for row in rows):
+                self._say("artifact", f"{name} (sha256 {sha256[:16]}) was tested, and passes in no row: {ran}")
+            else:
+                yield f"{name} is what was tested: {ran}"
 
     def _say(self, kind: str, words: str, *, follows: bool = False) -> None:
         self.found.append(Finding(kind, words, follows))
@@ -443,6 +477,24 @@ class _Verifier:
     def _waivers_in_words(self, signoff: SignOff | None) -> Iterator[str]:
         for one in signoff.waivers if signoff else ():
             yield one.words
+
+
+def _identity_of(artifact: Path) -> str:
+    """The digest by which a run knows a model or an engine. Raises ``UsageError``."""
+    try:
+        return model_sha256(artifact) if artifact.suffix == ".onnx" else hash_file(artifact)
+    except OSError as error:
+        raise UsageError(f"--artifact: {artifact} cannot be read: {error.strerror or error}.") from error
+    except RuntimeCoreError as error:
+        raise UsageError(f"--artifact: {error}") from error
+
+
+def _made(signoff: SignOff | None) -> str:
+    """When, and of what: an old bundle under a new name is whole as well."""
+    if signoff is None:
+        return ""
+    runs = ", ".join(f"{run.id[:8]} (ended {run.finished_at or 'never'})" for run in signoff.runs)
+    return f"made {signoff.made_at} of pack {signoff.pack_sha256[:16] or 'none'} and of the runs {runs}."
 
 
 def _printable(text: str) -> str:

@@ -398,10 +398,12 @@ def test_what_follows_from_a_touched_run_is_counted_and_not_listed(bundle: Path,
     lines = look(bundle, home.key.public).to_text().splitlines()
     assert re.fullmatch("CHANGED: runs/.*/run.json was changed: .*", lines[0])
     assert lines[1] == "and what follows from it: 2 lines, --json has them"
-    assert lines[2].startswith(
+    lines = [line for line in lines if not line.startswith("note: ")]  # of clocks, this machine's too
+    assert lines[2].startswith("made 2026-11-21T12:00:00+00:00 of pack 9a9a")
+    assert lines[3].startswith(
         "12 files, 4 verdicts: 1 from raw samples, 1 from samples, 2 from their own checks in the"
     )
-    assert len(lines) == 5
+    assert len(lines) == 6
 
 
 def test_whoever_signed_is_told_as_what_they_are(bundle: Path, home: Home) -> None:
@@ -416,6 +418,41 @@ def test_whoever_signed_is_told_as_what_they_are(bundle: Path, home: Home) -> No
     )
     the_signature_removed(bundle, home)
     assert "\nnot signed. It says of itself: SIGNED OFF" in look(bundle, home.key.public).to_text()
+
+
+def test_an_old_bundle_under_a_new_name_is_told_by_when_and_of_what_it_was_made(home: Home, tmp_path: Path) -> None:
+    seen = look(Path(shutil.copytree(home.path / "good", tmp_path / "1.5")), home.key.public)
+    assert f"made {MADE_AT} of pack {'9a' * 8} and of the runs " in seen.to_text()
+    assert ", cloud (ended 2" in seen.made
+    assert "note: Run " in seen.to_text()  # what the page notes, whoever verifies is told as well
+
+
+@pytest.mark.covers("RE-03")
+def test_whether_an_engine_is_the_tested_one_is_told(bundle: Path, home: Home, tmp_path: Path) -> None:
+    plan, other = tmp_path / "matcher.engine", tmp_path / "other.engine"
+    plan.write_bytes(b"plan")
+    other.write_bytes(b"another")
+    edit(run_of(bundle), settled(LATENCY, measured(lineage={"engine": hash_file(plan)})))
+    made_again(bundle, home.key)
+    seen = verify(bundle, home.key.public, today=TODAY, artifacts=[plan])
+    assert seen.exit_code == 0, seen.to_text()
+    assert f"{plan} is what was tested: {LATENCY} (passed)" in seen.to_text()
+    seen = verify(bundle, home.key.public, today=TODAY, artifacts=[plan, other])
+    assert (seen.exit_code, [one.kind for one in seen.findings]) == (1, ["artifact"])
+    assert "other.engine (sha256 " in seen.findings[0].words
+    assert "is nothing that was tested here" in seen.findings[0].words
+    with pytest.raises(UsageError, match=r"--artifact: .*nothing cannot be read"):
+        verify(bundle, home.key.public, today=TODAY, artifacts=[tmp_path / "nothing"])
+
+
+def test_an_engine_that_passes_in_no_row_is_told(home: Home, tmp_path: Path) -> None:
+    plan = tmp_path / "matcher.engine"
+    plan.write_bytes(b"plan")
+    home.make([home.path / "slow-run"], tmp_path / "evidence", evidence_only=True)
+    edit(run_of(tmp_path / "evidence"), settled(LATENCY, measured(lineage={"engine": hash_file(plan)})))
+    made_again(tmp_path / "evidence", home.key)
+    seen = verify(tmp_path / "evidence", home.key.public, today=TODAY, artifacts=[plan])
+    assert f"was tested, and passes in no row: {LATENCY} (failed)" in seen.to_text()
 
 
 def test_an_empty_folder_that_was_added_is_named(bundle: Path, home: Home) -> None:
