@@ -69,7 +69,9 @@ def texts(report: Report, formats: Collection[str] = USUAL, names: Collection[st
     doubts = doubts_of(report)
     made: dict[str, str] = {}
     if "html" in formats:
-        made["report.html"] = html.render(report.folder, run, report.tables, doubts)
+        made["report.html"] = html.render(
+            report.folder, run, report.tables, doubts, parts=report.parts, sources=report.sources
+        )
     if "md" in formats:
         made["report.md"] = markdown.render(run, doubts, report.parts, report.sources)
     if "junit" in formats:

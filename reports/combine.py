@@ -14,12 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.records import Run, Verdict
+from reports import words
 from reports.run_folder import is_inside
 
-__all__ = ["SCHEMA", "anchored", "to_json"]
+__all__ = ["HEADINGS", "SCHEMA", "anchored", "to_json", "told"]
 
 SCHEMA = 1
 """Of ``combined.json``. 1: ``runs`` (label, id, what it is of, sha256 of its run.json), ``rows`` (label by case id)."""
+
+HEADINGS = ("Run", "By itself", "Rows taken", "Tiers", "Host", "Begun", "trigate")
+_HOST = ("module", "gpu", "cpu", "os", "jetpack", "tensorrt_host", "onnxruntime-gpu", "torch")
 
 _FILES = ("samples_file", "errors_file", "trace_file", "raw_file", "layers_file")
 
@@ -44,6 +48,20 @@ def _anchored(verdict: Verdict, folder: Path, above: Path) -> Verdict:
     }
     measured = replace(measurement, **files)  # type: ignore[arg-type] # fields by name
     return replace(verdict, summary=replace(verdict.summary, measurement=measured))
+
+
+def told(parts: Mapping[str, Run], rows: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """A line per run, as ``HEADINGS`` name its cells: what it was by itself, which rows are from it, and where it ran."""
+    lines = []
+    for label, run in parts.items():
+        own = [verdict for verdict in run.verdicts if rows.get(verdict.case.id) == label]
+        host = {name: run.environment[name] for name in _HOST if run.environment.get(name, "none") != "none"}
+        code = "" if run.exit_code is None else f" ({run.exit_code})"
+        counts = ", ".join(f"{outcome.value} {count:,}" for outcome, count in words.tally(own).items() if count)
+        tiers = ", ".join(str(tier) for tier in sorted({verdict.case.tier for verdict in own}))
+        cells = (words.title(run) + code, counts, tiers, words.pairs(host), run.started_at, run.trigate_version)
+        lines.append((label, *(cell or words.DASH for cell in cells)))
+    return lines
 
 
 def to_json(run: Run, parts: Mapping[str, Run], folders: Mapping[str, Path], rows: Mapping[str, str]) -> str:

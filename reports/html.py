@@ -53,10 +53,19 @@ ROWS_IN_FULL = 400
 _TOLD_ABOVE = ("command", "last_line")
 
 
-def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame], doubts: Sequence[str] = ()) -> str:
+def render(
+    folder: Path,
+    run: Run,
+    tables: Mapping[str, pd.DataFrame],
+    doubts: Sequence[str] = (),
+    *,
+    parts: Mapping[str, Run] | None = None,
+    sources: Mapping[str, str] | None = None,
+) -> str:
     """The page. A file of samples or errors that cannot be read is said in its place, and stops nothing.
 
-    ``doubts``: what the record says against itself, in sentences, which stand above everything.
+    ``doubts``: what the record says against itself, in sentences, which stand above everything. Of several runs together,
+    ``parts`` has each by its label, and ``sources`` the label of each case id.
     """
     rows = words.rows_of(run)
     shown = gravest(rows, ROWS_IN_FULL)
@@ -88,6 +97,7 @@ def render(folder: Path, run: Run, tables: Mapping[str, pd.DataFrame], doubts: S
             rows=len(rows),
             simulated=sum(row.summary.measurement.simulated for row in rows),
             matters=[(matter, anchors[matter.row.case.id]) for matter in matters(rows)],
+            runs=sheets.runs(parts or {}, sources or {}),
             glance=sheets.glance(shown, models, anchors),
             models=[
                 _model(
@@ -134,7 +144,7 @@ def _left_out(rows: Sequence[Verdict], anchors: Mapping[str, str]) -> str:
     counts = ", ".join(f"{outcome.value} {count:,}" for outcome, count in words.tally(out).items() if count)
     return (
         f"Of {len(rows):,} rows the {len(rows) - len(out):,} that matter most are told in full. Not told in full: {counts}. "
-        "They count in every sum here; tables/verdicts.csv (`trigate report --format csv`) has a line for each, "
+        "They count in every sum here; tables/verdicts.csv (trigate report --format csv) has a line for each, "
         "run.json everything."
     )
 

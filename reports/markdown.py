@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Outcome, Run, Verdict
-from reports import words
+from reports import combine, words
 from reports.ranking import matters, nearest
 from reports.tables import figure_of
 
@@ -76,7 +76,7 @@ def render(
     first = _first(run, rows, doubts)
     last = ["### Again", _fenced(run.command[:4000]), _text(_host(run), 2000)]
     room = LIMIT - sum(map(len, (*first, *last))) - 2 * (len(first) + len(last)) - 200
-    sections = [*_runs(parts or {}, sources or {}), *_sections(rows, sources or {})]
+    sections = [_runs(parts or {}, sources or {}), *_sections(rows, sources or {})]
     return "\n\n".join(filter(None, (*first, *_fitted(sections, room), *last))) + "\n"
 
 
@@ -109,26 +109,9 @@ def _fitted(sections: Sequence[_Section], room: int) -> list[str]:
     return drawn
 
 
-def _runs(parts: Mapping[str, Run], sources: Mapping[str, str]) -> list[_Section]:
-    def lines() -> Iterator[Line]:
-        for label, run in parts.items():
-            own = [verdict for verdict in run.verdicts if sources.get(verdict.case.id) == label]
-            tiers = ", ".join(str(tier) for tier in sorted({verdict.case.tier for verdict in own}))
-            names = ("module", "gpu", "cpu", "os", "jetpack", "tensorrt_host", "onnxruntime-gpu", "torch")
-            host = words.pairs({name: run.environment[name] for name in names if run.environment.get(name)})
-            code = "" if run.exit_code is None else f" ({run.exit_code})"
-            yield (
-                _text(label),
-                words.title(run) + code,
-                _counts(own) or words.DASH,
-                tiers or words.DASH,
-                _text(host),
-                _text(run.started_at),
-                _text(run.trigate_version),
-            )
-
-    headings = ("Run", "By itself", "Rows taken", "Tiers", "Host", "Begun", "trigate")
-    return [_Section("Runs", headings, lines, len(parts), is_folded=False)]
+def _runs(parts: Mapping[str, Run], sources: Mapping[str, str]) -> _Section:
+    lines = [tuple(map(_text, line)) for line in combine.told(parts, sources)]
+    return _Section("Runs", combine.HEADINGS, lambda: lines, len(lines), is_folded=False)
 
 
 def _sections(rows: Sequence[Verdict], sources: Mapping[str, str]) -> list[_Section]:

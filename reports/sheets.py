@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import pandas as pd
 from markupsafe import Markup
 
-from harness.records import Check, Outcome, Verdict
-from reports import words
+from harness.records import Check, Outcome, Run, Verdict
+from reports import combine, words
 from reports.ranking import nearest
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "pairs",
     "parity",
     "records",
+    "runs",
     "symbol",
     "table",
     "task",
@@ -394,6 +395,12 @@ def facts(frame: pd.DataFrame, section: str) -> list[tuple[str, str]]:
         for row in records(frame)
         if row["section"] == section and (not labels or len({row[label] for label in labels}) == 1)
     ]
+
+
+def runs(parts: Mapping[str, Run], sources: Mapping[str, str]) -> Table:
+    """Of several runs drawn together: each of them, and how many rows are from it."""
+    lines = [(isolated(label), *cells) for label, *cells in combine.told(parts, sources)]
+    return Table("The runs that were drawn together", combine.HEADINGS, lines)
 
 
 def differences(frame: pd.DataFrame) -> Table:

@@ -528,7 +528,7 @@ def _across(caption: str, rows: Sequence[Verdict], headings: Mapping[str, Sequen
         )
         if len(told) == 1:
             notes.setdefault(next(iter(told)), []).append(heading)
-    lines = rows if len(columns) > 1 else []
+    lines = [row for row in rows if any(cell(row) != words.DASH for cell in list(columns.values())[1:])]
     sources = [f"{', '.join(names)}: {source}" for source, names in notes.items()]
     return sheets.table(
         caption,

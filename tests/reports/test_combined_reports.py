@@ -86,6 +86,27 @@ def test_junit_has_a_suite_per_run_tier_and_model_with_the_command_of_its_own_ru
     assert len(list(root.iter("testcase"))) == len(whole.verdicts)
 
 
+def test_the_page_and_the_comment_tell_each_run_with_what_it_was_by_itself_and_where(folders: dict[str, Path]) -> None:
+    whole, parts, rows = together(folders)
+    made = reports.texts(reports.load_together(whole, parts, folders, rows), ["html", "md"])
+    table = (
+        made["report.html"]
+        .partition("<caption>The runs that were drawn together</caption>")[2]
+        .partition("</table>")[0]
+    )
+    for label, counts in (
+        ("cloud", "FAIL 1, INCONCLUSIVE 1, NOT RUN 18"),
+        ("board", "FAIL 2, INCONCLUSIVE 1, MEASURED 3"),
+    ):
+        assert f"<bdi>{label}</bdi>" in table
+        assert counts in table
+        assert f"| {label} | FAIL (1) | {counts}" in made["report.md"]
+    assert (
+        "The runs that were drawn together"
+        not in reports.texts(reports.load(folders["cloud"]), ["html"])["report.html"]
+    )
+
+
 def test_doubts_about_a_run_are_told_with_its_label(folders: dict[str, Path]) -> None:
     whole, parts, rows = together(folders)
     parts["board"] = replace(parts["board"], exit_code=0)

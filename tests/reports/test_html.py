@@ -279,7 +279,7 @@ def test_a_large_run_is_cut_to_the_rows_that_matter_and_says_what_is_left_out(
     page = Page(text)
     assert (
         "Of 90 rows the 30 that matter most are told in full. Not told in full: PASS 60. They count in every sum here; "
-        "tables/verdicts.csv (`trigate report --format csv`) has a line for each, run.json everything." in page.text
+        "tables/verdicts.csv (trigate report --format csv) has a line for each, run.json everything." in page.text
     )
     assert page.disorder == []
     assert "<summary>" not in text
