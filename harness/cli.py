@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.commands import compare, history, judge, key, preflight, report, sign, telemetry, verify
-from harness.commands.common import check_root, command, default_cache, draw, print_end, stamp, version
+from harness.commands.common import check_root, command, default_cache, draw, plain, print_end, stamp, version
 
 if TYPE_CHECKING:
     from harness.assemble import House, Request
@@ -124,7 +124,7 @@ def _refuse(sentence: str, arguments: argparse.Namespace, code: int = 2) -> int:
     """Tell people, and machines where they asked; the exit code."""
     if getattr(arguments, "json", False):
         print(json.dumps({"error": sentence, "exit_code": code}))
-    print(sentence if code == 130 else f"trigate: {sentence}", file=sys.stderr)
+    print(sentence if code == 130 else f"trigate: {plain(sentence)}", file=sys.stderr)
     return code
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.records import Run
 
-__all__ = ["check_root", "command", "default_cache", "draw", "kept_history", "print_end", "stamp", "version"]
+__all__ = ["check_root", "command", "default_cache", "draw", "kept_history", "plain", "print_end", "stamp", "version"]
 
 
 def command(commands: Any, name: str, do: Callable[[argparse.Namespace], int], summary: str, **more: Any) -> Any:
@@ -21,6 +21,11 @@ def command(commands: Any, name: str, do: Callable[[argparse.Namespace], int], s
     parser.set_defaults(do=do)
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
+
+
+def plain(text: str) -> str:
+    """Text that a terminal shows and does not obey; joiners are letters of some scripts."""
+    return "".join(letter if letter.isprintable() or letter in "\n\u200c\u200d" else "\ufffd" for letter in text)
 
 
 def check_root(root: Path) -> None:

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.common import default_cache, kept_history, version
+from harness.commands.common import default_cache, kept_history, plain, version
 
 if TYPE_CHECKING:
-    from harness.history.records import Listed, Query, Told
+    from harness.history.records import Added, Listed, Query, Told
     from reports.history_page import Series
 
 HISTORY_EXAMPLES = """\
@@ -41,6 +41,9 @@ _WORDS = (
 )
 
 
+_NOTHING = "No run that fits has a figure of these rows: a row that did not run has none. `trigate history` says how runs ended."
+
+
 def add(commands: Any) -> None:
     parser = _command(commands, "history", _list, "runs over time: list, plot, baselines, imports", HISTORY_EXAMPLES)
     _add_filters(parser)
@@ -48,6 +51,7 @@ def add(commands: Any) -> None:
     _add_filters(_command(below, "list", _list, "the runs that fit, latest first (this is the default)"))
     taken = _command(below, "add", _add, "take run folders in; one that is known is left as it is")
     taken.add_argument("run", type=Path, nargs="+", metavar="RUN", help="a run folder")
+    taken.add_argument("--quiet", action="store_true", help="no progress on standard error")
     gone = _command(below, "forget", _forget, "take runs out of the history; their folders stay")
     gone.add_argument("run", nargs="+", metavar="RUN", help="an id, the beginning of one, or a folder")
     _add_filters(_command(below, "rows", _rows, "which rows there are, each with its number of runs"), limited=False)
@@ -156,6 +160,7 @@ def _add_import(below: Any) -> None:
         "--board", default="", metavar="NAME", help="on which board or machine; default: what the file says"
     )
     taken.add_argument("--at", default="", metavar="TIME", help="when, where the file does not say it")
+    taken.add_argument("--quiet", action="store_true", help="no progress on standard error")
 
 
 def remember(history: Path, folder: Path) -> None:
@@ -278,23 +283,31 @@ def _run_line(run: Listed) -> Sequence[str]:
 
 
 def _add(arguments: argparse.Namespace) -> int:
-    from harness.errors import UsageError
     from harness.history.runs import History
+
+    with History(_folder(arguments), writable=True) as history:
+        return _take(arguments, arguments.run, lambda path: history.add(path, now=time.time()))
+
+
+def _take(arguments: argparse.Namespace, paths: Sequence[Path], take: Callable[[Path], Added]) -> int:
+    """Take each in, whatever becomes of the others, and tell what became of it; the exit code."""
+    from harness.errors import UsageError
     from harness.records import to_json
 
-    taken, refused = [], []
-    with History(_folder(arguments), writable=True) as history:
-        for path in arguments.run:
-            try:
-                taken.append(history.add(path, now=time.time()))
-            except UsageError as error:
-                refused.append(str(error))
-    told = {"added": to_json(tuple(taken)), "refused": refused}
-    if not _as_json(arguments, told):
+    taken: list[Added] = []
+    refused: list[str] = []
+    for number, path in enumerate(paths, 1):
+        if not arguments.quiet:
+            print(f"[{number}/{len(paths)}] {plain(str(path))}", file=sys.stderr)
+        try:
+            taken.append(take(path))
+        except UsageError as error:
+            refused.append(str(error))
+    if not _as_json(arguments, {"added": to_json(tuple(taken)), "refused": refused}):
         for one in taken:
-            print(f"{one.id}: {one.how}" + "".join(f"; doubtful: {_plain(note)}" for note in one.notes))
+            print(plain(f"{one.id}: {one.how}") + "".join(f"; doubtful: {plain(note)}" for note in one.notes))
     for sentence in refused:
-        print(f"trigate: {_plain(sentence)}", file=sys.stderr)
+        print(f"trigate: {plain(sentence)}", file=sys.stderr)
     return 2 if refused else 0
 
 
@@ -339,17 +352,19 @@ def _show(arguments: argparse.Namespace) -> int:
         return 0
     for series in history_page.read(written).series:  # as the page sees it
         _show_series(series, _limit(arguments))
+    if not told.series:
+        print(_NOTHING)
     _notes(told.notes)
     others = [name for name in known if name not in {series.figure for series in told.series}]
     if others and not arguments.figure:
-        print(f"Other figures, by --figure: {', '.join(map(_plain, others))}.")
+        print(f"Other figures, by --figure: {', '.join(map(plain, others))}.")
     return 0
 
 
 def _show_series(series: Series, limit: int) -> None:
     from reports import history_page, words
 
-    print(_plain(f"\n{series.row}: {history_page.title(series.figure)}, {history_page.about(series)}"))
+    print(plain(f"\n{series.row}: {history_page.title(series.figure)}, {history_page.about(series)}"))
     steps = {step.at: step for step in series.steps}
     begin = max(0, len(series.points) - limit)
     lines = []
@@ -374,7 +389,7 @@ def _show_series(series: Series, limit: int) -> None:
     if begin:
         print(f"The latest {limit} of {len(series.points)} runs.")
     for sentence in history_page.steps_in_words(series):
-        print(_plain(sentence))
+        print(plain(sentence))
     if short := history_page.too_few(series):
         print(short)
     _notes(series.notes)
@@ -392,7 +407,7 @@ def _plot(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--out: {arguments.out} cannot be written: {error.strerror or error}.") from error
     if not _as_json(arguments, {"written": str(arguments.out), "series": len(told.series)}):
         print(f"written: {arguments.out} ({len(told.series)} series)")
-        print(history_page.summary(history_page.read(to_json(told)).series))
+        print(history_page.summary(history_page.read(to_json(told)).series) if told.series else _NOTHING)
     return 0
 
 
@@ -434,7 +449,7 @@ def _golden_set(arguments: argparse.Namespace) -> int:
         print(f"golden:{golden.name} is {', '.join(_short(run.id) for run in golden.runs)}")
         for run in golden.runs:
             if run.exit_code:
-                print(_plain(f"Note: run {_short(run.id)} ended with exit code {run.exit_code}: {run.last_line}"))
+                print(plain(f"Note: run {_short(run.id)} ended with exit code {run.exit_code}: {run.last_line}"))
     return 0
 
 
@@ -482,15 +497,12 @@ def _floors(arguments: argparse.Namespace) -> int:
 
 def _import(arguments: argparse.Namespace) -> int:
     from harness.history.imports import Labels, import_file
-    from harness.records import to_json
 
+    folder = _folder(arguments)
     labels = Labels(arguments.model, arguments.runtime, arguments.precision, arguments.board, arguments.at)
-    taken = [
-        import_file(path, _folder(arguments), labels, now=time.time(), form=arguments.form) for path in arguments.file
-    ]
-    if not _as_json(arguments, to_json(tuple(taken))):
-        print("\n".join(f"{one.id}: {one.how}" for one in taken))
-    return 0
+    return _take(
+        arguments, arguments.file, lambda path: import_file(path, folder, labels, now=time.time(), form=arguments.form)
+    )
 
 
 # --- how they say it --------------------------------------------------------------------------------------------
@@ -521,14 +533,9 @@ def _short(run: str) -> str:
     return run if run.startswith("import-") else run[:12]
 
 
-def _plain(text: str) -> str:
-    """Text that a terminal shows and does not obey; joiners are letters of some scripts."""
-    return "".join(letter if letter.isprintable() or letter in "\n\u200c\u200d" else "\ufffd" for letter in text)
-
-
 def _notes(notes: Iterable[str]) -> None:
     for note in notes:
-        print(f"Note: {_plain(note).rstrip('.')}.")
+        print(f"Note: {plain(note).rstrip('.')}.")
 
 
 def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
@@ -543,7 +550,7 @@ def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     for at in used:
         table.add_column(headings[at], overflow="fold")
     for line in lines:
-        table.add_row(*(Text(_plain(line[at])) for at in used))
+        table.add_row(*(Text(plain(line[at])) for at in used))
     console = Console(width=None if sys.stdout.isatty() else 400, highlight=False)
     with console.capture() as captured:
         console.print(table)

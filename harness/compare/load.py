@@ -392,7 +392,7 @@ def _inside(folder: Path, name: str, case_id: str) -> Path:
     """A file that a record names, which must lie in the folder: a run may come from anybody."""
     path = PurePosixPath(name)
     whole = folder / name
-    if path.is_absolute() or ".." in path.parts or not whole.resolve().is_relative_to(folder.resolve()):
+    if "\0" in name or path.is_absolute() or ".." in path.parts or not whole.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{case_id} names the file {name!r}, which is not inside the run folder {folder}.")
     return whole
 

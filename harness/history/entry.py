@@ -98,6 +98,7 @@ def entry_of(run: Run, path: str, notes: Iterable[str] = ()) -> Entry:
     simulated = run.settings.get("simulated", "") or ("by rows" if is_simulated else "")
     began, ended = to_seconds(run.started_at), to_seconds(run.finished_at)
     doubts = ["it ended before it began, by its own clock"] if began and ended and ended < began else []
+    doubts += [f"it began at {printable(run.started_at)!r}, which is no time"] if began is None else []
     return Entry(
         id=printable(run.id),
         digest=digest_of(run),

@@ -241,7 +241,8 @@ def _pytest_benchmark(value: Any, _: Path) -> _Foreign:
                 Followed("max_ns", "ns", 1e9 * _number(stats["max"], "max")),
                 Followed("count", "count", _number(stats["rounds"], "rounds")),
             )
-        rows.append(_Measured(str(bench["name"]), _ROUNDS, figures))
+        whole = str(bench.get("fullname") or "")  # tests of one name in two files are two
+        rows.append(_Measured(str(bench["name"]), _ROUNDS, figures, whole.partition("::")[0] if "::" in whole else ""))
     notes = (f"{thin} of {len(rows)} were saved without their data: their p95 is not known.",) if thin else ()
     facts = {
         "python": str(info.get("python_version") or ""),
@@ -404,4 +405,6 @@ def _read(path: Path) -> bytes:
 def _line(error: BaseException) -> str:
     if isinstance(error, KeyError):
         return f"it lacks {error.args[0]!r}"
+    if isinstance(error, AttributeError):
+        return "a value in it is of another kind than the tool writes"
     return str(error).partition("\n")[0] or type(error).__name__

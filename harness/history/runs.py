@@ -64,6 +64,8 @@ class History:
 
         loaded = None if is_fresh else load_folder(folder)
         run, notes = (read_run(folder), ()) if loaded is None else (loaded.run, loaded.notes)
+        if not run.id.strip():
+            raise UsageError(f"{folder}/run.json has no id. Copy it again from where it was made.")
         try:
             entry = entry_of(run, str(folder.resolve()), notes)
         except OverflowError as error:

@@ -167,6 +167,68 @@ def test_a_foreign_file_is_imported_and_marked(
     assert "measured by trtexec" in said(capsys, "show", "disk-*", "--history", folder)
 
 
+def test_of_several_files_the_good_ones_are_imported_and_progress_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = tmp_path / "times.json"
+    times.write_text(json.dumps([{"latencyMs": 9.0, "computeMs": 8.0, "h2dMs": 0.5, "d2hMs": 0.5}]), encoding="utf-8")
+    (tmp_path / "broken.json").write_text("[", encoding="utf-8")
+    words = ["history", "import", str(tmp_path / "broken.json"), str(times), "--model", "disk", "--at", "2024-11-05"]
+    assert main([*words, "--history", str(folder)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.endswith(": added\n")
+    assert "[2/2] " in captured.err
+    assert "broken.json is not JSON" in captured.err
+    assert main([*words, "--history", str(folder), "--quiet", "--json"]) == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["added"][0]["how"] == "known"
+    assert "[1/2]" not in captured.err
+
+
+def test_a_row_that_never_ran_is_said_to_have_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with History(tmp_path / "h", writable=True) as history:
+        history.put(replace(entry(0), rows=tuple(replace(row, figures=()) for row in entry(0).rows)), now=1.8e9)
+    for words in (["show", ROW], ["plot", ROW, "--out", tmp_path / "page.html"]):
+        assert "a row that did not run has none" in said(capsys, *words, "--history", tmp_path / "h")
+
+
+def test_a_refusal_is_not_obeyed_by_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with History(tmp_path / "h", writable=True) as history:
+        history.put(replace(entry(0), rows=tuple(replace(row, row=HOSTILE) for row in entry(0).rows[:1])), now=1.8e9)
+    assert main(["history", "show", "nothing", "--history", str(tmp_path / "h")]) == 2
+    error = capsys.readouterr().err
+    assert "\x1b" not in error
+    assert "名前" in error
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"id": " "}, "has no id"),
+        ({"verdicts": "nul"}, "which is not inside the run folder"),
+    ],
+)
+def test_a_run_that_somebody_wrote_in_is_refused_by_name(
+    folder: Path, tmp_path: Path, given: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_folder(tmp_path / "run")
+    value = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    if "verdicts" in given:
+        value["verdicts"][0]["summary"]["measurement"]["layers_file"] = "layers/a\0b.json"
+    else:
+        value.update(given)
+    (path / "run.json").write_text(json.dumps(value), encoding="utf-8")
+    assert main(["history", "add", str(path), "--history", str(folder)]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_run_that_does_not_say_when_it_began_is_doubtful(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_folder(tmp_path / "run", started_at="soon")
+    assert "doubtful: it began at 'soon', which is no time" in said(capsys, "add", path, "--history", folder)
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

@@ -188,9 +188,25 @@ def test_a_sidecar_of_another_length_is_refused(tmp_path: Path) -> None:
 def test_a_benchmark_that_is_there_twice_is_two_rows(tmp_path: Path) -> None:
     twice = {**PYTEST, "benchmarks": [PYTEST["benchmarks"][0]] * 2}  # type: ignore[index]
     assert [row.row for row in read(tmp_path, twice).rows] == [
-        "disk-tensorrt-fp16-test_disk-pytest-benchmark",
-        "disk-tensorrt-fp16-test_disk (2)-pytest-benchmark",
+        "disk-tensorrt-fp16-test_disk-bench.py-pytest-benchmark",
+        "disk-tensorrt-fp16-test_disk (2)-bench.py-pytest-benchmark",
     ]
+
+
+def test_benchmarks_of_one_name_in_two_files_are_two_series_in_whatever_order_they_stand(tmp_path: Path) -> None:
+    one = PYTEST["benchmarks"][0]  # type: ignore[index]
+    other = {**one, "fullname": "other.py::test_disk"}
+    both = [
+        [row.setting for row in read(tmp_path, {**PYTEST, "benchmarks": some}).rows] for some in ([one, other], [other])
+    ]
+    assert both == [["bench.py", "other.py"], ["other.py"]]
+
+
+def test_a_value_of_another_kind_is_told_without_pythons_words(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match="no file of pytest-benchmark that can be read: a value in it is of another kind"
+    ):
+        read(tmp_path, {**PYTEST, "machine_info": "a text"})
 
 
 def test_the_same_file_again_is_known_and_with_other_labels_refused(tmp_path: Path) -> None:
