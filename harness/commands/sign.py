@@ -46,6 +46,10 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--pack", type=Path, metavar="DIR", help="the pack of the runs: hold outputs and tolerances against it first"
     )
+    parser.add_argument(
+        "--references", action="store_true",
+        help="put the pack's references and tolerances into the bundle: outputs are held against them without the pack",
+    )  # fmt: skip
     parser.add_argument("--waivers", type=Path, metavar="FILE", help="what is accepted although it does not pass")
     parser.add_argument(
         "--evidence-only", action="store_true", help="sign also what is no sign-off, with the result FAILED"
@@ -57,10 +61,13 @@ def add(commands: Any) -> None:
 def _sign(arguments: argparse.Namespace) -> int:
     import datetime
 
+    from harness.errors import UsageError
     from harness.packs.folder import load_pack
     from harness.signoff.bundle import make_bundle
     from harness.signoff.waivers import read_waivers
 
+    if arguments.references and arguments.pack is None:
+        raise UsageError("--references are those of a pack. Give --pack DIR as well.")
     made = make_bundle(
         arguments.run,
         arguments.out,
@@ -70,6 +77,7 @@ def _sign(arguments: argparse.Namespace) -> int:
         waivers=read_waivers(arguments.waivers) if arguments.waivers is not None else None,
         evidence_only=arguments.evidence_only,
         pack=load_pack(arguments.pack) if arguments.pack is not None else None,
+        with_references=arguments.references,
         say=(lambda words: None) if arguments.quiet else (lambda words: print(words, file=sys.stderr)),
     )
     _print(made, arguments)

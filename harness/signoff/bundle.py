@@ -5,6 +5,7 @@
     SIGNOFF.md              the same for people
     signer.pub              the public key, for who wants to know whose it claims to be; nobody trusts it
     waivers.toml            as it was given
+    pack/<model>/           its tolerances and its reference, where they were asked for: model.json, reference.npz
     runs/<run id>/          each run folder, whole
 
 Whatever is judged is judged from the copies that are signed, and every verdict is computed again before it is.
@@ -25,7 +26,8 @@ from pathlib import Path
 from harness.combine import labels_for, requirements_of
 from harness.errors import UsageError
 from harness.limits import read_limits
-from harness.packs.folder import Pack
+from harness.packs.folder import Pack, digest_of
+from harness.packs.model import read_model
 from harness.records import RecordError, Run, from_json, to_json
 from harness.signoff.decision import SCHEMA_VERSION, Problem, SignOff, decide, fit_together, page, statement_of
 from harness.signoff.files import copy_hashed, explained, walk, write_archive
@@ -40,9 +42,11 @@ __all__ = [
     "ATTESTATION",
     "BUNDLE",
     "KEY_COPY",
+    "PACK",
     "PAGE",
     "WAIVERS",
     "Made",
+    "carried_pack",
     "is_bundle",
     "judge_again",
     "make_bundle",
@@ -55,7 +59,9 @@ __all__ = [
 ATTESTATION, BUNDLE, PAGE, KEY_COPY, WAIVERS = (
     "attestation.dsse.json", "bundle.json", "SIGNOFF.md", "signer.pub", "waivers.toml",
 )  # fmt: skip
+PACK = "pack"
 _NOT_EVIDENCE = (".lock",)
+_OF_PACK = ("model.json", "reference.npz")
 
 
 @dataclass(frozen=True)
@@ -81,13 +87,15 @@ def make_bundle(
     waivers: bytes | None = None,
     evidence_only: bool = False,
     pack: Pack | None = None,
+    with_references: bool = False,
     say: Callable[[str], None] = lambda words: None,
 ) -> Made:
     """Bundle and sign run folders at ``out``, a new folder, or one file where it ends in ``.zip``.
 
     ``waivers``: the bytes of a waiver file. ``evidence_only``: sign what is no sign-off as well, with the result FAILED.
     ``made_at``: ISO time, UTC. ``pack``: the one of the runs, to hold their outputs and tolerances against before anything is
-    signed. Raises ``UsageError`` for runs that make no bundle; nothing is left then, nor where it is refused.
+    signed. ``with_references``: put its tolerances and references into the bundle, to hold outputs against without it.
+    Raises ``UsageError`` for runs that make no bundle; nothing is left then, nor where it is refused.
     """
     if os.path.lexists(out):
         raise UsageError(f"--out: {out} exists already. Name a new one, so that no bundle is lost.")
@@ -117,12 +125,29 @@ def make_bundle(
         written = {BUNDLE: record_text(signoff), PAGE: page(signoff).encode(), KEY_COPY: key.public.pem}
         if waivers is not None:
             written[WAIVERS] = waivers
+        if pack is not None and with_references:
+            files |= _carry(pack, work)
         for name, data in written.items():
             (work / name).write_bytes(data)
             files[name] = sha256_hex(data)
         (work / ATTESTATION).write_bytes(seal(statement_of(signoff, files), key))
         _put(work, out, say)
     return Made(signoff, out)
+
+
+def _carry(pack: Pack, work: Path) -> dict[str, str]:
+    """Copy what outputs are held against; gives sha256 by name."""
+    names = [(f"{PACK}/{name}/{file}", model.path(file)) for name, model in pack.models.items() for file in _OF_PACK]
+    return {name: copy_hashed(path, work / name) for name, path in names if path.exists()}
+
+
+def carried_pack(folder: Path) -> Pack | None:
+    """As much of its pack as a bundle carries; ``None`` where it carries nothing. Raises ``UsageError`` for a damaged one."""
+    home = folder / PACK
+    if not home.is_dir():
+        return None
+    models = {path.name: read_model(path) for path in sorted(home.iterdir())}
+    return Pack(models, digest_of(models), 0, "")
 
 
 def record_text(signoff: SignOff) -> bytes:

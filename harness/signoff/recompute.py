@@ -161,8 +161,9 @@ class _Held:
 
     def row(self, verdict: Verdict) -> Recomputed:
         case = verdict.case
-        if case.kind == "artifact" and self.pack is not None and case.model in self.pack.models:
-            again = judge_artifact(verdict.summary.measurement, self.pack.models[case.model])
+        model = self.pack.models.get(case.model) if self.pack is not None else None
+        if case.kind == "artifact" and model is not None and (not model.onnx or model.path(model.onnx).exists()):
+            again = judge_artifact(verdict.summary.measurement, model)
             return self._told(verdict, again, "the pack", [])
         measurement = verdict.summary.measurement
         name = measurement.raw_file or f"raw/{case.id}.npz"

@@ -28,8 +28,10 @@ from harness.signoff.bundle import (
     ATTESTATION,
     BUNDLE,
     KEY_COPY,
+    PACK,
     PAGE,
     WAIVERS,
+    carried_pack,
     is_bundle,
     judge_again,
     requires_of,
@@ -307,6 +309,7 @@ class _Verifier:
     def _runs(self, names: Sequence[str]) -> dict[str, Run]:
         """Each run of the bundle by its folder, with its verdicts computed again."""
         runs: dict[str, Run] = {}
+        carried = self._carried() if self.pack is None else None
         parts = [name.split("/") for name in names]
         folders = sorted({"/".join(each[:2]) for each in parts if each[0] == "runs" and len(each) > 2})
         for inside in folders:
@@ -324,10 +327,20 @@ class _Verifier:
             if f"runs/{run.id}" != inside:
                 self._say("record", f"{inside} holds the run {run.id}: runs were exchanged")
             runs[inside] = run
-            self._judge(run, inside)
+            self._judge(run, inside, carried)
         if not folders:
             self._say("removed", "there is no run in it")
         return runs
+
+    def _carried(self) -> Pack | None:
+        """The tolerances and references that lie in the bundle."""
+        if self._is_strange(PACK):
+            return None  # told as added
+        try:
+            return carried_pack(self.folder)
+        except (UsageError, OSError) as error:
+            self._say("record", f"{PACK}: {error}".replace(f"{self.folder}/", ""))
+            return None
 
     def _is_strange(self, inside: str) -> bool:
         with suppress(OSError):
@@ -336,9 +349,13 @@ class _Verifier:
         odd = (self.folder / name for name in self.odd if name.startswith(f"{inside}/"))
         return any(path.is_symlink() or not path.is_file() for path in odd)
 
-    def _judge(self, run: Run, inside: str) -> None:
+    def _judge(self, run: Run, inside: str, carried: Pack | None) -> None:
+        pack = self.pack or carried
+        if carried is not None and run.pack_sha256 not in ("", carried.sha256):
+            self._say("record", f"{PACK} is of the pack {carried.sha256[:16]}, and the run {run.id} of another")
+            pack = None
         try:
-            rows, found = judge_again(run, self.folder / inside, self.pack if run.pack_sha256 else None)
+            rows, found = judge_again(run, self.folder / inside, pack if run.pack_sha256 else None)
         except UsageError:
             raise  # another pack was given: the call is wrong
         except Exception as error:  # whatever a forger may think of is a finding, and no reason to stop looking

@@ -14,10 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.packs.folder import Pack
+from harness.gates import judge_numerics
+from harness.numerics.raw import raw_arrays, read_numerics
+from harness.packs.folder import Pack, digest_of
 from harness.packs.model import read_model
 from harness.records import BoardState, Outcome, Run, Verdict, run_from_text, to_json
 from harness.run_folder import RunFolder
@@ -538,6 +541,80 @@ def test_with_the_pack_at_hand_outputs_are_held_against_it(home: Home) -> None:
     assert "raw outputs" in {row.row.source for row in seen.rows}
     with pytest.raises(UsageError, match="the pack is 7777777777777777, and run"):
         verify(home.path / "good", home.key.public, today=TODAY, pack=replace(pack, sha256="77" * 32))
+
+
+@pytest.fixture(scope="module")
+def carrying(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that carries the references of its pack."""
+    path = tmp_path_factory.mktemp("carrying")
+    pack = a_pack(path / "pack")
+    pack = replace(pack, sha256=digest_of(pack.models))
+    a_release(path / "run", pack)
+    home.make([path / "run"], path / "bundle", pack=pack, with_references=True)
+    return path / "bundle"
+
+
+def nearer(folder: Path) -> None:
+    """Statistics, figures, checks and verdict of the parity row, all a hundredth of what was measured."""
+    path = folder / f"raw/{PARITY}.npz"
+    numerics = read_numerics(path)
+    outputs = tuple(
+        replace(one, samples=tuple(replace(each, error_norm=each.error_norm / 100) for each in one.samples))
+        for one in numerics.outputs
+    )
+    numerics = replace(numerics, outputs=outputs)
+    with np.load(path) as kept:
+        elements = [kept[f"elements/{at}"] for at in range(len(numerics.kept))]
+    with path.open("wb") as file:
+        np.savez(file, **raw_arrays(numerics, elements))  # type: ignore[arg-type] # the stub takes them for allow_pickle
+    edit(folder, settled(PARITY, lambda one: judge_numerics(one.summary.measurement, numerics)))
+
+
+@pytest.mark.covers("RE-03")
+def test_statistics_that_were_rewritten_with_figures_and_verdict_fail_at_the_references_that_a_bundle_carries(
+    carrying: Path, home: Home, tmp_path: Path
+) -> None:
+    seen = look(carrying, home.key.public)
+    assert seen.exit_code == 0, seen.to_text()
+    assert {row.row.case_id: row.row.source for row in seen.rows}[PARITY] == "raw outputs"
+    bundle = Path(shutil.copytree(carrying, tmp_path / "bundle"))
+    nearer(run_of(bundle))
+    made_again(bundle, home.key)
+    assert re.search(
+        f"VERDICT: {PARITY}: .* against the pack, and .* was judged", all_of(look(bundle, home.key.public))
+    )
+
+
+def of_another_key(bundle: Path) -> None:
+    path = bundle / "pack" / MODEL / "model.json"
+    path.write_text(path.read_text().replace('"key": "', '"key": "other'))
+
+
+def without_its_model(bundle: Path) -> None:
+    (bundle / "pack" / MODEL / "model.json").write_text("{")
+
+
+def with_a_link(bundle: Path) -> None:
+    (bundle / "pack" / MODEL / "reference.npz").unlink()
+    (bundle / "pack" / MODEL / "reference.npz").symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (of_another_key, "RECORD: pack is of the pack [0-9a-f]{16}, and the run .* of another"),
+        (without_its_model, f"RECORD: pack: pack/{MODEL} is damaged"),
+        (with_a_link, f"ADDED: pack/{MODEL}/reference.npz is a symbolic link"),
+    ],
+)
+def test_references_that_are_not_those_of_the_runs_are_named(
+    change: Callable[[Path], None], words: str, carrying: Path, home: Home, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(carrying, tmp_path / "bundle"))
+    change(bundle)
+    made_again(bundle, home.key)
+    seen = look(bundle, home.key.public)
+    assert (seen.exit_code, bool(re.search(words, all_of(seen)))) == (1, True), seen.to_text()
 
 
 def test_an_unsigned_bundle_fails_without_a_key_as_well(bundle: Path, home: Home) -> None:
