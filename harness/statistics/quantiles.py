@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.stats import binom, chi2
+from scipy.special import bdtr, bdtrik, chdtri
 
 from harness.records import LatencyFigures, Quantile
 from runtime.protocol import Array
 
-__all__ = ["design_effect", "latency_figures", "quantile", "quantile_ranks"]
+__all__ = ["design_effect", "latency_figures", "median", "quantile", "quantile_ranks", "ranked"]
 
 
 def latency_figures(samples_ns: Sequence[int] | Array, failed: int, wall_ns: int) -> LatencyFigures:
@@ -31,32 +31,38 @@ def latency_figures(samples_ns: Sequence[int] | Array, failed: int, wall_ns: int
     samples = np.asarray(samples_ns, dtype=np.int64)
     if samples.size == 0 or wall_ns <= 0:
         raise ValueError(f"{samples.size} samples in {wall_ns} ns; latency figures need at least one, and time.")
+    ordered = np.sort(samples)
     return LatencyFigures(
         count=int(samples.size) + failed,
         failed=failed,
-        p50=quantile(samples, 0.50, failed=failed),
-        p95=quantile(samples, 0.95, failed=failed),
-        p99=quantile(samples, 0.99, failed=failed),
+        p50=quantile(samples, 0.50, failed=failed, ordered=ordered),
+        p95=quantile(samples, 0.95, failed=failed, ordered=ordered),
+        p99=quantile(samples, 0.99, failed=failed, ordered=ordered),
         mean_ns=float(samples.mean()),
-        min_ns=int(samples.min()),
-        max_ns=int(samples.max()),
+        min_ns=int(ordered[0]),
+        max_ns=int(ordered[-1]),
         calls_per_s=samples.size / (wall_ns * 1e-9),
     )
 
 
-def quantile(samples_ns: Sequence[int] | Array, p: float, *, failed: int = 0, confidence: float = 0.95) -> Quantile:
+def quantile(
+    samples_ns: Sequence[int] | Array,
+    p: float,
+    *,
+    failed: int = 0,
+    confidence: float = 0.95,
+    ordered: Array | None = None,
+) -> Quantile:
     """The ``p`` quantile (the smallest sample with a share of at least ``p`` at or under it) with its interval.
 
     A value among the ``failed`` calls is given as the largest sample, and has no upper bound. A bound for which there
-    are too few samples is ``None``.
+    are too few samples is ``None``. ``ordered``: the samples sorted, where somebody has them.
     """
     samples = np.asarray(samples_ns, dtype=np.int64)
+    ordered = np.sort(samples) if ordered is None else ordered
     count = len(samples) + failed
-    at = min(_rank(p, count), len(samples)) - 1
-    value = np.partition(samples, at)[at]
+    value = ordered[min(_rank(p, count), len(samples)) - 1]
     low, high = quantile_ranks(count, p, confidence=confidence, effect=design_effect(samples >= value))
-    bounds = [min(rank, len(samples)) - 1 for rank in (low, high) if rank is not None]
-    ordered = np.partition(samples, bounds) if bounds else samples
     return Quantile(
         p=p,
         value_ns=int(value),
@@ -77,12 +83,38 @@ def quantile_ranks(
     """
     independent = max(1, math.floor(count / effect))
     tail = (1.0 - confidence) / 2.0
-    low, high = int(binom.ppf(tail, independent, p)), int(binom.ppf(1.0 - tail, independent, p)) + 1
+    low, high = _least_hits(tail, independent, p), _least_hits(1.0 - tail, independent, p) + 1
     stretch = count / independent
     return (
         math.floor(low * stretch) if low >= 1 else None,
         min(count, math.ceil(high * stretch)) if high <= independent else None,
     )
+
+
+def _least_hits(share: float, count: int, p: float) -> int:
+    """The binomial quantile: the least number of hits in ``count`` whose cumulative probability reaches ``share``. That of
+    ``scipy.stats``, which takes a hundred times as long to look at its arguments.
+    """
+    hits = min(count, max(0, math.ceil(bdtrik(share, count, p))))
+    while hits > 0 and bdtr(hits - 1, count, p) >= share:
+        hits -= 1
+    while hits < count and bdtr(hits, count, p) < share:
+        hits += 1
+    return int(hits)
+
+
+def ranked(values: Array, p: float, ordered: Array | None = None) -> int:
+    """The smallest of [n] values with a share of at least ``p`` at or under it. ``ordered``: as in ``quantile``."""
+    at = max(0, math.ceil(values.size * p) - 1)
+    return int(np.partition(values, at)[at] if ordered is None else ordered[at])
+
+
+def median(values: Array) -> float:
+    """Of [n] values, n above 0: that of numpy, by one partition in place of its three."""
+    middle = values.size // 2
+    parted = np.partition(values, middle)
+    upper = float(parted[middle])
+    return upper if values.size % 2 else (float(parted[:middle].max()) + upper) / 2.0
 
 
 def design_effect(exceedances: Sequence[bool] | Array) -> float:
@@ -93,29 +125,63 @@ def design_effect(exceedances: Sequence[bool] | Array) -> float:
     it: where one is larger than chance explains (0.1 %), it stands. Simulated: of a correlation of 0.1 that lasts 50 s,
     whose effect is 78, the window alone saw 1.4. A series without change says nothing of its correlation, and gives 1.
     """
-    series = np.asarray(exceedances, dtype=np.float64)
-    series = series - series.mean() if series.size else series
-    power = float(np.dot(series, series))
-    if power == 0.0:
+    series = np.asarray(exceedances, dtype=bool)
+    ones = int(np.count_nonzero(series))
+    if ones in (0, series.size):
         return 1.0
-    window = _window(series, power)
-    return max(window, *(slow for slow, excess in _by_batches(series, power) if slow > window * excess), 1.0)
+    window = _window(series, ones)
+    return max(window, *(slow for slow, excess in _by_batches(series, ones) if slow > window * excess), 1.0)
 
 
+_COUNTED_LAGS = (32, 64, 128)
 _FIRST_LAGS = 1024
+_TIE = 1e-9
+"""Of a lag: a window that ends at a lag exactly ends there, whatever the last digits of a sum are."""
 
 
-def _window(centred: Array, power: float) -> float:
-    """Sokal's sum; more lags are looked at where the window does not close within the first ones."""
-    count, lags = centred.size, _FIRST_LAGS
+def _window(series: Array, ones: int) -> float:
+    """Sokal's sum. Its window mostly closes within a hundred lags, whose pairs are counted one lag after the other; where it
+    does not, lags are transformed, ever more of them.
+    """
+    count, share = series.size, ones / series.size
+    power = ones * (1.0 - share)
+    products = np.zeros(0)
+    for lags in _COUNTED_LAGS:
+        if lags < count:
+            products = np.concatenate([products, _counted(series, ones, range(products.size, lags))])
+            if (closed := _closed(products / power)) is not None:
+                return closed
+    centred, lags = series - share, _FIRST_LAGS
     while True:
         if 4 * lags > count:
             lags = next_fast_len(count, real=True)
-        times = 2.0 * np.cumsum(_products(centred, lags)[:count]) / power - 1.0
-        ends = np.flatnonzero(np.arange(times.size) >= 5.0 * times)
-        if ends.size or lags >= count:
-            return float(max(1.0, times[ends[0]] if ends.size else times.max()))
+        correlations = _products(centred, lags)[:count] / power
+        if (closed := _closed(correlations)) is not None:
+            return closed
+        if lags >= count:
+            return float(max(1.0, _times(correlations).max()))
         lags *= 16
+
+
+def _times(correlations: Array) -> Array:
+    """The autocorrelation time by the sum up to each lag."""
+    return np.asarray(2.0 * np.cumsum(correlations) - 1.0)
+
+
+def _closed(correlations: Array) -> float | None:
+    """The sum where its window ends, at least 1; ``None`` where it does not end within these lags."""
+    times = _times(correlations)
+    ends = np.flatnonzero(np.arange(times.size) >= 5.0 * times - _TIE)
+    return float(max(1.0, times[ends[0]])) if ends.size else None
+
+
+def _counted(series: Array, ones: int, lags: range) -> Array:
+    """Sums of products of the centred series, float64 [lags], from how often two ones are so far apart."""
+    count, share = series.size, ones / series.size
+    pairs = [np.count_nonzero(series[lag:] & series[: count - lag]) for lag in lags]
+    edges = series[: lags.stop].astype(np.int64) + series[: -lags.stop - 1 : -1]
+    single = 2 * ones - np.concatenate([[0], np.cumsum(edges)])[lags.start : lags.stop]
+    return np.asarray(pairs - share * single + (count - np.arange(lags.start, lags.stop)) * share**2)
 
 
 def _products(centred: Array, lags: int) -> Array:
@@ -131,18 +197,19 @@ def _products(centred: Array, lags: int) -> Array:
     return np.asarray(irfft((np.conj(here[:-1]) * (here[:-1] + after)).sum(axis=0), 2 * lags)[:lags])
 
 
-_BATCHES = tuple((number, float(chi2.ppf(0.999, number - 1)) / (number - 1)) for number in (16, 64, 256))
+_BATCHES = tuple((number, float(chdtri(number - 1, 0.001)) / (number - 1)) for number in (16, 64, 256))
 """How many batches, and by which factor the variance of so many means exceeds its expectation by chance alone."""
 
 _LEAST_BATCH = 10
 
 
-def _by_batches(centred: Array, power: float) -> Iterator[tuple[float, float]]:
+def _by_batches(series: Array, ones: int) -> Iterator[tuple[float, float]]:
+    power, places = ones * (1.0 - ones / series.size), np.flatnonzero(series)
     for number, excess in _BATCHES:
-        each = centred.size // number
+        each = series.size // number
         if each >= _LEAST_BATCH:
-            means = centred[: each * number].reshape(number, each).mean(axis=1)
-            yield float(each * means.var(ddof=1) * centred.size / power), excess
+            hits = np.diff(np.searchsorted(places, np.arange(0, (number + 1) * each, each)))
+            yield float(hits.var(ddof=1) / each * series.size / power), excess
 
 
 def _rank(p: float, count: int) -> int:

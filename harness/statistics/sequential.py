@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import betainc, betaincc, betaln
 
 from harness.records import Outcome
-from harness.statistics.quantiles import design_effect
+from harness.statistics.quantiles import design_effect, ranked
 from runtime.protocol import Array
 
 __all__ = [
@@ -66,35 +66,41 @@ class Evidence:
 
 
 def evidence(
-    latencies_ns: Array, exceeds: Array, *, floor: float | None = None, boundary: float = BOUNDARY
+    latencies_ns: Array,
+    exceeds: Array,
+    *,
+    floor: float | None = None,
+    boundary: float = BOUNDARY,
+    ordered: Array | None = None,
 ) -> Evidence:
     """Of one session.
 
     ``latencies_ns``: int64 [n], in the order of the schedule, what failed or was skipped as the largest value.
     ``exceeds``: bool [n]. ``floor``: the design effect learned from history for this board, model and rate; without one
-    the run's own estimate stands alone, which is smallest exactly when the run was lucky (A4).
+    the run's own estimate stands alone, which is smallest exactly when the run was lucky (A4). ``ordered``: the latencies
+    sorted, where somebody has them.
     Raises ``ValueError`` for series of unlike length.
     """
     latencies, exceeded = np.asarray(latencies_ns), np.asarray(exceeds, dtype=bool)
     if latencies.shape != exceeded.shape or latencies.ndim != 1:
         raise ValueError(f"latencies are {latencies.shape} and exceedances {exceeded.shape}; expected one row each.")
-    effect = session_effect(latencies, exceeded)
+    effect = session_effect(latencies, exceeded, ordered)
     if floor is None:
-        effect = max(effect, quantile_effect(latencies, _QUANTILES[1]))
+        effect = max(effect, quantile_effect(latencies, _QUANTILES[1], ordered))
     return weigh(int(exceeded.size), int(exceeded.sum()), effect, floor=floor, boundary=boundary)
 
 
-def session_effect(latencies_ns: Array, exceeds: Array) -> float:
+def session_effect(latencies_ns: Array, exceeds: Array, ordered: Array | None = None) -> float:
     """The design effect of a session, of which a floor is the largest of several: of the budget, and of the session's own
     p95, which still tells how calls hang together where few or none exceed. Arrays as in ``evidence``.
     """
-    return max(design_effect(exceeds), quantile_effect(latencies_ns))
+    return max(design_effect(exceeds), quantile_effect(latencies_ns, ordered=ordered))
 
 
-def quantile_effect(latencies_ns: Array, p: float = _QUANTILES[0]) -> float:
+def quantile_effect(latencies_ns: Array, p: float = _QUANTILES[0], ordered: Array | None = None) -> float:
     """The design effect of "is over the run's own ``p`` quantile"; 1 without samples."""
     latencies = np.asarray(latencies_ns)
-    return design_effect(latencies > np.quantile(latencies, p, method="inverted_cdf")) if latencies.size else 1.0
+    return design_effect(latencies > ranked(latencies, p, ordered)) if latencies.size else 1.0
 
 
 def weigh(
