@@ -195,16 +195,18 @@ class BudgetRule:
         over = int(np.count_nonzero((np.asarray(latencies_ns) > self.budget_ns) | np.asarray(missed, bool)))
         return f"{over} of {count} over {self.budget_ns / 1e6:g} ms; looked at after {_next_look(self, count)}"
 
-    def judge(self, latencies_ns: Array, missed: Array) -> Ruling:
+    def judge(self, latencies_ns: Array, missed: Array, ordered_ns: Array | None = None) -> Ruling:
         """What the samples so far say. ``latencies_ns``: int64 [n], in the order of the schedule. ``missed``: bool [n], the
-        requests that failed or were skipped: they exceed whatever they took.
+        requests that failed or were skipped: they exceed whatever they took. ``ordered_ns``: of the others, sorted, where
+        somebody has them.
 
         A window that drifts passes nothing. It fails where its second half does by itself (a board that throttled), if
         the counts of all of it do too; one that was slow at first and settled is open.
         """
         latencies, lost = np.asarray(latencies_ns, np.int64), np.asarray(missed, bool)
         ranked = _ranked(latencies, lost)
-        seen = evidence(ranked, ranked > self.budget_ns, floor=self.floor)
+        ordered = np.sort(ranked) if ordered_ns is None else _padded(ordered_ns, ranked.size)
+        seen = evidence(ranked, ranked > self.budget_ns, floor=self.floor, ordered=ordered)
         moved = drift(latencies[~lost])
         outcome = seen.outcome(alpha_pass=self.alpha, alpha_fail=self.alpha)
         share = f"{seen.exceedances} of {seen.count} over the budget"
@@ -223,7 +225,7 @@ class BudgetRule:
         else:
             needed = self._needed(seen)
             reason = f"{share}: {self.wanted_words(needed)}"
-        return Ruling(outcome, reason, seen, moved, self._bound(ranked, seen.effect), needed)
+        return Ruling(outcome, reason, seen, moved, self._bound(ordered, seen.effect), needed)
 
     def wanted_words(self, needed: int | None) -> str:
         """``needed`` more samples in words, with the time where the rate is known."""
@@ -248,11 +250,9 @@ class BudgetRule:
         total = samples_needed(seen.exceedances / max(1, seen.count), seen.effect, alpha=self.alpha)
         return None if total is None else max(1, total - seen.count)
 
-    def _bound(self, ranked: Array, effect: float) -> int | None:
-        _, high = quantile_ranks(ranked.size, 1.0 - BOUNDARY, confidence=1.0 - 2.0 * self.alpha, effect=effect)
-        if high is None:
-            return None
-        value = int(np.partition(ranked, high - 1)[high - 1])
+    def _bound(self, ordered: Array, effect: float) -> int | None:
+        _, high = quantile_ranks(ordered.size, 1.0 - BOUNDARY, confidence=1.0 - 2.0 * self.alpha, effect=effect)
+        value = _NEVER if high is None else int(ordered[high - 1])
         return None if value == _NEVER else value
 
 
@@ -262,6 +262,12 @@ _NEVER = int(np.iinfo(np.int64).max)
 def _ranked(latencies_ns: Array, missed: Array) -> Array:
     """What never came back is slower than all else."""
     return np.where(np.asarray(missed, bool), _NEVER, np.asarray(latencies_ns, np.int64))
+
+
+def _padded(ordered: Array, count: int) -> Array:
+    """With what never came back behind it, of ``count`` in all."""
+    lost = count - ordered.size
+    return np.append(ordered, np.full(lost, _NEVER)) if lost else ordered
 
 
 def _looks(least: int, most: int, growth: float) -> Iterator[int]:

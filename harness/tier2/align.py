@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -79,23 +80,34 @@ class Throttling:
         return float(spans[known & throttled].sum() / 1e9), float(spans[known].sum() / 1e9)
 
 
+_Clocked = tuple[Array, Array, Trace, "float | None"]
+"""When requests began and ended, int64 [n] each, the trace, and ``stale_s``."""
+
+
 @dataclass(frozen=True)
 class Alignment:
     """Per request, n of them, in the order of the columns.
 
     ``throttled``: bool [n], the board was throttled at some time between its start and its end; False where not ``known``.
-    ``known``: bool [n], False in a gap of the telemetry (a request tagged ``sensor-gap``). ``clock_mhz``: float64 [n], of the
-    GPU, the reading nearest to the middle of the call; NaN where there is none. ``episode``: int64 [n], which of
-    ``throttling.episodes``; -1: none. ``causes``: how many requests by cause. ``why``: where nothing is known at all.
+    ``known``: bool [n], False in a gap of the telemetry (a request tagged ``sensor-gap``). ``episode``: int64 [n], which of
+    ``throttling.episodes``; -1: none. ``causes``: how many requests by cause. ``clocked``: what ``clock_mhz`` is read off.
+    ``why``: where nothing is known at all.
     """
 
     throttled: Array
     known: Array
-    clock_mhz: Array
     episode: Array
     causes: Mapping[str, int]
     throttling: Throttling
+    clocked: _Clocked
     why: str = ""
+
+    @cached_property
+    def clock_mhz(self) -> Array:
+        """Of the GPU, the reading nearest to the middle of the call: float64 [n]; NaN where there is none."""
+        begin, end, trace, stale_s = self.clocked
+        times, clocks = trace.series("gpu_clock_mhz")
+        return _nearest(times, clocks, begin + (end - begin) // 2, _stale_ns(times, stale_s))
 
     @property
     def share(self) -> float | None:
@@ -114,21 +126,23 @@ def align(columns: Mapping[str, Array], trace: Trace, *, stale_s: float | None =
     started, scheduled = (np.asarray(columns[name], np.int64) for name in ("started_ns", "scheduled_ns"))
     begin = np.where(started < 0, scheduled, started)  # a dropped request never started
     end = np.maximum(np.asarray(columns["done_ns"], np.int64), begin)
-    times, clocks = trace.series("gpu_clock_mhz")
-    clock = _nearest(times, clocks, begin + (end - begin) // 2, _stale_ns(times, stale_s))
+    nothing, nowhere = np.zeros(len(begin), bool), np.full(len(begin), -1)
+    if not len(seen.times_ns):
+        return Alignment(nothing, nothing.copy(), nowhere, {}, seen, (begin, end, trace, stale_s), NO_SENSOR)
+    known = (begin >= seen.times_ns[0] - seen.stale_ns) & (end <= seen.times_ns[-1] + seen.stale_ns)
+    if not seen.gaps and not seen.episodes:
+        return Alignment(nothing, known, nowhere, {}, seen, (begin, end, trace, stale_s))
+    return _met(seen, begin, end, known, (begin, end, trace, stale_s))
+
+
+def _met(seen: Throttling, begin: Array, end: Array, known: Array, clocked: _Clocked) -> Alignment:
+    """Beside frames that have gaps or spells of throttling; ``known``: not before or after all frames."""
     count = len(seen.times_ns)
-    if not count:
-        nothing = np.zeros(len(begin), bool)
-        return Alignment(nothing, nothing.copy(), clock, np.full(len(begin), -1), {}, seen, NO_SENSOR)
     before = np.searchsorted(seen.times_ns, begin, "right") - 1
     after = np.searchsorted(seen.times_ns, end, "left")
     first, last = np.maximum(before, 0), np.minimum(after, count - 1)
     holes = np.concatenate([[0], np.cumsum(np.diff(seen.times_ns) > seen.stale_ns)])
-    known = (
-        (holes[last] == holes[first])
-        & (begin >= seen.times_ns[0] - seen.stale_ns)
-        & (end <= seen.times_ns[-1] + seen.stale_ns)
-    )
+    known = (holes[last] == holes[first]) & known
     following = np.where(seen.state, np.arange(count), count)
     following = np.minimum.accumulate(following[::-1])[::-1]  # the first throttled frame from here on
     hit = following[first]
@@ -140,7 +154,7 @@ def align(columns: Mapping[str, Array], trace: Trace, *, stale_s: float | None =
         for cause in spell.causes:
             if met[at]:
                 causes[cause] = causes.get(cause, 0) + int(met[at])
-    return Alignment(throttled, known, clock, episode, causes, seen)
+    return Alignment(throttled, known, episode, causes, seen, clocked)
 
 
 def throttling(trace: Trace, *, stale_s: float | None = None, governor: str = "") -> Throttling:

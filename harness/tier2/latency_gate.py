@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 
@@ -29,14 +30,12 @@ from harness.records import (
     Summary,
     Verdict,
 )
-from harness.statistics.quantiles import latency_figures, quantile
-from harness.statistics.sequential import evidence
-from harness.statistics.stopping import BudgetRule, Ruling
-from harness.tier2 import load
-from harness.tier2.align import Alignment, align, energy
-from harness.tier2.causes import Cause, cause
 from harness.tier2.samples import UNKNOWN, Phase, Status
+from harness.statistics.sequential import evidence
 from harness.tier2.station import Stream
+from harness.statistics.quantiles import latency_figures, median, quantile, ranked
+from harness.statistics.stopping import BudgetRule, Ruling
+from harness.instruments.trace import Trace
 from runtime.protocol import Array
 
 __all__ = ["OWN_CHECKS", "budget_ns_of", "judge", "lost_checks", "target_ns_of", "unlike"]
@@ -66,8 +65,9 @@ _NEARLY = 0.98  # a closed loop ends a call before its seconds are full
 
 @dataclass(frozen=True)
 class _Launch:
-    """``every``: the judged phase of all streams; ``rows``: of the judged ones, n of them. ``throttled``: bool [n]; False too
-    where ``known`` (bool [n]) says that nothing is known.
+    """``every``: the judged phase of all streams; ``rows``: of the judged ones, n of them. ``ordered_ns``: latencies of what came
+    back, sorted. ``throttled``: bool [n]; False too where ``known`` (bool [n]) says that nothing is known. ``shares``: the
+    utilisation by each stream.
     """
 
     number: int
@@ -75,8 +75,10 @@ class _Launch:
     rows: Columns
     latencies_ns: Array
     missed: Array
+    ordered_ns: Array
     throttled: Array
     known: Array
+    shares: tuple[float | None, ...]
     trace: Trace | None
     aligned: Alignment | None
     ruling: Ruling
@@ -140,21 +142,21 @@ def judge(
     target_ns = target_p95_ns if target_p95_ns is not None else target_ns_of(budget, measurement.case.runtime)
     streams = streams or (Stream(measurement.case, measurement.rate_hz or 0.0, deadline_ns=measurement.deadline_ns),)
     is_open = load.check_streams(streams)
+    measured = {number: load.select(rows) for number, rows in load.by_launch(columns).items()}
     seen = [
-        _launch(number, columns, trace, streams, judged, is_open, budget_ns, profile, floor)
-        for number in load.launches(columns)
-        if bool(np.any((columns["launch"] == number) & (columns["phase"] == Phase.MEASURE) & _of(columns, judged)))
+        _launch(number, every, rows, trace, streams, judged, is_open, budget_ns, profile, floor)
+        for number, every in measured.items()
+        if (rows := every if judged is None else load.select(every, stream=judged))["status"].size
     ]
     total = sum(one.count for one in seen)
     failed = sum(int(np.count_nonzero(one.rows["status"] == Status.FAILED)) for one in seen)
     measurement = replace(measurement, sample_count=total, failed_count=failed, launches=len(seen))
     outer = [*state_checks, *_outer_checks(launches, lost_ns)]
     pooled = None if any(check.name == _ALIKE for check in outer) else _pooled(seen)
-    behind_ns = load.lateness_ns(columns)[columns["phase"] == Phase.MEASURE]
+    behind_ns = _chosen(load.lateness_ns(columns), columns["phase"] == Phase.MEASURE)
     events = _event_checks(seen)
     broken = next((check.reason for check in events if check.outcome is not Outcome.PASS), "")
-    rows = load.select(columns, stream=judged)
-    found = _found(seen, rows, behind_ns, streams, is_open, pooled, idle_w, broken)
+    found = _found(seen, behind_ns, streams, is_open, pooled, idle_w, broken)
     checks = [
         *outer,
         *_clock_checks(columns),
@@ -228,13 +230,10 @@ def target_ns_of(budget: Budget | None, runtime: str) -> int | None:
     return round(factor * budget.target_p95_ms * 1e6)
 
 
-def _of(columns: Columns, judged: int | None) -> Array:
-    return np.ones(columns["stream"].size, bool) if judged is None else np.asarray(columns["stream"] == judged)
-
-
 def _launch(  # noqa: PLR0917 # one launch, with all that decides it
     number: int,
-    columns: Columns,
+    every: Columns,
+    rows: Columns,
     trace: Trace | Mapping[int, Trace] | None,
     streams: Sequence[Stream],
     judged: int | None,
@@ -243,9 +242,8 @@ def _launch(  # noqa: PLR0917 # one launch, with all that decides it
     profile: Profile,
     floor: Floor | None,
 ) -> _Launch:
-    every = load.select(columns, launch=number)
-    rows = every if judged is None else load.select(every, stream=judged)
     latencies, lost = load.latencies_ns(rows, is_open), load.missed(rows)
+    ordered = np.sort(_chosen(latencies, ~lost))
     own = trace.get(number) if isinstance(trace, Mapping) else trace
     aligned = align(rows, own) if own is not None and len(own) else None
     throttled, known = _throttled(rows, aligned)
@@ -259,13 +257,26 @@ def _launch(  # noqa: PLR0917 # one launch, with all that decides it
         floor=floor.effect if floor is not None else None,
         needs_floor=profile.needs_floor,
     )
-    ruling = rule.judge(latencies, lost)
+    ruling = rule.judge(latencies, lost, ordered)
     outcome, reason = ruling.outcome, ruling.reason
     least = profile.least(rate)
     if outcome is Outcome.PASS and lost.size < _NEARLY * least:
         outcome, reason = Outcome.INCONCLUSIVE, f"{reason}, but {lost.size} samples are too few: {least} are the least"
         ruling = replace(ruling, needed=least - lost.size)
-    return _Launch(number, every, rows, latencies, lost, throttled, known, own, aligned, ruling, rule, outcome, reason)
+    return _Launch(
+        number, every, rows, latencies, lost, ordered, throttled, known, load.utilisation(every, streams), own, aligned,
+        ruling, rule, outcome, reason,
+    )  # fmt: skip
+
+
+def _chosen(values: Array, chosen: Array) -> Array:
+    """Those of [n] values, all of them mostly, which costs no copy then."""
+    return values if chosen.all() else values[chosen]
+
+
+def _joined(seen: Sequence[_Launch], name: str) -> Array:
+    """A column of the judged rows of all launches."""
+    return np.concatenate([one.rows[name] for one in seen])
 
 
 def _throttled(rows: Columns, aligned: Alignment | None) -> tuple[Array, Array]:
@@ -280,7 +291,7 @@ def _pooled(seen: Sequence[_Launch]) -> LatencyFigures | None:
     """Of all launches together; ``None`` where no call came back."""
     if not seen:
         return None
-    good = np.concatenate([one.latencies_ns[~one.missed] for one in seen])
+    good = np.concatenate([_chosen(one.latencies_ns, ~one.missed) for one in seen])
     if not good.size:
         return None
     return latency_figures(good, sum(one.count for one in seen) - good.size, max(1, sum(one.wall_ns for one in seen)))
@@ -316,10 +327,10 @@ def _load_checks(seen: Sequence[_Launch], streams: Sequence[Stream], is_open: bo
     if not is_open or not seen:
         return []
     for one in seen:
-        if words := load.overload(one.every, streams):
+        if words := load.overload(one.every, streams, one.shares):
             where = f"launch {one.number}: " if len(seen) > 1 else ""
             return [Check("load", Outcome.FAIL, f"overload: {where}{words}")]
-    return [Check("load", Outcome.PASS, f"utilisation {_utilisation(seen, streams):.2f}")]
+    return [Check("load", Outcome.PASS, f"utilisation {_utilisation(seen):.2f}")]
 
 
 def _event_checks(seen: Sequence[_Launch]) -> list[Check]:
@@ -340,16 +351,16 @@ def _event_checks(seen: Sequence[_Launch]) -> list[Check]:
 def _adds_up(rows: Columns) -> Array:
     """Of each call that came back with a split: whether its parts are none below zero and as long as the call; bool [n]."""
     told = (rows["status"] == Status.OK) & np.any([rows[name] != UNKNOWN for name in _SPLIT], axis=0)
-    parts = np.stack([rows[name][told] for name in _SPLIT])
-    took_ns = (rows["done_ns"] - rows["started_ns"])[told]
-    lacks_ns = took_ns - parts.sum(axis=0)
+    parts = [_chosen(rows[name], told) for name in _SPLIT]
+    took_ns = _chosen(rows["done_ns"], told) - _chosen(rows["started_ns"], told)
+    lacks_ns = took_ns - reduce(np.add, parts)
     around_ns = np.maximum(_AROUND_NS, _AROUND * took_ns)
-    return np.asarray((parts >= 0).all(axis=0) & (lacks_ns >= -_ROUNDING_NS) & (lacks_ns <= around_ns))
+    return np.asarray((reduce(np.minimum, parts) >= 0) & (lacks_ns >= -_ROUNDING_NS) & (lacks_ns <= around_ns))
 
 
-def _utilisation(seen: Sequence[_Launch], streams: Sequence[Stream]) -> float:
+def _utilisation(seen: Sequence[_Launch]) -> float:
     """Of the launch that asked for most."""
-    return max(sum(share or 0.0 for share in load.utilisation(one.every, streams)) for one in seen)
+    return max(sum(share or 0.0 for share in one.shares) for one in seen)
 
 
 def _call_checks(seen: Sequence[_Launch]) -> list[Check]:
@@ -443,11 +454,9 @@ def _target_checks(seen: Sequence[_Launch], pooled: LatencyFigures | None, targe
 
 
 def _p95_ns(one: _Launch) -> int | None:
-    good = one.latencies_ns[~one.missed]
-    if not good.size:
+    if not one.ordered_ns.size:
         return None
-    at = min(math.ceil(0.95 * one.count * (1.0 - 1e-12)), good.size) - 1
-    return int(np.partition(good, at)[at])
+    return int(one.ordered_ns[min(math.ceil(0.95 * one.count * (1.0 - 1e-12)), one.ordered_ns.size) - 1])
 
 
 def _cause(
@@ -493,13 +502,13 @@ def _judgement(
 
 
 def _launch_figures(one: _Launch, has_budget: bool) -> LaunchFigures:
-    good = one.latencies_ns[~one.missed]
+    good = one.ordered_ns
     seen = one.ruling.evidence
     return LaunchFigures(
         launch=one.number,
         count=one.count,
         failed=int(one.missed.sum()),
-        p50_ns=int(np.median(good)) if good.size else None,
+        p50_ns=int(median(good)) if good.size else None,
         p95_ns=_p95_ns(one),
         exceedances=seen.exceedances if has_budget else None,
         throttled=int(one.throttled.sum()) if one.known.any() else None,
@@ -556,7 +565,6 @@ def _measured_words(pooled: LatencyFigures | None, seen: Sequence[_Launch]) -> s
 
 def _found(  # noqa: PLR0917 # the row, taken apart
     seen: Sequence[_Launch],
-    rows: Columns,
     behind_ns: Array,
     streams: Sequence[Stream],
     is_open: bool,
@@ -564,19 +572,19 @@ def _found(  # noqa: PLR0917 # the row, taken apart
     idle_w: float | None,
     broken: str,
 ) -> tuple[Figure, ...]:
-    """Figures beside the quantiles, each of all launches. ``rows``: theirs together. ``broken``: why device events are not
-    believed.
-    """
+    """Figures beside the quantiles, each of all launches. ``broken``: why device events are not believed."""
     if not seen:
         return ()
-    figures = [*_split(rows, broken), *_lateness(behind_ns)]
+    status = _joined(seen, "status")
+    figures = [*_split(seen, status == Status.OK, broken), *_lateness(behind_ns)]
     if is_open:
-        queued = load.waits_ns(rows)[rows["status"] != Status.DROPPED]
+        started = status != Status.DROPPED
+        queued = _chosen(_joined(seen, "started_ns") - _joined(seen, "scheduled_ns"), started)
         figures.append(_p50("queue_wait_p50_ns", queued, "the schedule", "every request was dropped"))
-        figures.append(Figure("utilisation", _utilisation(seen, streams), "ratio", "mean service time times rate"))
-        dropped = int(np.count_nonzero(rows["status"] == Status.DROPPED))
+        figures.append(Figure("utilisation", _utilisation(seen), "ratio", "mean service time times rate"))
+        dropped = started.size - int(np.count_nonzero(started))
         figures.append(Figure("dropped", float(dropped), "count", "the schedule"))
-        figures += _deadlines(rows, streams)
+        figures += _deadlines(seen, streams)
     if len(seen) > 1 and pooled is not None:
         p95s = [p95 for one in seen if (p95 := _p95_ns(one))]
         if len(p95s) > 1:
@@ -593,12 +601,12 @@ def _found(  # noqa: PLR0917 # the row, taken apart
     return tuple(figures)
 
 
-def _split(rows: Columns, broken: str) -> list[Figure]:
+def _split(seen: Sequence[_Launch], came_back: Array, broken: str) -> list[Figure]:
     """``broken``: why device events are not believed."""
-    came_back = (rows["status"] == Status.OK) & (not broken)
     figures = []
     for name in _SPLIT:
-        values = rows[name][came_back & (rows[name] != UNKNOWN)]
+        values = _joined(seen, name)
+        values = values[:0] if broken else _chosen(values, came_back & (values != UNKNOWN))
         why = broken or "the runtime does not split its time"
         figures.append(_p50(f"{name.removesuffix('_ns')}_p50_ns", values, "device events", why))
     return figures
@@ -607,16 +615,23 @@ def _split(rows: Columns, broken: str) -> list[Figure]:
 def _p50(name: str, values: Array, source: str, why: str) -> Figure:
     if not values.size:
         return Figure(name, None, "ns", source, why=why)
-    return Figure(name, float(np.median(values)), "ns", source)
+    return Figure(name, median(values), "ns", source)
 
 
 def _lateness(behind_ns: Array) -> list[Figure]:
-    p99 = float(np.quantile(behind_ns, 0.99, method="inverted_cdf"))
-    return [Figure("harness_late_p99_ns", p99, "ns", "woke less due, or less the end of the last call")]
+    return [
+        Figure(
+            "harness_late_p99_ns",
+            float(ranked(behind_ns, 0.99)),
+            "ns",
+            "woke less due, or less the end of the last call",
+        )
+    ]
 
 
-def _deadlines(rows: Columns, streams: Sequence[Stream]) -> list[Figure]:
+def _deadlines(seen: Sequence[_Launch], streams: Sequence[Stream]) -> list[Figure]:
     figures = []
+    rows = {name: _joined(seen, name) for name in ("stream", "status", "scheduled_ns", "done_ns")}
     for at, stream in enumerate(streams):
         if stream.deadline_ns is None:
             continue
@@ -633,19 +648,20 @@ def _deadlines(rows: Columns, streams: Sequence[Stream]) -> list[Figure]:
 
 def _by_throttling(seen: Sequence[_Launch]) -> list[Figure]:
     """The share of throttled requests, and p95 with and without them; for people: all requests are judged."""
-    known = np.concatenate([one.known for one in seen])
-    if not known.any():
+    known = sum(int(one.known.sum()) for one in seen)
+    if not known:
         why = "nothing tells whether the board is throttled"
         return [Figure("throttled_requests_share", None, "%", why=why)]
-    throttled = np.concatenate([one.throttled for one in seen])[known]
-    latencies = np.concatenate([one.latencies_ns for one in seen])[known]
-    came_back = ~np.concatenate([one.missed for one in seen])[known]
-    figures = [Figure("throttled_requests_share", 100.0 * float(throttled.mean()), "%", "telemetry beside the samples")]
-    if throttled.any():
-        for name, chosen in (("p95_throttled_ns", throttled), ("p95_unthrottled_ns", ~throttled)):
-            values = latencies[chosen & came_back]
+    hits = sum(int(np.count_nonzero(one.throttled & one.known)) for one in seen)
+    figures = [Figure("throttled_requests_share", 100.0 * (hits / known), "%", "telemetry beside the samples")]
+    if hits:
+        for name, is_hit in (("p95_throttled_ns", True), ("p95_unthrottled_ns", False)):
+            chosen = [one.known & (one.throttled == is_hit) for one in seen]
+            pairs = list(zip(seen, chosen, strict=True))
+            values = np.concatenate([one.latencies_ns[those & ~one.missed] for one, those in pairs])
             if values.size:
-                found = quantile(values, 0.95, failed=int(np.count_nonzero(chosen & ~came_back)))
+                lost = sum(int(np.count_nonzero(those & one.missed)) for one, those in pairs)
+                found = quantile(values, 0.95, failed=lost)
                 figures.append(
                     Figure(name, float(found.value_ns), "ns", "samples and telemetry", found.low_ns, found.high_ns)
                 )

@@ -25,12 +25,12 @@ from runtime.protocol import Array
 __all__ = [
     "LATE_NS",
     "LATE_SHARE",
+    "by_launch",
     "check_streams",
     "harness_late",
     "late",
     "latencies_ns",
     "lateness_ns",
-    "launches",
     "missed",
     "overload",
     "schedule",
@@ -106,17 +106,29 @@ def select(
     for name, value in (("phase", phase), ("stream", stream), ("launch", launch)):
         if value is not None:
             wanted &= columns[name] == value
-    first, count = int(np.argmax(wanted)) if wanted.size else 0, int(np.count_nonzero(wanted))
-    together = bool(wanted[first : first + count].all())
-    rows: slice | Array = slice(first, first + count) if together else np.flatnonzero(wanted)
+    rows = _together(wanted)
     return {name: values[rows] for name, values in columns.items()}
 
 
-def launches(columns: Columns) -> list[int]:
-    """The numbers of the launches, sorted."""
+def by_launch(columns: Columns) -> dict[int, dict[str, Array]]:
+    """The rows of each launch by its number, rising; views where they lie together."""
+    return {number: {name: values[rows] for name, values in columns.items()} for number, rows in _places(columns)}
+
+
+def _places(columns: Columns) -> list[tuple[int, slice | Array]]:
+    """(number, where its rows lie) of each launch, by number."""
     numbers = columns["launch"]
-    begins = np.concatenate([numbers[:1], numbers[1:][numbers[1:] != numbers[:-1]]])  # few, since they lie together
-    return [int(number) for number in np.unique(begins)]
+    begins = [0, *(1 + np.flatnonzero(numbers[1:] != numbers[:-1])).tolist()] if numbers.size else []
+    known = numbers[begins].tolist() if begins else []
+    if len({*known}) < len(known):
+        return [(number, _together(numbers == number)) for number in sorted({*known})]
+    return sorted(zip(known, itertools.starmap(slice, itertools.pairwise([*begins, numbers.size])), strict=True))
+
+
+def _together(wanted: Array) -> slice | Array:
+    """Where a bool [n] is true: as a slice, if all of it lies together."""
+    first, count = int(np.argmax(wanted)) if wanted.size else 0, int(np.count_nonzero(wanted))
+    return slice(first, first + count) if bool(wanted[first : first + count].all()) else np.flatnonzero(wanted)
 
 
 def latencies_ns(columns: Columns, is_open: bool) -> Array:
@@ -153,20 +165,22 @@ def utilisation(columns: Columns, streams: Sequence[Stream]) -> tuple[float | No
     shares: list[float | None] = []
     for at, stream in enumerate(streams):
         served = (columns["stream"] == at) & (columns["status"] != Status.DROPPED)
-        took = (columns["done_ns"] - columns["started_ns"])[served]
+        took = columns["done_ns"] - columns["started_ns"]
+        took = took if served.all() else took[served]
         shares.append(float(took.mean()) * stream.rate_hz / 1e9 if took.size and stream.rate_hz else None)
     return tuple(shares)
 
 
-def overload(columns: Columns, streams: Sequence[Stream]) -> str:
+def overload(columns: Columns, streams: Sequence[Stream], shares: Sequence[float | None] | None = None) -> str:
     """Why the load cannot be served, with the figure; empty if it can. Fed with what was measured, of all streams.
 
     Either a second of the schedule asks for a second of service or more, or the queue grows without end: it never empties
     again, and its least length rises from each quarter of the time to the next. A closed loop cannot be overloaded.
+    ``shares``: their ``utilisation``, where somebody has it.
     """
     if columns["status"].size == 0 or not all(stream.rate_hz > 0 for stream in streams):
         return ""
-    shares = utilisation(columns, streams)
+    shares = utilisation(columns, streams) if shares is None else shares
     total = sum(share or 0.0 for share in shares)
     of_each = ", ".join(
         f"{stream.case.model} {share:.2f}" for stream, share in zip(streams, shares, strict=True) if share is not None
@@ -174,7 +188,7 @@ def overload(columns: Columns, streams: Sequence[Stream]) -> str:
     if total >= 1.0:
         return f"a second of this load asks for {total:.2f} s of service ({of_each}): it cannot be served"
     served = columns["status"] != Status.DROPPED
-    waits = waits_ns(columns)[served]
+    waits = waits_ns(columns) if served.all() else waits_ns(columns)[served]
     if waits.size >= _LEAST_FOR_GROWTH:
         least = [int(quarter.min()) for quarter in np.array_split(waits, _QUARTERS)]
         if all(after > before + LATE_NS for before, after in itertools.pairwise(least)):
@@ -191,14 +205,14 @@ def lateness_ns(columns: Columns) -> Array:
     It could have begun when it was due, or when the last call of its launch was done. Fed with the rows of all streams,
     in the order they were taken; 0 for what was dropped.
     """
-    free_ns = np.where(columns["status"] == Status.DROPPED, np.iinfo(np.int64).min, columns["done_ns"])
-    before = np.full(free_ns.size, np.iinfo(np.int64).min, np.int64)
-    for launch in launches(columns):
-        of_it = np.flatnonzero(columns["launch"] == launch)
-        before[of_it[1:]] = np.maximum.accumulate(free_ns[of_it])[:-1]
-    could = np.maximum(columns["scheduled_ns"], before)
-    waited = np.where(columns["status"] == Status.DROPPED, 0, columns["woke_ns"] - could)
-    return np.asarray(np.maximum(waited, 0), np.int64)
+    behind = np.zeros(columns["status"].size, np.int64)
+    for _, rows in _places(columns):
+        dropped = columns["status"][rows] == Status.DROPPED
+        free_ns = np.where(dropped, np.iinfo(np.int64).min, columns["done_ns"][rows])
+        could = columns["scheduled_ns"][rows].copy()
+        np.maximum(could[1:], np.maximum.accumulate(free_ns)[:-1], out=could[1:])
+        behind[rows] = np.where(dropped, 0, np.maximum(columns["woke_ns"][rows] - could, 0))
+    return behind
 
 
 def harness_late(
