@@ -30,12 +30,14 @@ from harness.records import (
     Summary,
     Verdict,
 )
-from harness.tier2.samples import UNKNOWN, Phase, Status
-from harness.statistics.sequential import evidence
-from harness.tier2.station import Stream
 from harness.statistics.quantiles import latency_figures, median, quantile, ranked
+from harness.statistics.sequential import evidence
 from harness.statistics.stopping import BudgetRule, Ruling
-from harness.instruments.trace import Trace
+from harness.tier2 import load
+from harness.tier2.align import Alignment, align, energy
+from harness.tier2.causes import Cause, cause
+from harness.tier2.samples import UNKNOWN, Phase, Status
+from harness.tier2.station import Stream
 from runtime.protocol import Array
 
 __all__ = ["OWN_CHECKS", "budget_ns_of", "judge", "lost_checks", "target_ns_of", "unlike"]
