@@ -129,59 +129,36 @@ def design_effect(exceedances: Sequence[bool] | Array) -> float:
     ones = int(np.count_nonzero(series))
     if ones in (0, series.size):
         return 1.0
-    window = _window(series, ones)
-    return max(window, *(slow for slow, excess in _by_batches(series, ones) if slow > window * excess), 1.0)
+    counted = _counted(series, ones) if series.size >= _LONG else None
+    if counted is not None and not _may_be_slow(series, ones, counted):
+        return counted
+    centred = series - ones / series.size
+    power = float(np.dot(centred, centred))
+    window = _window(centred, power) if counted is None else counted
+    return max(window, *(slow for slow, excess in _by_batches(centred, power) if slow > window * excess), 1.0)
 
 
-_COUNTED_LAGS = (32, 64, 128)
 _FIRST_LAGS = 1024
-_TIE = 1e-9
-"""Of a lag: a window that ends at a lag exactly ends there, whatever the last digits of a sum are."""
+_LONG = 4 * _FIRST_LAGS
+"""From so many on a series is looked at in blocks, and its pairs are counted first."""
 
 
-def _window(series: Array, ones: int) -> float:
-    """Sokal's sum. Its window mostly closes within a hundred lags, whose pairs are counted one lag after the other; where it
-    does not, lags are transformed, ever more of them.
-    """
-    count, share = series.size, ones / series.size
-    power = ones * (1.0 - share)
-    products = np.zeros(0)
-    for lags in _COUNTED_LAGS:
-        if lags < count:
-            products = np.concatenate([products, _counted(series, ones, range(products.size, lags))])
-            if (closed := _closed(products / power)) is not None:
-                return closed
-    centred, lags = series - share, _FIRST_LAGS
+def _window(centred: Array, power: float) -> float:
+    """Sokal's sum; more lags are looked at where the window does not close within the first ones."""
+    count, lags = centred.size, _FIRST_LAGS
     while True:
         if 4 * lags > count:
             lags = next_fast_len(count, real=True)
-        correlations = _products(centred, lags)[:count] / power
-        if (closed := _closed(correlations)) is not None:
-            return closed
-        if lags >= count:
-            return float(max(1.0, _times(correlations).max()))
+        times = 2.0 * np.cumsum(_products(centred, lags)[:count]) / power - 1.0
+        if (closed := _closed(times)) is not None or lags >= count:
+            return float(max(1.0, times.max() if closed is None else closed))
         lags *= 16
 
 
-def _times(correlations: Array) -> Array:
-    """The autocorrelation time by the sum up to each lag."""
-    return np.asarray(2.0 * np.cumsum(correlations) - 1.0)
-
-
-def _closed(correlations: Array) -> float | None:
-    """The sum where its window ends, at least 1; ``None`` where it does not end within these lags."""
-    times = _times(correlations)
-    ends = np.flatnonzero(np.arange(times.size) >= 5.0 * times - _TIE)
-    return float(max(1.0, times[ends[0]])) if ends.size else None
-
-
-def _counted(series: Array, ones: int, lags: range) -> Array:
-    """Sums of products of the centred series, float64 [lags], from how often two ones are so far apart."""
-    count, share = series.size, ones / series.size
-    pairs = [np.count_nonzero(series[lag:] & series[: count - lag]) for lag in lags]
-    edges = series[: lags.stop].astype(np.int64) + series[: -lags.stop - 1 : -1]
-    single = 2 * ones - np.concatenate([[0], np.cumsum(edges)])[lags.start : lags.stop]
-    return np.asarray(pairs - share * single + (count - np.arange(lags.start, lags.stop)) * share**2)
+def _closed(times: Array) -> float | None:
+    """The sum at the lag that ends its window, of the sums up to each lag; ``None`` where none does."""
+    ends = np.flatnonzero(np.arange(times.size) >= 5.0 * times)
+    return float(times[ends[0]]) if ends.size else None
 
 
 def _products(centred: Array, lags: int) -> Array:
@@ -197,19 +174,51 @@ def _products(centred: Array, lags: int) -> Array:
     return np.asarray(irfft((np.conj(here[:-1]) * (here[:-1] + after)).sum(axis=0), 2 * lags)[:lags])
 
 
+_COUNTED_LAGS = (32, 64, 128)
+
+
+def _counted(series: Array, ones: int) -> float | None:
+    """Sokal's sum where its window closes within a hundred lags, as it mostly does: how often two ones are so far apart is
+    counted, lag after lag, in a tenth of the time of a transform. ``None`` where it stays open.
+    """
+    count, share = series.size, ones / series.size
+    pairs: list[int] = []
+    for lags in _COUNTED_LAGS:
+        pairs += [int(np.count_nonzero(series[lag:] & series[: count - lag])) for lag in range(len(pairs), lags)]
+        left_out = np.cumsum(series[:lags].astype(np.int64) + series[: -lags - 1 : -1])  # at each end, by lags above 0
+        single = 2 * ones - np.concatenate([[0], left_out[:-1]])
+        products = pairs - share * single + (count - np.arange(lags)) * share**2
+        times = 2.0 * np.cumsum(products) / (ones * (1.0 - share)) - 1.0
+        if (closed := _closed(times)) is not None:
+            return max(1.0, closed)
+        if 5.0 * times[-1] > _COUNTED_LAGS[-1]:
+            break
+    return None
+
+
 _BATCHES = tuple((number, float(chdtri(number - 1, 0.001)) / (number - 1)) for number in (16, 64, 256))
 """How many batches, and by which factor the variance of so many means exceeds its expectation by chance alone."""
 
 _LEAST_BATCH = 10
 
 
-def _by_batches(series: Array, ones: int) -> Iterator[tuple[float, float]]:
-    power, places = ones * (1.0 - ones / series.size), np.flatnonzero(series)
+def _by_batches(centred: Array, power: float) -> Iterator[tuple[float, float]]:
+    for number, excess in _BATCHES:
+        each = centred.size // number
+        if each >= _LEAST_BATCH:
+            means = centred[: each * number].reshape(number, each).mean(axis=1)
+            yield float(each * means.var(ddof=1) * centred.size / power), excess
+
+
+def _may_be_slow(series: Array, ones: int, window: float) -> bool:
+    """Whether batches may show more than the window did, by how many ones each has."""
+    places, power = np.flatnonzero(series), ones * (1.0 - ones / series.size)
     for number, excess in _BATCHES:
         each = series.size // number
-        if each >= _LEAST_BATCH:
-            hits = np.diff(np.searchsorted(places, np.arange(0, (number + 1) * each, each)))
-            yield float(hits.var(ddof=1) / each * series.size / power), excess
+        hits = np.diff(np.searchsorted(places, each * np.arange(number + 1)))
+        if hits.var(ddof=1) / each * series.size / power > 0.999 * window * excess:
+            return True
+    return False
 
 
 def _rank(p: float, count: int) -> int:

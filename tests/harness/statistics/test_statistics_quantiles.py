@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 from scipy.signal import lfilter
-from scipy.stats import norm, quantile_test
+from scipy.stats import binom, norm, quantile_test
 
-from harness.statistics.quantiles import design_effect, latency_figures, quantile, quantile_ranks
+from harness.statistics.quantiles import design_effect, latency_figures, median, quantile, quantile_ranks, ranked
+from runtime.protocol import Array
 
 
 @pytest.mark.parametrize(("count", "p"), [(59, 0.95), (200, 0.5), (1000, 0.95), (5000, 0.99), (20, 0.5)])
@@ -145,3 +146,54 @@ def test_order_statistics_cover_where_the_bootstrap_of_a_percentile_does_not() -
         bootstrap += np.quantile(resampled, 0.95) >= truth
     assert ours / 300 >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 300)
     assert bootstrap / 300 < 0.88
+
+
+def plainly(series: Array) -> float:
+    """Sokal's sum and the batches by their definitions, lag by lag."""
+    centred = series - series.mean()
+    power, total = float(centred @ centred), -1.0
+    for lag in range(series.size):
+        total += 2.0 * float(centred[: series.size - lag] @ centred[lag:]) / power
+        if lag >= 5.0 * total:
+            break
+    window, found = max(1.0, total), [max(1.0, total)]
+    for number, excess in ((16, 37.697 / 15), (64, 103.442 / 63), (256, 330.52 / 255)):  # chi2.ppf(0.999, number - 1)
+        each = series.size // number
+        means = np.array([series[at * each : (at + 1) * each].mean() for at in range(number)])
+        if each >= 10 and (slow := each * means.var(ddof=1) * series.size / power) > window * excess:
+            found.append(slow)
+    return max(found)
+
+
+@pytest.mark.parametrize("count", [1200, 4096, 9001])
+@pytest.mark.parametrize(("rho", "share"), [(0.0, 0.05), (0.5, 0.5), (0.9, 0.01), (0.97, 0.1), (0.995, 0.5)])
+def test_the_design_effect_is_that_of_its_definition_however_it_is_computed(
+    count: int, rho: float, share: float
+) -> None:
+    chance = np.random.default_rng(count)
+    for weak in (0.0, 0.7):
+        fast = lfilter([1.0], [1.0, -rho], chance.standard_normal(count))
+        slow = np.repeat(chance.standard_normal(count // 300 + 1), 300)[:count]
+        body = fast / fast.std() + weak * slow
+        series = body > np.quantile(body, 1.0 - share)
+        assert design_effect(series) == pytest.approx(plainly(series), rel=1e-9)
+
+
+def test_one_partition_gives_numpys_median_and_its_quantile() -> None:
+    chance = np.random.default_rng(8)
+    for count in range(1, 60):
+        values = chance.integers(0, 40, count)
+        assert median(values) == np.median(values)
+        for p in (0.5, 0.9, 0.95, 0.99):
+            theirs = np.quantile(values, p, method="inverted_cdf")
+            assert ranked(values, p) == ranked(values, p, np.sort(values)) == theirs
+        assert quantile(values, 0.95, ordered=np.sort(values)) == quantile(values, 0.95)
+
+
+def test_ranks_are_those_of_scipys_binomial() -> None:
+    for count in (1, 2, 30, 71, 72, 999, 23_400):
+        for p in (0.05, 0.5, 0.95, 0.99):
+            low, high = quantile_ranks(count, p, confidence=0.98)
+            assert low == (int(binom.ppf(0.01, count, p)) or None)
+            above = int(binom.ppf(0.99, count, p)) + 1
+            assert high == (above if above <= count else None)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy.signal import lfilter
+from scipy.stats import kendalltau, theilslopes, ttest_ind
 
 from harness.statistics.steadiness import SoakRule, drift, slope_c_per_min
 from runtime.protocol import Array
@@ -96,3 +97,22 @@ def test_a_series_without_change_has_no_drift_and_a_short_one_no_answer() -> Non
     assert flat is not None
     assert (flat.change, flat.p, flat.is_flagged) == (0.0, 1.0, False)
     assert drift(np.arange(99)) is None
+
+
+@pytest.mark.parametrize("coarse_ns", [1, 2_000_000])
+def test_the_trend_is_that_of_theil_and_sen_and_its_p_that_of_kendall_or_student(coarse_ns: int) -> None:
+    """As scipy has them. Levels of coarse values are alike here and there, and Kendall's p is an approximation then."""
+    chance, decided = np.random.default_rng(6), set()
+    for rise in (0.0, 0.001, 0.002, -0.004) * 3:
+        latencies = (50e6 * noise(chance, 210) * np.linspace(1.0, 1.0 + rise, 210)).astype(np.int64)
+        latencies = latencies // coarse_ns * coarse_ns
+        levels = [np.sort(block)[2:-2].mean() for block in np.array_split(latencies, 20)]
+        ends = np.mean(levels[-5:]) - np.mean(levels[:5])
+        change = max(19 * theilslopes(levels, np.arange(20)).slope, ends / 0.75, key=abs) / np.median(levels)
+        of_tests = (kendalltau(np.arange(20), levels).pvalue, ttest_ind(levels[:5], levels[-5:]).pvalue)
+        decided.add(int(np.argmin(of_tests)))
+        found = drift(latencies)
+        assert found is not None
+        assert found.change == pytest.approx(change, rel=1e-12)
+        assert found.p == pytest.approx(min(of_tests))
+    assert decided == {0, 1}
