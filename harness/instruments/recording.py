@@ -28,6 +28,7 @@ from harness.instruments import tegrastats
 from harness.instruments.telemetry import Instruments, next_tick
 from harness.instruments.trace import Frame, Trace
 from harness.tier2.align import STALE_PERIODS, energy, throttling
+from harness.tier2.samples import places
 from harness.words import counted
 from runtime.protocol import Array
 from runtime.thermal import SourceReading
@@ -499,8 +500,7 @@ def traces_from_table(table: Mapping[str, Any]) -> dict[int, Trace]:
     if len({len(times), len(launches), len(alerts), len(missing), *map(len, values.values())}) > 1:
         raise ValueError("its columns are of unlike lengths")
     traces = {}
-    for launch in dict.fromkeys(launches.tolist()):
-        rows = np.flatnonzero(launches == launch)
+    for launch, rows in places(launches):
         traces[launch] = Trace.of_columns(
             times[rows],
             {name: column[rows] for name, column in values.items()},
@@ -513,7 +513,8 @@ def traces_from_table(table: Mapping[str, Any]) -> dict[int, Trace]:
 def _told(texts: Array) -> Iterator[tuple[int, Any]]:
     """(place, what its JSON text says) of those that say something."""
     said: dict[str, Any] = {"": None}
-    for at in np.flatnonzero(texts != "").tolist():
+    same = texts.size and not texts.strides[0]  # one text, said once for all
+    for at in () if same and texts[0] == "" else np.flatnonzero(texts != "").tolist():
         text = str(texts[at])
         if text not in said:
             said[text] = json.loads(text)

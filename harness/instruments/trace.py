@@ -221,7 +221,11 @@ class _Stored:
         missing: Mapping[int, Mapping[str, str]],
     ) -> None:
         self.times, self.alerts, self.missing = times, alerts, missing
-        self._columns = {name: column for name, column in values.items() if not np.isnan(column).all()}
+        self._columns = {
+            name: column
+            for name, column in values.items()
+            if not (np.isnan(column[:1]).all() and np.isnan(column).all())
+        }
         self.names = set(self._columns)
 
     def __len__(self) -> int:

@@ -13,12 +13,13 @@ import heapq
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 
 import numpy as np
 
 from harness.errors import UsageError
 from harness.records import Check, Outcome
-from harness.tier2.samples import Phase, Status
+from harness.tier2.samples import Phase, Status, places, together
 from harness.tier2.station import Stream
 from runtime.protocol import Array
 
@@ -106,29 +107,14 @@ def select(
     for name, value in (("phase", phase), ("stream", stream), ("launch", launch)):
         if value is not None:
             wanted &= columns[name] == value
-    rows = _together(wanted)
+    rows = together(wanted)
     return {name: values[rows] for name, values in columns.items()}
 
 
 def by_launch(columns: Columns) -> dict[int, dict[str, Array]]:
     """The rows of each launch by its number, rising; views where they lie together."""
-    return {number: {name: values[rows] for name, values in columns.items()} for number, rows in _places(columns)}
-
-
-def _places(columns: Columns) -> list[tuple[int, slice | Array]]:
-    """(number, where its rows lie) of each launch, by number."""
-    numbers = columns["launch"]
-    begins = [0, *(1 + np.flatnonzero(numbers[1:] != numbers[:-1])).tolist()] if numbers.size else []
-    known = numbers[begins].tolist() if begins else []
-    if len({*known}) < len(known):
-        return [(number, _together(numbers == number)) for number in sorted({*known})]
-    return sorted(zip(known, itertools.starmap(slice, itertools.pairwise([*begins, numbers.size])), strict=True))
-
-
-def _together(wanted: Array) -> slice | Array:
-    """Where a bool [n] is true: as a slice, if all of it lies together."""
-    first, count = int(np.argmax(wanted)) if wanted.size else 0, int(np.count_nonzero(wanted))
-    return slice(first, first + count) if bool(wanted[first : first + count].all()) else np.flatnonzero(wanted)
+    found = sorted(places(columns["launch"]), key=itemgetter(0))
+    return {number: {name: values[rows] for name, values in columns.items()} for number, rows in found}
 
 
 def latencies_ns(columns: Columns, is_open: bool) -> Array:
@@ -206,7 +192,7 @@ def lateness_ns(columns: Columns) -> Array:
     in the order they were taken; 0 for what was dropped.
     """
     behind = np.zeros(columns["status"].size, np.int64)
-    for _, rows in _places(columns):
+    for _, rows in places(columns["launch"]):
         dropped = columns["status"][rows] == Status.DROPPED
         free_ns = np.where(dropped, np.iinfo(np.int64).min, columns["done_ns"][rows])
         could = columns["scheduled_ns"][rows].copy()

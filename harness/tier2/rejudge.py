@@ -66,6 +66,7 @@ __all__ = ["Again", "floors_for", "read_run", "read_samples", "read_traces", "re
 _DECLARED = ("board: module", "board: power mode")
 _OURS = (KERNEL, MODELS)
 _SAMPLE_COLUMNS = frozenset((*COLUMNS, "throttled", "ok"))
+_TEXTS = ("alerts", "missing", "phase")
 _MOST_ROWS = 200_000_000  # a small file can unpack to any size
 _WARNING = ("target", "calls")
 _FILES = ("samples_file", "trace_file", "errors_file", "raw_file", "layers_file")
@@ -504,11 +505,14 @@ def _read_table(path: Path, what: str, names: Collection[str] = ()) -> dict[str,
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            if file.metadata.num_rows > _MOST_ROWS:
-                raise UsageError(f"the {what} {path} says that it has {file.metadata.num_rows} rows; a run has fewer.")
-            own = file.schema_arrow.names
-            table = file.read(columns=[name for name in own if name in names] if names else own)
+        metadata = pyarrow.parquet.read_metadata(path)
+        if metadata.num_rows > _MOST_ROWS:
+            raise UsageError(f"the {what} {path} says that it has {metadata.num_rows} rows; a run has fewer.")
+        own = metadata.schema.names
+        texts = [name for name in _TEXTS if name in own]
+        with pyarrow.parquet.ParquetFile(path, metadata=metadata, read_dictionary=texts) as file:
+            # rows are read side by side: threads within a file would wait for each other
+            table = file.read(columns=[name for name in own if name in names] if names else own, use_threads=False)
     except (OSError, pyarrow.ArrowException) as error:
         words = " ".join(str(error).split()).rstrip(".")
         raise UsageError(f"the {what} {path} cannot be read: {words}. Copy the whole run folder again.") from error
@@ -524,11 +528,11 @@ def _values(column: Any) -> Any:
         return column.cast(pyarrow.int8()).fill_null(UNKNOWN).to_numpy()
     if column.null_count:
         return column.to_pylist()
-    if pyarrow.types.is_string(kind):
-        coded = column.combine_chunks().dictionary_encode()
-        coded = coded.chunk(0) if isinstance(coded, pyarrow.ChunkedArray) else coded
-        return np.asarray(coded.dictionary.to_pylist(), object)[coded.indices.to_numpy()]
-    return column.to_numpy()
+    if pyarrow.types.is_dictionary(kind):
+        coded = column.unify_dictionaries().combine_chunks()
+        texts = np.asarray(coded.dictionary.to_pylist(), object)
+        return np.broadcast_to(texts, len(column)) if texts.size == 1 else texts[coded.indices.to_numpy()]
+    return column.chunk(0).to_numpy(zero_copy_only=False) if column.num_chunks == 1 else column.to_numpy()
 
 
 def read_run(folder: Path) -> Run:

@@ -6,6 +6,7 @@ holds 14 MB. A journal beside the run keeps what was measured if the process is 
 
 from __future__ import annotations
 
+import itertools
 import struct
 from array import array
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 
 from runtime.protocol import Array
 
-__all__ = ["COLUMNS", "UNKNOWN", "Phase", "SampleLog", "Status", "open_journal", "read_journal"]
+__all__ = ["COLUMNS", "UNKNOWN", "Phase", "SampleLog", "Status", "open_journal", "places", "read_journal", "together"]
 
 COLUMNS = (
     "launch", "stream", "scheduled_ns", "woke_ns", "started_ns", "done_ns", "phase", "status",
@@ -142,3 +143,18 @@ def read_journal(path: Path, *, from_byte: int = 0) -> dict[str, Array]:
         data = file.read()
     table = np.frombuffer(data[: len(data) // _ROW_BYTES * _ROW_BYTES], np.int64).reshape(-1, _WIDTH)
     return {name: table[:, at].copy() for at, name in enumerate(COLUMNS)}
+
+
+def places(numbers: Array) -> list[tuple[int, slice | Array]]:
+    """(number, where its rows lie) of each launch, as they come. ``numbers``: the launch of each row, int64 [n]."""
+    begins = [0, *(1 + np.flatnonzero(numbers[1:] != numbers[:-1])).tolist()] if numbers.size else []
+    known = [int(numbers[at]) for at in begins]
+    if len({*known}) < len(known):
+        return [(number, together(numbers == number)) for number in dict.fromkeys(known)]
+    return list(zip(known, itertools.starmap(slice, itertools.pairwise([*begins, numbers.size])), strict=True))
+
+
+def together(wanted: Array) -> slice | Array:
+    """Where a bool [n] is true: as a slice if all of it lies together, so that what it takes of a column is a view."""
+    first, count = int(np.argmax(wanted)) if wanted.size else 0, int(np.count_nonzero(wanted))
+    return slice(first, first + count) if bool(wanted[first : first + count].all()) else np.flatnonzero(wanted)
