@@ -150,15 +150,10 @@ def _window(centred: Array, power: float) -> float:
         if 4 * lags > count:
             lags = next_fast_len(count, real=True)
         times = 2.0 * np.cumsum(_products(centred, lags)[:count]) / power - 1.0
-        if (closed := _closed(times)) is not None or lags >= count:
-            return float(max(1.0, times.max() if closed is None else closed))
+        ends = np.flatnonzero(np.arange(times.size) >= 5.0 * times)
+        if ends.size or lags >= count:
+            return float(max(1.0, times[ends[0]] if ends.size else times.max()))
         lags *= 16
-
-
-def _closed(times: Array) -> float | None:
-    """The sum at the lag that ends its window, of the sums up to each lag; ``None`` where none does."""
-    ends = np.flatnonzero(np.arange(times.size) >= 5.0 * times)
-    return float(times[ends[0]]) if ends.size else None
 
 
 def _products(centred: Array, lags: int) -> Array:
@@ -174,7 +169,7 @@ def _products(centred: Array, lags: int) -> Array:
     return np.asarray(irfft((np.conj(here[:-1]) * (here[:-1] + after)).sum(axis=0), 2 * lags)[:lags])
 
 
-_COUNTED_LAGS = (32, 64, 128)
+_COUNTED_LAGS = 128
 
 
 def _counted(series: Array, ones: int) -> float | None:
@@ -182,16 +177,16 @@ def _counted(series: Array, ones: int) -> float | None:
     counted, lag after lag, in a tenth of the time of a transform. ``None`` where it stays open.
     """
     count, share = series.size, ones / series.size
-    pairs: list[int] = []
-    for lags in _COUNTED_LAGS:
-        pairs += [int(np.count_nonzero(series[lag:] & series[: count - lag])) for lag in range(len(pairs), lags)]
-        left_out = np.cumsum(series[:lags].astype(np.int64) + series[: -lags - 1 : -1])  # at each end, by lags above 0
-        single = 2 * ones - np.concatenate([[0], left_out[:-1]])
-        products = pairs - share * single + (count - np.arange(lags)) * share**2
-        times = 2.0 * np.cumsum(products) / (ones * (1.0 - share)) - 1.0
-        if (closed := _closed(times)) is not None:
-            return max(1.0, closed)
-        if 5.0 * times[-1] > _COUNTED_LAGS[-1]:
+    power = ones * (1.0 - share)
+    first, last = series[:_COUNTED_LAGS].tolist(), series[: -_COUNTED_LAGS - 1 : -1].tolist()
+    paired, total = 2 * ones, 1.0
+    for lag in range(1, _COUNTED_LAGS):
+        paired -= first[lag - 1] + last[lag - 1]  # ones that have a place to be compared with, on either side
+        both = int(np.count_nonzero(series[lag:] & series[: count - lag]))
+        total += 2.0 * (both - share * paired + (count - lag) * share * share) / power
+        if lag >= 5.0 * total:
+            return float(max(1.0, total))
+        if 5.0 * total > _COUNTED_LAGS:
             break
     return None
 
@@ -212,11 +207,13 @@ def _by_batches(centred: Array, power: float) -> Iterator[tuple[float, float]]:
 
 def _may_be_slow(series: Array, ones: int, window: float) -> bool:
     """Whether batches may show more than the window did, by how many ones each has."""
-    places, power = np.flatnonzero(series), ones * (1.0 - ones / series.size)
+    power = ones * (1.0 - ones / series.size)
     for number, excess in _BATCHES:
         each = series.size // number
-        hits = np.diff(np.searchsorted(places, each * np.arange(number + 1)))
-        if hits.var(ddof=1) / each * series.size / power > 0.999 * window * excess:
+        begins = each * np.arange(number)
+        hits = np.add.reduceat(series[: each * number].view(np.int8), begins, dtype=np.float64)
+        variance = (float(np.dot(hits, hits)) - float(hits.sum()) ** 2 / number) / (number - 1)
+        if variance / each * series.size / power > 0.999 * window * excess:
             return True
     return False
 

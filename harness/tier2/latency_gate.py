@@ -352,7 +352,7 @@ def _event_checks(seen: Sequence[_Launch]) -> list[Check]:
 
 def _adds_up(rows: Columns) -> Array:
     """Of each call that came back with a split: whether its parts are none below zero and as long as the call; bool [n]."""
-    told = (rows["status"] == Status.OK) & np.any([rows[name] != UNKNOWN for name in _SPLIT], axis=0)
+    told = (rows["status"] == Status.OK) & reduce(np.logical_or, [rows[name] != UNKNOWN for name in _SPLIT])
     parts = [_chosen(rows[name], told) for name in _SPLIT]
     took_ns = _chosen(rows["done_ns"], told) - _chosen(rows["started_ns"], told)
     lacks_ns = took_ns - reduce(np.add, parts)

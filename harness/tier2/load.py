@@ -194,10 +194,15 @@ def lateness_ns(columns: Columns) -> Array:
     behind = np.zeros(columns["status"].size, np.int64)
     for _, rows in places(columns["launch"]):
         dropped = columns["status"][rows] == Status.DROPPED
-        free_ns = np.where(dropped, np.iinfo(np.int64).min, columns["done_ns"][rows])
-        could = columns["scheduled_ns"][rows].copy()
-        np.maximum(could[1:], np.maximum.accumulate(free_ns)[:-1], out=could[1:])
-        behind[rows] = np.where(dropped, 0, np.maximum(columns["woke_ns"][rows] - could, 0))
+        free_ns, could_ns = columns["done_ns"][rows], columns["scheduled_ns"][rows].copy()
+        if dropped.any():
+            free_ns = np.where(dropped, np.iinfo(np.int64).min, free_ns)
+        if (free_ns[1:] < free_ns[:-1]).any():
+            free_ns = np.maximum.accumulate(free_ns)
+        np.maximum(could_ns[1:], free_ns[:-1], out=could_ns[1:])
+        late_ns = np.maximum(columns["woke_ns"][rows] - could_ns, 0)
+        late_ns[dropped] = 0
+        behind[rows] = late_ns
     return behind
 
 
