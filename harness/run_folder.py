@@ -132,18 +132,18 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def write_samples(self, name: str, columns: Mapping[str, Any]) -> str:
-        """Write raw samples as Parquet, a column each; of whole numbers the differences, which are small and read fast."""
+        """Write raw samples as Parquet, a column each; of times the differences, which are small and read fast."""
         import pyarrow
         import pyarrow.parquet
 
         buffer, table = io.BytesIO(), pyarrow.table(dict(columns))
-        whole = {field.name for field in table.schema if pyarrow.types.is_integer(field.type)}
+        times = {field.name for field in table.schema if field.name.endswith("_ns") and field.type == pyarrow.int64()}
         pyarrow.parquet.write_table(
             table,
             buffer,
             compression="none",  # there is little left to find, and undoing it takes longer than hashing what it saves
-            use_dictionary=[name for name in table.column_names if name not in whole],
-            column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
+            use_dictionary=[name for name in table.column_names if name not in times],
+            column_encoding=dict.fromkeys(times, "DELTA_BINARY_PACKED"),
         )
         return self.write(name, buffer.getvalue())
 

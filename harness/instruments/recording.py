@@ -36,9 +36,12 @@ from runtime.thermal_sources.nvml import LIMIT_BITS
 from runtime.thermal_sources.trace import TRACE_VERSION as FLIGHT_VERSION
 
 __all__ = [
-    "TRACE_VERSION", "Recording", "load_trace", "read_recording", "record", "replay_summary", "run_record", "run_replay",
-    "save_trace", "summary_text", "trace_table", "traces_from_table",
+    "TRACE_COLUMNS", "TRACE_VERSION", "Recording", "load_trace", "read_recording", "record", "replay_summary", "run_record",
+    "run_replay", "save_trace", "summary_text", "trace_table", "traces_from_table",
 ]  # fmt: skip
+
+TRACE_COLUMNS = ("launch", "at_ns", "alerts", "missing")
+"""Of ``trace_table``, beside one for each value."""
 
 TRACE_VERSION = 2
 """Of the header. 1: the flight's form, of ``SourceReading``'s figures at ``t_s``. 2: frames."""
@@ -493,8 +496,7 @@ def trace_table(traces: Trace | Mapping[int, Trace]) -> dict[str, Any]:
 
 def traces_from_table(table: Mapping[str, Any]) -> dict[int, Trace]:
     """The inverse of ``trace_table``, by launch. Raises ``ValueError`` for time that goes back, ``KeyError`` for a column."""
-    kept = {"launch", "at_ns", "alerts", "missing"}
-    values = {name: np.asarray(table[name], np.float64) for name in table if name not in kept}
+    values = {name: np.asarray(table[name], np.float64) for name in table if name not in TRACE_COLUMNS}
     launches, times = (np.asarray(table[name], np.int64) for name in ("launch", "at_ns"))
     alerts, missing = (np.asarray(table[name], object) for name in ("alerts", "missing"))
     if len({len(times), len(launches), len(alerts), len(missing), *map(len, values.values())}) > 1:

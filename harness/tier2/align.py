@@ -17,10 +17,21 @@ import numpy as np
 from harness.instruments.sysfs import TOTAL_RAILS
 from harness.instruments.trace import Frame, Trace
 from harness.records import Figure
+from harness.statistics.quantiles import median
 from runtime.protocol import Array
 from runtime.thermal import PLAUSIBLE, SourceReading, ThrottleCause, ThrottleDetector, Transition
 
-__all__ = ["STALE_PERIODS", "Alignment", "Episode", "Throttling", "align", "energy", "throttling", "to_reading"]
+__all__ = [
+    "STALE_PERIODS",
+    "Alignment",
+    "Episode",
+    "Throttling",
+    "align",
+    "energy",
+    "reads",
+    "throttling",
+    "to_reading",
+]
 
 STALE_PERIODS = 3
 """After so many periods without a frame the board's state is unknown (as in the flight)."""
@@ -36,6 +47,7 @@ _FROM_TO = (
 )
 
 _DECISIVE = ("gpu_clock_mhz", "gpu_cap_mhz", "gpu_load_percent", "oc_events")
+_READ = frozenset((*_DECISIVE, "alert_sensors", "energy_j", "power_w", *(name for name, _, _ in _FROM_TO)))
 _MOST_EVENTS = float(PLAUSIBLE["over_current_events"][1])
 
 NO_SENSOR = "no instrument tells whether the board is throttled"
@@ -116,6 +128,11 @@ class Alignment:
         return float(self.throttled.sum()) / known if known else None
 
 
+def reads(name: str) -> bool:
+    """Whether ``align`` and ``energy`` look at a value of that name: a board has dozens of others."""
+    return name in _READ or name.startswith(("limit.", "power_w."))
+
+
 def align(columns: Mapping[str, Array], trace: Trace, *, stale_s: float | None = None, governor: str = "") -> Alignment:
     """Requests (``harness.tier2.samples.COLUMNS``) of one launch beside its trace; times of both count from one origin.
 
@@ -124,7 +141,7 @@ def align(columns: Mapping[str, Array], trace: Trace, *, stale_s: float | None =
     """
     seen = throttling(trace, stale_s=stale_s, governor=governor)
     started, scheduled = (np.asarray(columns[name], np.int64) for name in ("started_ns", "scheduled_ns"))
-    begin = np.where(started < 0, scheduled, started)  # a dropped request never started
+    begin = np.where(started < 0, scheduled, started) if (started < 0).any() else started  # as one that was dropped
     end = np.maximum(np.asarray(columns["done_ns"], np.int64), begin)
     nothing, nowhere = np.zeros(len(begin), bool), np.full(len(begin), -1)
     if not len(seen.times_ns):
@@ -333,7 +350,7 @@ def _ended(spell: Episode, end_ns: int, change: Transition | None, *, is_over: b
 def _stale_ns(times_ns: Array, stale_s: float | None) -> int:
     if stale_s is not None:
         return int(stale_s * 1e9)
-    return STALE_PERIODS * int(np.median(np.diff(times_ns))) if len(times_ns) > 1 else 0
+    return STALE_PERIODS * int(median(np.diff(times_ns))) if len(times_ns) > 1 else 0
 
 
 def _nearest(times_ns: Array, values: Array, at_ns: Array, stale_ns: int) -> Array:
@@ -367,8 +384,8 @@ def _joules(trace: Trace, start_ns: int, end_ns: int, stale_s: float | None) -> 
     source = f"the rail {total}" if total else f"the sum of {', '.join(rails)}" if rails else "power"
     if why := _uncovered(times, start_ns, end_ns, stale_s, inner=True):
         return None, source, why
-    inside = (times > start_ns) & (times < end_ns)
-    at = np.concatenate([[start_ns], times[inside], [end_ns]])
+    inside = times[int(np.searchsorted(times, start_ns, "right")) : int(np.searchsorted(times, end_ns))]
+    at = np.concatenate([[start_ns], inside, [end_ns]])
     height = np.interp(at, times, watts)
     joules = float(((height[1:] + height[:-1]) / 2.0 * np.diff(at)).sum() / 1e9)
     return joules, f"{source}, integrated over its readings", ""
@@ -394,7 +411,7 @@ def _why_not(trace: Trace, name: str) -> str:
 def _from_to(trace: Trace, name: str, unit: str, kinds: Sequence[str], *, span: tuple[int, int]) -> tuple[Figure, ...]:
     stem, _, ending = name.rpartition("_")
     times, values = trace.series(name)
-    values = values[(times >= span[0]) & (times <= span[1])]
+    values = values[int(np.searchsorted(times, span[0])) : int(np.searchsorted(times, span[1], "right"))]
     if not len(values):
         why = "no reading in this span" if len(times) else _why_not(trace, name)
         return tuple(Figure(f"{stem}_{kind}_{ending}", None, unit, why=why) for kind in kinds)

@@ -8,7 +8,7 @@ state, a suspended machine, a refused placement) is carried over from the run; s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,7 +22,7 @@ from harness.combine import requirements_of
 from harness.config import Budget, Configuration, LoadLimits
 from harness.errors import UsageError, did_you_mean
 from harness.floors import Floor, Floors, key_of
-from harness.instruments.recording import traces_from_table
+from harness.instruments.recording import TRACE_COLUMNS, traces_from_table
 from harness.instruments.trace import Trace
 from harness.limits import LIMITS_FILE, Limits, limits_of, limits_text, read_limits
 from harness.profiles import PROFILES, Profile
@@ -40,6 +40,7 @@ from harness.records import (
 )
 from harness.run_folder import RunFolder
 from harness.tier2 import heat, load_row, samples
+from harness.tier2.align import reads
 from harness.tier2.gate import (
     FLOOR,
     KERNEL,
@@ -367,7 +368,8 @@ class Again:
         return None if theirs is None else round(ORT_TARGET * theirs)
 
     def _traces(self, measurement: Measurement) -> dict[int, Trace]:
-        return read_traces(self.path / measurement.trace_file) if measurement.trace_file else {}
+        wanted = None if measurement.case.kind == "heat" else reads  # heat takes the warmest of all zones
+        return read_traces(self.path / measurement.trace_file, wanted) if measurement.trace_file else {}
 
     def _streams(self, measurement: Measurement) -> tuple[Stream, ...]:
         """As they flew, each with the deadline of the configuration: a limit, as budgets are."""
@@ -459,7 +461,7 @@ def read_samples(path: Path) -> dict[str, Array]:
             return samples.read_journal(path)
         except (OSError, ValueError) as error:
             raise UsageError(f"the journal {path} cannot be read: {error}.") from error
-    table = _read_table(path, "samples", _SAMPLE_COLUMNS)
+    table = _read_table(path, "samples", _SAMPLE_COLUMNS.__contains__)
     try:
         count = len(table["scheduled_ns"])
         if "ok" in table:
@@ -488,9 +490,9 @@ def _from_first_form(table: dict[str, Any], count: int) -> dict[str, Any]:
     }
 
 
-def read_traces(path: Path) -> dict[int, Trace]:
-    """What the instruments said, by launch. Raises ``UsageError``."""
-    table = _read_table(path, "trace")
+def read_traces(path: Path, wanted: Callable[[str], bool] | None = None) -> dict[int, Trace]:
+    """What the instruments said, by launch; of the values those that are ``wanted`` by name. Raises ``UsageError``."""
+    table = _read_table(path, "trace", wanted and (lambda name: name in TRACE_COLUMNS or wanted(name)))
     try:
         return traces_from_table(table)
     except KeyError as error:
@@ -499,8 +501,8 @@ def read_traces(path: Path) -> dict[int, Trace]:
         raise UsageError(f"the trace {path} is damaged: {error}.") from error
 
 
-def _read_table(path: Path, what: str, names: Collection[str] = ()) -> dict[str, Any]:
-    """Its columns, of ``names`` those that it has (empty: all)."""
+def _read_table(path: Path, what: str, wanted: Callable[[str], bool] | None) -> dict[str, Any]:
+    """Its columns, those that are ``wanted`` by name (``None``: all)."""
     import pyarrow
     import pyarrow.parquet
 
@@ -512,7 +514,7 @@ def _read_table(path: Path, what: str, names: Collection[str] = ()) -> dict[str,
         texts = [name for name in _TEXTS if name in own]
         with pyarrow.parquet.ParquetFile(path, metadata=metadata, read_dictionary=texts) as file:
             # rows are read side by side: threads within a file would wait for each other
-            table = file.read(columns=[name for name in own if name in names] if names else own, use_threads=False)
+            table = file.read(columns=[name for name in own if wanted is None or wanted(name)], use_threads=False)
     except (OSError, pyarrow.ArrowException) as error:
         words = " ".join(str(error).split()).rstrip(".")
         raise UsageError(f"the {what} {path} cannot be read: {words}. Copy the whole run folder again.") from error
