@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.records import Run
 
-__all__ = ["check_root", "command", "default_cache", "draw", "kept_history", "plain", "print_end", "stamp", "version"]
+__all__ = [
+    "check_root", "command", "default_cache", "draw", "kept_history", "plain", "print_end", "seldom", "stamp", "version",
+]  # fmt: skip
 
 
 def command(commands: Any, name: str, do: Callable[[argparse.Namespace], int], summary: str, **more: Any) -> Any:
@@ -54,6 +57,21 @@ def print_end(finished: Run, out: Path, written: Sequence[Path], arguments: argp
     report = next((path for path in written if path.name == "report.html"), out)
     print(f"report: {report}")
     print(finished.last_line)
+
+
+def seldom(
+    say: Callable[[str], object], *, every_s: float = 2.0, clock: Callable[[], float] = time.monotonic
+) -> Callable[[str], None]:
+    """Says how far something is where it takes long: nothing at first, and then the latest words every ``every_s``."""
+    last_s = clock()
+
+    def told(words: str) -> None:
+        nonlocal last_s
+        if clock() - last_s >= every_s:
+            last_s = clock()
+            say(words)
+
+    return told
 
 
 def version() -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.commands.common import command
+from harness.commands.common import command, seldom
 
 VERIFY_EXAMPLES = """\
 examples:
@@ -42,6 +44,7 @@ def add(commands: Any) -> None:
         "--artifact", type=Path, nargs="+", default=[], metavar="FILE",
         help="models or engines: are they what was tested, and passed?",
     )  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -54,6 +57,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     key = load_public_key(arguments.key) if arguments.key is not None else None
     pack = load_pack(arguments.pack) if arguments.pack is not None else None
     today = datetime.datetime.now(datetime.timezone.utc).date()
-    seen = verify(arguments.bundle, key, today=today, pack=pack, artifacts=arguments.artifact)
+    say = (lambda words: None) if arguments.quiet else seldom(partial(print, file=sys.stderr))
+    seen = verify(arguments.bundle, key, today=today, pack=pack, artifacts=arguments.artifact, say=say)
     print(json.dumps(seen.to_json(), indent=1) if arguments.json else seen.to_text())
     return seen.exit_code

@@ -171,15 +171,17 @@ def requires_of(run: Run, folder: Path) -> tuple[str, ...]:
     return limits.require if limits is not None else requirements_of(run)
 
 
-def judge_again(run: Run, folder: Path, pack: Pack | None = None) -> tuple[tuple[Recomputed, ...], tuple[Problem, ...]]:
+def judge_again(
+    run: Run, folder: Path, pack: Pack | None = None, say: Callable[[str], None] = lambda words: None
+) -> tuple[tuple[Recomputed, ...], tuple[Problem, ...]]:
     """Each verdict of a run computed again, and where the run is not what its own samples make it, or cannot be computed again.
 
-    No waiver covers such a problem. Words are the same wherever the folder lies. ``pack``: as ``recompute`` takes it.
+    No waiver covers such a problem. Words are the same wherever the folder lies. ``pack``, ``say``: as ``recompute`` takes them.
     """
     where = f"{folder}/"
     rows = tuple(
         replace(row, words=row.words.replace(where, ""), differs=tuple(one.replace(where, "") for one in row.differs))
-        for row in recompute(folder, run, pack)
+        for row in recompute(folder, run, pack, say)
     )
     told = (words.replace(where, "") for words in recompute_run(folder, run, rows))
     return rows, (*_contradictions(rows), *(Problem(f"run {run.id}: {words}", True) for words in told))

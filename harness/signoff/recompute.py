@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -43,21 +43,26 @@ _JUDGED_AGAIN = ("latency", "flight", "heat", "load", *ABOUT_PROCESSES)
 """What ``trigate judge`` judges anew; it carries over other rows as they were, by the profile that they were judged by."""
 
 
-def recompute(folder: Path, run: Run, pack: Pack | None = None) -> tuple[Recomputed, ...]:
+def recompute(
+    folder: Path, run: Run, pack: Pack | None = None, say: Callable[[str], None] = lambda words: None
+) -> tuple[Recomputed, ...]:
     """Each verdict of ``run``, in its order, as the files of ``folder`` make it.
 
-    ``pack``: the one that the run was made with, to hold it against; another one is a ``UsageError``.
+    ``pack``: the one that the run was made with, to hold it against; another one is a ``UsageError``. ``say``: told after each
+    row how far it is.
     """
     if pack is not None and pack.sha256 != run.pack_sha256:
         raise UsageError(
             f"the pack is {pack.sha256[:16]}, and run {run.id} was made with {run.pack_sha256[:16] or 'none'}. Give that one."
         )
-    sampled = recompute_tier2(folder, run)
+    sampled = recompute_tier2(folder, run, say)
     held = _Held(folder, run, pack)
-    return tuple(
-        held.row(verdict) if held.has_raw(verdict) else sampled.get(verdict.case.id) or held.row(verdict)
-        for verdict in run.verdicts
-    )
+    rows: list[Recomputed] = []
+    for verdict in run.verdicts:
+        known = None if held.has_raw(verdict) else sampled.get(verdict.case.id)
+        rows.append(known or held.row(verdict))
+        say(f"{run.id}: {len(rows)} of {len(run.verdicts)} verdicts computed again")
+    return tuple(rows)
 
 
 def recompute_run(folder: Path, run: Run, rows: Sequence[Recomputed]) -> tuple[str, ...]:

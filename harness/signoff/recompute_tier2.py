@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -36,10 +36,11 @@ _SAME = 1e-6
 """Relative: another machine's floating point may end elsewhere in the last places, and no figure that matters does."""
 
 
-def recompute_tier2(folder: Path, run: Run) -> dict[str, Recomputed]:
+def recompute_tier2(folder: Path, run: Run, say: Callable[[str], None] = lambda words: None) -> dict[str, Recomputed]:
     """By case id, the rows of ``run`` whose evidence are samples (latency, the mix, heat), rounds, or what processes took.
 
     A row that cannot be judged again is told with the reason and never raises. Rows of other kinds are not in it.
+    ``say``: told after each row how far it is.
     """
     try:
         limits = read_limits(folder)
@@ -55,10 +56,13 @@ def recompute_tier2(folder: Path, run: Run) -> dict[str, Recomputed]:
         return {one.case.id: _unsaid(one, str(error)) for one in run.verdicts if _is_sampled(folder, one)}
     rows = [one for one in run.verdicts if one.case.id in again.rows]
     np.empty(_KEPT_BYTES, np.uint8)  # never touched; to free it is to teach the C library what to keep
+    found: dict[str, Recomputed] = {}
     with ThreadPoolExecutor(
         min(_MOST_AT_ONCE, usable_cores()), thread_name_prefix="judge"
     ) as pool:  # arrays let go of the GIL
-        found = {row.case_id: row for row in pool.map(lambda one: _again(again, one), rows)}
+        for row in pool.map(lambda one: _again(again, one), rows):
+            found[row.case_id] = row
+            say(f"{run.id}: {len(found)} of {len(rows)} rows judged again from their samples")
     for one in run.verdicts:
         if one.case.id not in found and (why := _unshown(folder, run, one)):
             found[one.case.id] = _unsaid(one, why)

@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -169,10 +169,11 @@ def verify(
     today: datetime.date,
     pack: Pack | None = None,
     artifacts: Sequence[Path] = (),
+    say: Callable[[str], None] = lambda words: None,
 ) -> Verification:
     """Look at everything in a bundle (a folder, or the ``.zip`` of one). ``today``: what waivers are held against. ``pack``: the
     one that its runs were made with; outputs, tolerances and references are then held against it too. ``artifacts``: models and
-    engines that are to be the tested ones.
+    engines that are to be the tested ones. ``say``: told after each row and file how far it is.
 
     Raises ``UsageError`` for what is no bundle at all, another pack, and an artifact that cannot be read.
     """
@@ -187,16 +188,22 @@ def verify(
             found += [Finding("added", f"{words}; it was not unpacked") for words in unpack(bundle, folder)]
         if not folder.is_dir() or not is_bundle(folder):
             raise UsageError(f"{bundle} is no bundle: expected what `trigate sign --out` wrote, a folder or a .zip.")
-        return _Verifier(folder, key, today, pack, found).look(str(bundle), wanted)
+        return _Verifier(folder, key, today, pack, found, say).look(str(bundle), wanted)
 
 
 class _Verifier:
     """``found``: findings, in the order of looking."""
 
-    def __init__(
-        self, folder: Path, key: PublicKey | None, today: datetime.date, pack: Pack | None, found: list[Finding]
+    def __init__(  # noqa: PLR0917 # what ``verify`` was given
+        self,
+        folder: Path,
+        key: PublicKey | None,
+        today: datetime.date,
+        pack: Pack | None,
+        found: list[Finding],
+        say: Callable[[str], None],
     ) -> None:
-        self.folder, self.key, self.today, self.pack, self.found = folder, key, today, pack, found
+        self.folder, self.key, self.today, self.pack, self.found, self.say = folder, key, today, pack, found, say
         self.rows: list[RowSeen] = []
         self.contradictions: dict[str, tuple[Problem, ...]] = {}
         self.waivers: tuple[Waiver, ...] = ()
@@ -304,6 +311,7 @@ class _Verifier:
             except OSError as error:
                 self._say("changed", f"{name} cannot be read: {error.strerror or error}")
                 files[name] = ""
+            self.say(f"{len(files)} of {len(hashed)} files hashed")
         return files
 
     def _runs(self, names: Sequence[str]) -> dict[str, Run]:
@@ -355,7 +363,7 @@ class _Verifier:
             self._say("record", f"{PACK} is of the pack {carried.sha256[:16]}, and the run {run.id} of another")
             pack = None
         try:
-            rows, found = judge_again(run, self.folder / inside, pack if run.pack_sha256 else None)
+            rows, found = judge_again(run, self.folder / inside, pack if run.pack_sha256 else None, self.say)
         except UsageError:
             raise  # another pack was given: the call is wrong
         except Exception as error:  # whatever a forger may think of is a finding, and no reason to stop looking

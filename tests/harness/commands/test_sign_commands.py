@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.commands.common import seldom
 from tests.harness.released_runs import a_release
 
 PASSPHRASE = "TRIGATE_KEY_PASSPHRASE"
@@ -122,3 +123,27 @@ def test_help_teaches_with_examples(command: list[str], capsys: pytest.CaptureFi
         main([*command, "--help"])
     said = capsys.readouterr().out
     assert "--out" in said or "verify releases/1.4" in said
+
+
+def test_how_far_it_is_is_said_where_it_takes_long_and_not_where_it_does_not() -> None:
+    said: list[str] = []
+    times = iter([0.0, 1.0, 2.5, 2.5, 3.0, 4.4, 4.6, 4.6])
+    tell = seldom(said.append, clock=lambda: next(times))
+    for words in ("too soon", "after two seconds", "again too soon", "still", "two seconds later"):
+        tell(words)
+    assert said == ["after two seconds", "two seconds later"]
+
+
+def test_verify_tells_of_each_row_and_file_unless_it_is_to_be_quiet(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, bundle = tmp_path / "release.key", tmp_path / "1.4"
+    typed(capsys, "key", "new", "--out", key)
+    typed(capsys, "sign", run, "--key", key, "--out", bundle)
+    monkeypatch.setattr("harness.commands.verify.seldom", lambda say: say)
+    _, out, err = typed(capsys, "verify", bundle, "--key", f"{key}.pub")
+    assert "rows judged again from their samples" in err
+    assert "verdicts computed again" in err
+    assert "files hashed" in err
+    quiet = typed(capsys, "verify", bundle, "--key", f"{key}.pub", "--quiet")
+    assert quiet[1:] == (out, "")
