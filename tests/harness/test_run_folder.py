@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from harness.errors import UsageError
@@ -177,7 +178,6 @@ def test_a_disk_that_refuses_is_explained(tmp_path: Path, number: Any, says: Any
 
 def test_arrays_and_samples_are_written_under_their_names(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="pyarrow: not installed")
-    import pyarrow.parquet
 
     with RunFolder(tmp_path) as folder:
         folder.write_arrays("outputs/a.npz", {"x/error": np.arange(3.0)})
@@ -185,3 +185,21 @@ def test_arrays_and_samples_are_written_under_their_names(tmp_path: Path) -> Non
     with np.load(tmp_path / "outputs" / "a.npz") as arrays:
         assert arrays["x/error"].tolist() == [0.0, 1.0, 2.0]
     assert pyarrow.parquet.read_table(tmp_path / "samples" / "a.parquet").column("ok").to_pylist() == [True, False]
+
+
+def test_samples_are_kept_as_differences_of_times_and_read_back_as_they_were(tmp_path: Path) -> None:
+    chance = np.random.default_rng(1)
+    due = np.arange(20_000) * 25_641_026
+    table = {
+        "stream": np.arange(20_000) % 3,
+        "scheduled_ns": due,
+        "done_ns": due + chance.integers(9_000_000, 15_000_000, 20_000),
+    }
+    with RunFolder(tmp_path / "run") as folder:
+        folder.write_samples("a.parquet", {**table, "clock_mhz": np.full(20_000, np.nan), "model": ["Größe"] * 20_000})
+    path = tmp_path / "run/a.parquet"
+    assert path.stat().st_size < 3.5 * 20_000
+    read = pyarrow.parquet.read_table(path)
+    assert all(np.array_equal(read[name].to_numpy(), values) for name, values in table.items())
+    assert np.isnan(read["clock_mhz"].to_numpy()).all()
+    assert set(read["model"].to_pylist()) == {"Größe"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.instruments.recording import KNOWN
 from harness.instruments.trace import Frame, Trace, Values
 from harness.records import Figure
-from harness.tier2.align import Alignment, align, energy, throttling, to_reading
+from harness.tier2.align import Alignment, align, energy, reads, throttling, to_reading
 from runtime.protocol import Array
 from runtime.thermal import SourceReading, ThrottleCause, ThrottleDetector, Transition
 
@@ -386,3 +388,24 @@ def test_calm_frames_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(seen.episodes) == 1
     assert seen.times_ns.size == 2_000
     assert len(walked) < 20
+
+
+def test_the_values_that_are_read_for_a_row_are_all_that_its_requests_and_their_energy_depend_on() -> None:
+    others = {name: 7.0 for name in KNOWN if name not in CALM} | {"temp_c.zone": 50.0, "oc1_events": 3.0}
+    rails = {"power_w.VDD_IN": 12.0, "power_w": 12.0, "limit.thermal": 0.0}
+    whole = trace(
+        60,
+        lambda at: {**others, **rails, "gpu_temp_c": 40.0 + at, "limit.thermal": float(at in (20, 21, 22))},
+        lambda at: ["gpu-throttle-alert"] if at == 21 else [],
+    )
+    read = Trace(
+        [replace(frame, values={name: frame.values[name] for name in frame.values if reads(name)}) for frame in whole]
+    )
+    assert 5 < len(read.names()) < len(whole.names())
+    rows = calls((350, 399), (1950, 2250), (4500, 4600))
+    there, here = (align(rows, one) for one in (whole, read))
+    for name in ("throttled", "known", "episode", "clock_mhz"):
+        assert np.array_equal(getattr(there, name), getattr(here, name))
+    assert there.throttled.any()
+    assert there.causes == here.causes
+    assert energy(whole, S, 5 * S, 100, idle_w=1.0) == energy(read, S, 5 * S, 100, idle_w=1.0)

@@ -199,6 +199,12 @@ def test_a_request_that_waits_for_the_queue_is_no_lateness_of_the_harness() -> N
     two = {name: np.concatenate([values, values]) for name, values in log.columns().items()}
     two["launch"][4:] = 1
     assert lateness_ns(two).tolist() == [30_000, 2_000, 0, 3 * MS] * 2
+    mixed = np.array([0, 4, 1, 5, 2, 6, 3, 7])  # rows of two launches in turn
+    assert lateness_ns({name: values[mixed] for name, values in two.items()}).tolist() == [
+        late for late in (30_000, 2_000, 0, 3 * MS) for _ in range(2)
+    ]
+    dropped = {**log.columns(), "status": np.array([Status.DROPPED, Status.OK, Status.OK, Status.OK])}
+    assert lateness_ns(dropped)[0] == 0
     assert lateness_ns(SampleLog(["a"]).columns()).size == 0
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from harness.config import BoardConfig, Budget, Configuration, LoadLimits, LoadRule, ModelConfig
@@ -157,6 +158,30 @@ def test_samples_of_the_first_form_are_read(tmp_path: Path) -> None:
     read = read_samples(tmp_path / "run/new.parquet")
     assert read["throttled"].tolist() == [-1] + [1] * 50 + [0] * 49
     assert all(np.array_equal(read[name], new[name]) for name in COLUMNS)
+
+
+def test_files_of_an_older_writer_are_read_like_those_of_this_one(tmp_path: Path) -> None:
+    frames = [
+        replace(frame, alerts=("hot",) * (at > 3), missing={"tj_temp_c": "no zone"})
+        for at, frame in enumerate(traced())
+    ]
+    tables = {
+        "samples": {**columns(), "throttled": np.zeros(COUNT)},
+        "traces": trace_table({2: Trace(frames), 0: traced()}),
+    }
+    with RunFolder(tmp_path / "run") as folder:
+        for name, table in tables.items():
+            folder.write_samples(f"{name}.parquet", table)
+            pyarrow.parquet.write_table(
+                pyarrow.table(table), tmp_path / f"run/old-{name}.parquet"
+            )  # compressed, by value
+    new, old = (read_samples(tmp_path / f"run/{name}.parquet") for name in ("samples", "old-samples"))
+    assert list(new) == list(old) == [*COLUMNS, "throttled"]
+    assert all(np.array_equal(new[name], old[name]) for name in new)
+    new_traces, old_traces = (read_traces(tmp_path / f"run/{name}.parquet") for name in ("traces", "old-traces"))
+    assert list(new_traces) == list(old_traces) == [2, 0]
+    assert [*new_traces[2]] == [*old_traces[2]] == frames
+    assert [*new_traces[0]] == [*old_traces[0]] == [*traced()]
 
 
 @pytest.mark.parametrize(
