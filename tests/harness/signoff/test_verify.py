@@ -745,8 +745,8 @@ def test_figures_of_no_machine_and_a_date_to_come_break_nothing(bundle: Path, ho
 def test_a_file_that_changes_while_it_is_verified_is_named(
     bundle: Path, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slowly(folder: Path, run: Run, pack: Pack | None) -> Any:
-        rows = recompute(folder, run, pack)
+    def slowly(folder: Path, run: Run, *others: Any) -> Any:
+        rows = recompute(folder, run, *others)
         path = run_of(bundle) / f"samples/{LATENCY}.parquet"
         data = path.read_bytes()
         path.with_name("other").write_bytes(data)
