@@ -18,6 +18,7 @@ from harness.instruments.sysfs import TOTAL_RAILS
 from harness.instruments.trace import Frame, Trace
 from harness.records import Figure
 from harness.statistics.quantiles import median
+from harness.tier2.samples import together
 from runtime.protocol import Array
 from runtime.thermal import PLAUSIBLE, SourceReading, ThrottleCause, ThrottleDetector, Transition
 
@@ -82,6 +83,9 @@ class Throttling:
         """(throttled, known) seconds within a span."""
         if not len(self.times_ns):
             return 0.0, 0.0
+        if not self.gaps and not self.episodes:
+            ends = np.clip([self.times_ns[0] - self.stale_ns, self.times_ns[-1] + self.stale_ns], start_ns, end_ns)
+            return 0.0, float((ends[1] - ends[0]) / 1e9)
         edges = np.concatenate([
             [self.times_ns[0] - self.stale_ns], self.times_ns, [self.times_ns[-1] + self.stale_ns]
         ])  # fmt: skip
@@ -203,10 +207,10 @@ class _Stir:
         for name in trace.names():
             if name.startswith("limit."):
                 tells |= ~np.isnan(trace.column(name))
-        self.at = np.flatnonzero(tells)
+        self.at, rows = np.flatnonzero(tells), together(tells)
         self.trace = trace
-        self.times = trace.times()[self.at]
-        clock, cap, load, events = (values[self.at] for values in (clock, cap, load, events))
+        self.times = trace.times()[rows]
+        clock, cap, load, events = (values[rows] for values in (clock, cap, load, events))
         whole = np.trunc(events)
         before = _last_known(np.where((whole >= 0) & (whole <= _MOST_EVENTS), whole, np.nan))
         self.events = before[1:]
@@ -214,10 +218,7 @@ class _Stir:
         self.highest_cap = np.fmax.accumulate(cap)
         is_low = clock < ThrottleDetector.SLOW_BELOW * self.highest_cap
         self.stirs = (
-            alerts[self.at]
-            | (whole > before[:-1])
-            | np.isinf(events)
-            | (is_low & (load > ThrottleDetector.LOADED_ABOVE))
+            alerts[rows] | (whole > before[:-1]) | np.isinf(events) | (is_low & (load > ThrottleDetector.LOADED_ABOVE))
         )
 
     def rest(self, at: int) -> SourceReading:
@@ -232,7 +233,10 @@ class _Stir:
 def _last_known(values: Array) -> Array:
     """Before each of [n] values the last one that is no NaN, and after the last too: float64 [n + 1]."""
     padded = np.concatenate([[np.nan], values])
-    return np.asarray(padded[np.maximum.accumulate(np.where(np.isnan(padded), 0, np.arange(padded.size)))])
+    lacks = np.isnan(padded)
+    if not lacks[1:].any():
+        return padded
+    return np.asarray(padded[np.maximum.accumulate(np.where(lacks, 0, np.arange(padded.size)))])
 
 
 def _is_clock(values: Array) -> Array:

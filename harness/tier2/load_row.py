@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scipy.stats import binom
-
 from harness.config import Budget, LoadLimits
 from harness.gates import worst
 from harness.lineage import EngineFacts
@@ -205,6 +203,8 @@ def is_own(name: str) -> bool:
 
 
 def _limit(what: str, times_ns: Sequence[int], limit_s: float, alpha: float) -> Check:
+    from scipy.stats import binom  # half a second to import, which most commands never need
+
     count = len(times_ns)
     if not count:
         return Check(what, Outcome.INCONCLUSIVE, f"{what}: no round has a time")
@@ -228,6 +228,8 @@ def _limit(what: str, times_ns: Sequence[int], limit_s: float, alpha: float) -> 
 
 def rounds_for(over: int, *, p: float = 0.95, alpha: float = 0.05) -> int:
     """How many rounds show that p95 is under a limit which ``over`` of them exceed: 59, 93, 124, ... (methods A2)."""
+    from scipy.stats import binom
+
     count = over + 1
     while binom.cdf(over, count, 1 - p) > alpha:
         count += 1
