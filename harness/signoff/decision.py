@@ -186,7 +186,7 @@ def decide(
     problems = [
         *contradictions,
         *_unfinished(runs),
-        *_of_rows(rows),
+        *_of_rows(rows, verdicts),
         *_of_requirements(verdicts, rows, require),
         *_expired(waivers, today),
         *_simulated(runs),
@@ -344,14 +344,16 @@ def _of_nothing(rows: Sequence[BundledRow], require: Sequence[str]) -> Iterator[
         yield Problem(f"{why}; run with --require, or require one in the configuration", False)
 
 
-def _of_rows(rows: Sequence[BundledRow]) -> Iterator[Problem]:
-    for row in rows:
+def _of_rows(rows: Sequence[BundledRow], verdicts: Sequence[Verdict]) -> Iterator[Problem]:
+    for row, verdict in zip(rows, verdicts, strict=True):
         if row.standing == "failed":
             yield Problem(f"{row.id} fails: {row.reason}", True, row.id)
         elif row.standing == "open":
             what = "simulated, which shows nothing" if row.simulated else f"{row.outcome.value}, {row.reason}"
             if row.outcome is Outcome.PASS and not row.simulated:
-                what = "PASS, but no witness of numerics"
+                what = "PASS, but " + next(
+                    reversed(verdict.summary.measurement.notes), "no witness of what it is about"
+                )
             yield Problem(f"{row.id} is required, and is {what}", False, row.id)
 
 

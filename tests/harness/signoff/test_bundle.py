@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.inspect import inspect
-from harness.records import Check, Outcome, Run, run_from_text, to_json
+from harness.records import Case, Check, Measurement, Outcome, Run, Summary, Verdict, run_from_text, to_json
 from harness.signoff.bundle import (
     ATTESTATION,
     BUNDLE,
@@ -252,6 +252,19 @@ def test_a_run_that_was_edited_is_not_signed_not_even_as_evidence(home: Home, tm
     (tmp_path / "run/run.json").write_text(json.dumps(to_json(replace(run, verdicts=verdicts, exit_code=0))))
     made = home.sign(tmp_path / "bundle", tmp_path / "run", evidence_only=True, waivers=a_waiver())
     assert any(words.startswith(f"{LATENCY} was PASS; by samples it is FAIL") for words in words_of(made))
+
+
+@pytest.mark.covers("RE-03")
+def test_a_required_row_that_passes_and_is_no_witness_says_why(home: Home, tmp_path: Path) -> None:
+    case = replace(Case("memory", 2, "memory", "", "onnx_trt_ep", "fp16", "fp16", "small"), required=True)
+    notes = ("the bytes are those of the file", "asked for fp16, computed in fp32: no witness of fp16 arithmetic")
+    measurement = Measurement(case, placement="onnx_trt_ep[cpu]", profile="pr", witness=False, notes=notes)
+    verdict = Verdict(
+        Summary(measurement), Outcome.PASS, "36 MiB of 4 GiB", (Check("host memory", Outcome.PASS, "it is"),)
+    )
+    run = another(tmp_path / "cold", home.run, (*home.run.verdicts, verdict))
+    signoff = decide([run], {run.id: ()}, (), made_at=MADE_AT, trigate_version="0.1.0")
+    assert f"memory is required, and is PASS, but {notes[1]}" in [problem.words for problem in signoff.problems]
 
 
 @pytest.mark.covers("RE-03")
