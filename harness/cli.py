@@ -203,7 +203,7 @@ def _add_run(commands: Any) -> None:
     parser = command(commands, "run", _run, "measure and judge; write a run folder with a report", epilog=RUN_EXAMPLES)
     _add_what(parser)
     parser.add_argument(
-        "--tier", type=int, nargs="+", choices=(0, 1, 2),
+        "--tier", type=int, nargs="+", action="extend", choices=(0, 1, 2),
         help="default: all three; rows on the simulated device come with the built-in models, or where tier 0 is named",
     )  # fmt: skip
     parser.add_argument(

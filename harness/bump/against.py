@@ -74,6 +74,7 @@ FIGURES = {"p95": 0.95, "p50": 0.50}
 _ENERGY = "energy"
 _OLDEST = (3, 10)
 _KINDS = ("parity", "latency")
+_BASE_BROKE = "the base side broke"
 _PATIENCE_S = 3600.0
 _PROBE_S = 120.0
 _PARTS = ("harness", "runtime", "fixtures", "tiers", "reports")
@@ -459,7 +460,7 @@ class _Measuring:
         if side.name == "base":
             told = replace(told, diagnose=lambda case, folder: None)  # it would look with this installation's libraries
         folder = self.folders[side.name]
-        finished = run(told, folder, self.progress, arguments)
+        finished = run(told, folder, _OfSide(self.progress, side.name), arguments)
         if was_interrupted:
             words = f"Interrupted after {len(cases)} of {len(job.cases)} rows. {finished.last_line}"
             finished = replace(
@@ -480,6 +481,33 @@ class _Measuring:
             return Observed(measurement, _outputs(outputs / f"{case.model}.npz"), engine.facts)
 
         return observe
+
+
+@dataclass
+class _OfSide(Progress):
+    """The rows of one side, called so."""
+
+    progress: Progress
+    side: str
+
+    @contextlib.contextmanager
+    def rows(self, planned: Sequence[Case]) -> Iterator[None]:
+        with self.progress.rows(planned):
+            yield
+
+    def begun(self, case: Case) -> None:
+        self.progress.begun(self._called(case))
+
+    def said(self, words: str) -> None:
+        self.progress.said(words)
+
+    def done(self, verdict: Verdict) -> None:
+        summary = verdict.summary
+        measurement = replace(summary.measurement, case=self._called(summary.measurement.case))
+        self.progress.done(replace(verdict, summary=replace(summary, measurement=measurement)))
+
+    def _called(self, case: Case) -> Case:
+        return replace(case, id=f"{self.side}: {case.id}")
 
 
 @dataclass
@@ -602,7 +630,7 @@ def _so_far(row: PairedRow) -> str:
 def _outcome(row: PairedRow) -> Outcome:
     """Of what the pairs say of the timing alone."""
     told = [words.partition(":")[0] for words in row.words.values()]
-    if not row.orders:
+    if not row.orders or row.ended == _BASE_BROKE:  # there is nothing to hold the new side against
         return Outcome.NOT_RUN
     if Standing.WORSE.value in told or "broke" in row.ended:
         return Outcome.FAIL

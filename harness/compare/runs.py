@@ -44,8 +44,8 @@ _ENGINE_ROWS = ("latency", "build", "load", "parity", "semantic")
 _OUTPUTS = ("artifact", "parity", "semantic", "pair")
 """Kinds of rows that have no figure of a boot session."""
 
-_OWN_SETTINGS = ("seed", "simulated", "like", "out", "history")
-"""Of a run alone: where it was put, and after which other it was made."""
+_OWN_SETTINGS = ("seed", "simulated", "like", "out", "history", "against")
+"""Of a run alone: where it was put, after which other it was made, and which side of pairs it is."""
 
 MIXED = "By their clocks a new run began before a base run"
 OLDER = "The new side is of an older version"
@@ -428,8 +428,9 @@ def _caveats(
         )
     yield from _of_boots(sides)
     for case_id in shared:
-        caps = [{cap for one in side[case_id] for cap in one.measurement.board_start.caps} for side in sides]
-        if any(cap in (caps[0] ^ caps[1]) for cap in CAPS):
+        boards = [[board for one in side[case_id] if (board := one.measurement.board_start).source] for side in sides]
+        caps = [{cap for board in side for cap in board.caps} for side in boards]
+        if all(boards) and any(cap in (caps[0] ^ caps[1]) for cap in CAPS):  # a row that broke tells no board
             yield f"The power caps are known on one side only ({case_id} and perhaps others): likeness is not shown."
             break
     yield from _of_times(base, new)

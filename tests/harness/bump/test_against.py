@@ -255,6 +255,16 @@ def read(folder: Path) -> dict[str, Verdict]:
     return {verdict.case.runtime.partition(":")[2]: verdict for verdict in run.verdicts}
 
 
+class Heard(Progress):
+    """What is told of rows that ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, Outcome]] = []
+
+    def done(self, verdict: Verdict) -> None:
+        self.ended.append((verdict.case.id, verdict.outcome))
+
+
 @pytest.mark.covers("RE-01", "RE-02")
 def test_both_sides_become_runs_and_their_pairs_decide_on_the_time(
     tmp_path: Path, other: Path, monkeypatch: pytest.MonkeyPatch
@@ -265,7 +275,16 @@ def test_both_sides_become_runs_and_their_pairs_decide_on_the_time(
     out = tmp_path / "out"
     job = job_with(tmp_path, other, "Slow", "Dies")
     with code_alone() as code:
-        base, new, paired = run_against(job, examine(other, code, os.environ), out, Progress(), [], seed=4, code=code)
+        heard = Heard()
+        base, new, paired = run_against(job, examine(other, code, os.environ), out, heard, [], seed=4, code=code)
+    died = {
+        name.partition(":")[0] if ": " in name else "pairs": outcome for name, outcome in heard.ended if ".Dies" in name
+    }
+    assert died == {
+        "pairs": Outcome.NOT_RUN,
+        "base": Outcome.FAIL,
+        "new": Outcome.MEASURED,
+    }  # the new side fails nothing
     told: Mapping[str, Any] = json.loads((out / "pairs/pairs.json").read_text())
     rows = {row["case"].partition(".")[2].partition("-")[0]: row for row in told["rows"]}
     slow, dies = rows["Slow"], rows["Dies"]

@@ -144,6 +144,11 @@ def test_a_batch_that_one_side_has_beside_the_shared_one_is_a_row_and_no_other_b
     assert [row.id for row in found.rows if row.standing is Standing.MISSING] == ["disk-tensorrt-fp16-b1-latency-b4"]
 
 
+def test_a_row_that_broke_tells_no_caps_and_does_not_put_likeness_in_doubt() -> None:
+    base = base_runs(change=lambda one: broken(one) if one.case.kind == "latency" else one)
+    assert not any("power caps" in words for words in compare_runs(base, new_runs()).caveats)
+
+
 def test_a_model_that_broke_on_one_side_is_no_other_model_of_a_row_about_all() -> None:
     both = descended(**{"model[disk]": "aa" * 32, "model[aliked]": "bb" * 32})
     one_broke = descended(**{"model[disk]": "aa" * 32})
