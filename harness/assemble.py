@@ -611,6 +611,10 @@ def _models(
         raise UsageError(f"--inputs is for one model, and {len(models)} are asked for. Name it with --model.")
     if request.inputs:
         models = [replace(models[0], inputs=request.inputs)]
+    for model in models:
+        if model.measure_at:
+            usual = "of its samples" if model.inputs else "in the middle of dims"
+            house.say(f"{model.name}: measure_at is not used yet: its latency is of the sizes {usual} alone")
     return configuration, models
 
 

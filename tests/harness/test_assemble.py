@@ -102,6 +102,16 @@ def test_a_checkpoint_is_of_the_architecture_that_is_given_or_of_its_own_name(ho
     assert "ordered" in house.registry
 
 
+def test_a_key_of_a_configuration_that_does_nothing_yet_is_said(house: House, tmp_path: Path) -> None:
+    said: list[str] = []
+    path = tmp_path / "mine.toml"
+    path.write_text('[model.m]\nonnx = "m.onnx"\nmeasure_at = [{ n = 512 }]\n[model.other]\nonnx = "o.onnx"\n', "utf-8")
+    (tmp_path / "m.onnx").touch()
+    (tmp_path / "o.onnx").touch()
+    planned(replace(house, say=said.append), config=path)
+    assert said == ["m: measure_at is not used yet: its latency is of the sizes in the middle of dims alone"]
+
+
 def test_a_built_in_model_is_named_by_its_kind_and_light_ones_are_for_fp32(house: House) -> None:
     (light,) = planned(house, models=("light_resnet",)).models.values()
     assert (light.source, light.precision) == ("light:resnet", ("fp32",))
