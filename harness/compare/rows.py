@@ -58,7 +58,12 @@ _DECISIVE = 0.5
 
 _MOST_TEXTS = 20
 
-_NOT_THERE = re.compile(r"not installed|cannot be imported|BUILD_\w+ is off|No module named", re.IGNORECASE)
+_NOT_THERE = re.compile(
+    r"not installed|BUILD_\w+ is off|No module named|ModuleNotFoundError|cannot open shared object|is missing",
+    re.IGNORECASE,
+)
+_NOT_LOADED = re.compile(r"cannot be imported")
+"""Of a library that is there, whole, and cannot be loaded (an undefined symbol, another NumPy): it broke."""
 _MEMORY_ERROR = re.compile(r"out ?of ?memory|OutOfMemory|killed for memory|exit code 137", re.IGNORECASE)
 _BUILT = re.compile(r"built it for SM \S+ in ([0-9.]+) s, ([0-9.]+) MB")
 
@@ -95,6 +100,8 @@ def state_of(entry: Entry) -> State:
     if verdict is None:
         return State.NOT_REACHED
     if verdict.outcome is Outcome.NOT_RUN:
+        if _NOT_LOADED.search(verdict.reason) and not _NOT_THERE.search(verdict.reason):
+            return State.BROKE
         return State.NOT_INSTALLED if _NOT_THERE.search(verdict.reason) else State.NOT_RUN
     if verdict.outcome is Outcome.FAIL:
         measurement, summary = verdict.summary.measurement, verdict.summary
@@ -193,7 +200,9 @@ def _since_it_ran(base: Entries, new: Entries, old: State, now: State) -> tuple[
 
 
 def _cause_of_refusal(base: Entries, new: Entries, reason: str) -> Cause:
-    """A model that one version builds, and another refuses."""
+    """A model that one version builds, and another refuses; a library that is there and does not load."""
+    if _NOT_LOADED.search(reason):
+        return Cause.ENVIRONMENT
     return Cause.TOOL if _REFUSED.search(reason) and versions_differ(base, new) else Cause.UNKNOWN
 
 

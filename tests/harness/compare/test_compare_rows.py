@@ -15,6 +15,7 @@ from harness.compare.load import Entry, Loaded
 from harness.compare.records import Cause, Change, Comparison, Decision, Standing, State
 from harness.compare.rows import state_of
 from harness.records import Check, Figure, Measurement, Outcome, Summary, Verdict
+from runtime.libraries import unavailable
 from tests.harness.compared_runs import (
     a_run,
     base_runs,
@@ -473,3 +474,21 @@ def test_a_model_that_another_version_refuses_to_build_stopped_working_for_that_
     back = compare_runs(base_runs(change=refused), new_runs(environment=environment))
     row = next(row for row in back.rows if row.kind == "memory")
     assert (row.standing, row.cause is Cause.TOOL) == (Standing.STARTED, version == "10.16.0")
+
+
+@pytest.mark.parametrize(
+    ("error", "standing", "state"),
+    [
+        ("ImportError: libnvinfer.so.10: undefined symbol: _ZN4", Standing.BROKE, State.BROKE),
+        ("ImportError: libnvinfer.so.10: cannot open shared object file", Standing.MISSING, State.NOT_INSTALLED),
+        ("ModuleNotFoundError: No module named 'tensorrt'", Standing.MISSING, State.NOT_INSTALLED),
+    ],
+)
+def test_a_library_that_is_there_and_does_not_load_broke_and_one_that_is_not_there_did_not(
+    error: str, standing: Standing, state: State
+) -> None:
+    reason = str(unavailable("tensorrt", Exception()).args[0]).replace("Exception: ", error)
+    found = compare_runs(base_runs(), new_runs(change=on("latency", lambda one: not_run(one, reason))))
+    row = next(row for row in found.rows if row.id == LATENCY)
+    assert (row.standing, row.new_state, row.cause) == (standing, state, Cause.ENVIRONMENT)
+    assert ("did not break" in row.words) == (standing is Standing.MISSING)
