@@ -247,7 +247,7 @@ def _launches(items: Sequence[tuple[Verdict, LaunchFigures]]) -> Table:
         items = []
     columns: Columns[tuple[Verdict, LaunchFigures]] = {
         "Lane": lambda item: sheets.isolated(_lane(item[0])),
-        "Launch": lambda item: str(item[1].launch + 1),
+        "Launch": lambda item: str(item[1].launch),
         "Verdict": lambda item: sheets.badge(item[1].outcome),
         "p50": lambda item: words.quantity(item[1].p50_ns, "ns"),
         "p95": lambda item: words.quantity(item[1].p95_ns, "ns"),
@@ -260,7 +260,8 @@ def _launches(items: Sequence[tuple[Verdict, LaunchFigures]]) -> Table:
         "Why": lambda item: item[1].reason,
     }
     numeric = set(columns) - {"Lane", "Verdict", "Why"}
-    notes = ["Evidence: natural logarithm; from 3.0 on it decides with an error of 5 %, from 4.6 on of 1 %."]
+    weighed = any(launch.log_pass is not None for _, launch in items)
+    notes = ["Evidence: natural logarithm; from 3.0 on it decides with an error of 5 %, from 4.6 on of 1 %."] * weighed
     return _slim(sheets.table("Launch by launch", columns, items, numeric=numeric, notes=notes))
 
 
@@ -388,7 +389,7 @@ def _flight(row: Verdict) -> list[Table]:
         else [f"Utilisation of the device by all of them: {_told(load_of_all)} ({load_of_all.source})."]
     )
     notes += _unknown(replace(f, name=f.name.partition("[")[0]) for f in row.summary.figures if "[" in f.name)
-    if row.summary.measurement.deadline_ns:
+    if row.summary.measurement.deadline_ns and not row.summary.measurement.streams:
         notes.append(
             f"Deadline of the stream that decides: {words.quantity(row.summary.measurement.deadline_ns, 'ns')}."
         )

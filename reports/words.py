@@ -200,10 +200,14 @@ def quantity(value: float | None, unit: str) -> str:
 
 
 def spread(value: float | None, low: float | None, high: float | None, unit: str) -> str:
-    """A quantity with its interval, where it has one: ``1.22 [0.877, 1.66]``."""
-    text = quantity(value, unit)
-    known = text != DASH and (low, high) != (None, None)
-    return f"{text} [{quantity(low, unit)}, {quantity(high, unit)}]" if known else text
+    """A quantity with its interval, where it has one: ``1.22 [0.877, 1.66]``, ``61.6 ms [61.5, 61.7]``."""
+    text, bounds = quantity(value, unit), [quantity(bound, unit) for bound in (low, high)]
+    if text == DASH or (low, high) == (None, None):
+        return text
+    own = f" {text.rpartition(' ')[2]}" if " " in text else ""
+    if unit != "s" and all(bound == DASH or bound.endswith(own) for bound in bounds):
+        bounds = [bound.removesuffix(own) for bound in bounds]
+    return f"{text} [{', '.join(bounds)}]"
 
 
 def duration(seconds: float | None) -> str:

@@ -77,6 +77,9 @@ def test_a_quantity_has_its_interval_where_it_has_one() -> None:
     assert words.spread(17.0, 11.4, None, "ratio") == "17.0 [11.4, –]"
     assert words.spread(1e6, None, None, "ns") == "1.00 ms"
     assert words.spread(None, 1.0, 2.0, "W") == "–"
+    assert words.spread(6.16e7, 6.15e7, 6.17e7, "ns") == "61.6 ms [61.5, 61.7]"
+    assert words.spread(6.16e7, None, 6.17e9, "ns") == "61.6 ms [–, 6.17 s]"
+    assert words.spread(100.0, 90.0, 130.0, "s") == "100 s [90.0 s, 2 min 10 s]"
 
 
 @pytest.mark.parametrize(
