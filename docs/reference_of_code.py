@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import enum
 import inspect
+import os
 import re
 import tempfile
 import typing
@@ -24,6 +25,8 @@ def write_reference(folder: Path) -> list[Path]:
         "run.md": _records_page(),
         "compare.md": _compare_page(),
         "samples.md": _samples_page(),
+        "kept.md": _kept_page(),
+        "bundle.md": _bundle_page(),
         "configuration.md": _configuration_page(),
         "commands.md": _commands_page(),
     }
@@ -75,6 +78,40 @@ def _samples_page() -> str:
     return "\n".join([*head, *enums])
 
 
+def _kept_page() -> str:
+    from harness import limits, records
+    from harness.numerics import raw
+    from harness.tier2 import processes
+
+    parts = (
+        (limits, "`limits.json`", limits.Limits),
+        (raw, "`raw/ROW.npz`, of rows about numerics", raw.Numerics),
+        (processes, "`raw/ROW.json`, of rows about memory", processes.MemoryLooks),
+        (processes, "`raw/ROW.json`, of rows about take-off", processes.Starts),
+    )
+    seen = {kind for kind in vars(records).values() if isinstance(kind, type)}
+    lines = ["# What rows were judged from and by\n", "Records that are not told here are on [](run.md).\n"]
+    for module, title, root in parts:
+        lines += [f"## {title}\n", _verbatim(module.__doc__ or ""), *_classes(root, 3, seen)]
+    return "\n".join(lines)
+
+
+def _bundle_page() -> str:
+    from harness.signoff import bundle, decision
+
+    head = [
+        "# A signed bundle\n",
+        f"What `trigate sign` writes. `bundle.json` has the schema number {decision.SCHEMA_VERSION}.\n",
+        _verbatim(bundle.__doc__ or ""),
+        "## bundle.json\n",
+    ]
+    return "\n".join([*head, *_classes(decision.SignOff, 3)])
+
+
+def _verbatim(doc: str) -> str:
+    return "```text\n" + inspect.cleandoc(doc) + "\n```\n"
+
+
 def _configuration_page() -> str:
     from harness import config
     from harness.init import write_configuration
@@ -93,6 +130,7 @@ def _configuration_page() -> str:
 def _commands_page() -> str:
     from harness import cli
 
+    os.environ["COLUMNS"] = "88"  # which argparse asks for: as many as a block of the page holds
     parser = cli.make_parser()
     return "\n".join(["# Commands\n", *_help(parser)])
 
@@ -106,9 +144,10 @@ def _help(parser: argparse.ArgumentParser, level: int = 2) -> Iterator[str]:
                 yield from _help(below, 3)
 
 
-def _classes(root: type, level: int = 2) -> Iterator[str]:
-    """A section for the record and for every record and enumeration that is reached from it, nearest first."""
-    waiting, seen = [root], {root}
+def _classes(root: type, level: int = 2, told: set[type] | None = None) -> Iterator[str]:
+    """A section for the record and for every record and enumeration that is reached from it, nearest first; but ``told``."""
+    waiting, seen = [root], told if told is not None else set()
+    seen.add(root)
     while waiting:
         kind = waiting.pop(0)
         yield from _enum(kind, level) if issubclass(kind, enum.Enum) else _record(kind, level)

@@ -44,6 +44,8 @@ def test_every_page_is_built_without_a_warning(built: Path) -> None:
         ("run", ["lineage", "INCONCLUSIVE", "schema number 2"]),
         ("samples", ["scheduled_ns", "DROPPED"]),
         ("configuration", ["power_mode", "BoardConfig", "may_lose"]),
+        ("kept", ["limits.json", "MemoryLooks", "card_is_ours", "elements/"]),
+        ("bundle", ["SIGNOFF.md", "BundledWaiver", "standing"]),
         ("compare", ["Comparison", "precision route", "MEASURE MORE"]),
     ],
 )
