@@ -40,7 +40,7 @@ def decide(
             f"{len(holding) - broke} regressed" if len(holding) > broke else "",
         )
         told = f"Of {counted(len(rows), 'row')} {' and '.join(filter(None, parts))}."
-        told = f"HOLD: {_first_of_all(holding[0])}. {_beside(holding[1:])}{told}{_simulated(rows)}"
+        told = f"HOLD: {_ended(_first_of_all(holding[0]))} {_beside(holding[1:])}{told}{_simulated(rows)}"
         return Decision.HOLD, told, 1, to_do
     evidence = [row for row in rows if row.base_state is State.WORKS and row.new_state is State.WORKS]
     if missing or undecided or not evidence:
@@ -84,7 +84,7 @@ def _first_of_all(row: RowChange) -> str:
     """A row that holds the release, with the figure that does, by how much, and why."""
     change = _telling(row)
     if row.standing is Standing.BROKE or change is None:
-        return f"{row.id}: {_brief(row.words)}"
+        return f"{row.id}: {_brief(row.words.replace('it ran, and now breaks: ', ''))}"
     how_much = f"{change.name}{_shift_in_words(change)}" if change.margin else f"{change.name}: {_brief(change.words)}"
     cause = f", {change.cause.value}: {_brief(change.why)}" if change.cause not in (Cause.NONE, Cause.UNKNOWN) else ""
     return f"{row.id}: {how_much}{cause or ', the run folders do not tell why'}"
@@ -154,7 +154,7 @@ def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side], 
         for change in () if any(change.again for change in row.changes) else row.changes:
             if change.standing is Standing.OPEN and change.may_block and not change.is_judged:
                 facts.setdefault(_to_decide(change), []).append(row.id)
-    told = [f"Decide {_and_more(ids)}: {what}." for what, ids in facts.items()]
+    told = [_ended(f"Decide {_and_more(ids)}: {what}") for what, ids in facts.items()]
     open_ = [(row, change) for row, change in named if change.is_judged and not change.again]
     return [
         *again,
@@ -175,6 +175,10 @@ def _to_decide(change: Change) -> str:
 
 def _and_more(ids: Sequence[str]) -> str:
     return ids[0] + (f" and {len(ids) - 1} more" if ids[1:] else "")
+
+
+def _ended(words: str) -> str:
+    return words if words.endswith("…") else f"{words}."
 
 
 def _brief(words: str, most: int = 160) -> str:

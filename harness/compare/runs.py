@@ -153,7 +153,7 @@ def _judge(
         )
         for each in dict.fromkeys([*sides[0], *sides[1]])
     ]
-    judged = [_by_the_way(*one) if one[0].id in twins else one for one in judged]
+    judged = [_by_the_way(*one) if one[0].id in twins else one for one in _with_engines(judged)]
     judged, family = _held_against_number(judged, alpha)
     rows = [_settled(*one) if one[0].id not in twins else _settled_beside(*one) for one in judged]
     return sorted(rows, key=_order), family
@@ -247,6 +247,28 @@ def _entries(side: Sequence[Loaded]) -> dict[str, list[Entry]]:
         for case_id, case in cases.items():
             found.setdefault(case_id, []).append(Entry(loaded, case, settled.get(case_id)))
     return found
+
+
+def _with_engines(judged: Sequence[tuple[RowChange, list[Judged]]]) -> list[tuple[RowChange, list[Judged]]]:
+    """Memory that an engine of another size explains says so: another row tells the engine."""
+    sizes: dict[tuple[str, str], dict[str, tuple[str, float]]] = {}
+    for row, changes in judged:
+        for change in (one.change for one in changes if one.change.about == "engine"):
+            if change.standing is Standing.CHANGED and change.base and change.new and change.ratio:
+                of = change.name.partition(" of ")[2] or row.model
+                words = f"the engine of {of} {change.base / 2**20:.1f} MiB, now {change.new / 2**20:.1f} MiB"
+                sizes.setdefault((row.runtime, row.precision), {})[of] = words, change.ratio
+
+    def told(row: RowChange, one: Judged) -> Judged:
+        change, known = one.change, sizes.get((row.runtime, row.precision), {})
+        if change.about != "memory" or change.cause is not Cause.MEMORY or not change.ratio:
+            return one
+        of = change.name.partition(" of ")[2]
+        why = "; ".join(words for model, (words, ratio) in known.items()
+                        if of in ("", model) and (ratio > 1) == (change.ratio > 1))  # fmt: skip
+        return replace(one, change=replace(change, why=why)) if why else one
+
+    return [(row, [told(row, one) for one in changes]) for row, changes in judged]
 
 
 def _twins(sides: Sequence[Mapping[str, Sequence[Entry]]]) -> dict[str, str]:

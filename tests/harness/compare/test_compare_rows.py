@@ -492,3 +492,15 @@ def test_a_library_that_is_there_and_does_not_load_broke_and_one_that_is_not_the
     row = next(row for row in found.rows if row.id == LATENCY)
     assert (row.standing, row.new_state, row.cause) == (standing, state, Cause.ENVIRONMENT)
     assert ("did not break" in row.words) == (standing is Standing.MISSING)
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(60.0, "the engine of disk 30.0 MiB, now 60.0 MiB"), (30.0, "the same engines")]
+)
+def test_memory_that_an_engine_of_another_size_explains_says_so(size: float, told: str) -> None:
+    def engine(mebibytes: float) -> Callable[[Verdict], Verdict]:
+        return with_figures("load", Figure("engine_bytes", mebibytes * 2**20, "bytes", "the file"))
+
+    found = compare_runs(base_runs(change=engine(30.0)), new_runs(change=engine(size), gpu_bytes=500e6))
+    grown = changes(found, "memory")["GPU memory"]
+    assert (grown.standing, grown.cause, grown.why.startswith(told)) == (Standing.WORSE, Cause.MEMORY, True), grown.why
