@@ -406,9 +406,10 @@ def _unused(waiver: Waiver, rows: Sequence[BundledRow], verdicts: Sequence[Verdi
 def _decision(result: str, rows: Sequence[BundledRow], runs: Sequence[BundledRun], problems: Sequence[Problem]) -> str:
     """One line: on what the rows ran that pass, and what they are no evidence of; or what stands against it, by name."""
     if result == "FAILED":
-        reasons = [_briefly(problem) for problem in problems[:_REASONS_SHOWN]]
-        more = f"; and {len(problems) - len(reasons)} more" if len(problems) > len(reasons) else ""
-        return f"NOT SIGNED OFF: {_count(len(problems), 'reason', 'reasons')}: {'; '.join(reasons)}{more}."
+        reasons = list(dict.fromkeys(map(_briefly, problems)))
+        more = f"; and {len(reasons) - _REASONS_SHOWN} more" if len(reasons) > _REASONS_SHOWN else ""
+        told = "; ".join(reasons[:_REASONS_SHOWN])
+        return f"NOT SIGNED OFF: {_count(len(reasons), 'reason', 'reasons')}: {told}{more}."
     passed = [row for row in rows if row.standing == "passed"]
     waived = sum(row.standing == "waived" for row in rows)
     words, also = ("SIGNED OFF WITH WAIVERS", f", {waived} waived") if result == "WARNED" else ("SIGNED OFF", "")

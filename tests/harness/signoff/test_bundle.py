@@ -26,7 +26,7 @@ from harness.signoff.bundle import (
     same_samples,
     signoff_from,
 )
-from harness.signoff.decision import SignOff, decide, page
+from harness.signoff.decision import Problem, SignOff, decide, page
 from harness.signoff.files import hash_file, is_safe_name, unpack, walk, write_archive
 from harness.signoff.signing import PrivateKey, load_private_key, make_key, unseal
 from tests.harness.numeric_runs import MODEL, a_pack
@@ -181,6 +181,10 @@ def test_the_decision_names_what_fails_first_and_each_reason_once(home: Home, tm
     made = home.sign(tmp_path / "bundle", "slow", waivers=a_waiver(until="2026-11-20"))
     late = f"the waiver of Ada <ada@example.org> for {LATENCY} ended on 2026-11-20"
     assert made.signoff.decision == f"NOT SIGNED OFF: 2 reasons: {LATENCY} fails; {late}."
+    run = run_from_text((home.path / "slow" / "run.json").read_text())
+    also = [Problem(f"{LATENCY} was PASS; by samples it is FAIL", True, LATENCY)]
+    signoff = decide([run], {run.id: ()}, (), made_at=MADE_AT, trigate_version="", contradictions=also)
+    assert signoff.decision == f"NOT SIGNED OFF: 1 reason: {LATENCY} fails."
 
 
 @pytest.mark.covers("RE-03", "RE-04")
