@@ -141,7 +141,7 @@ def test_the_page_is_never_wider_than_the_screen(opened: Opened) -> None:
         assert seen["whole"] <= width
         assert seen["tick"] >= 12, "text in plots keeps its size"
         assert seen["plot"] > min(width, 500) / 2
-        assert width == 1280 or seen["scrolled"] == [], "on a phone no table is scrolled sideways"
+        assert seen["scrolled"] == [], "no table is scrolled sideways, on a phone or on a desk"
 
 
 @pytest.mark.parametrize(("scheme", "media"), [("light", "screen"), ("dark", "screen"), ("dark", "print")])

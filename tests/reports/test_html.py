@@ -356,7 +356,7 @@ def test_what_a_row_descends_from_is_told_by_digests_and_words(full: Path) -> No
     assert text.count("What each row ran, and descends from") == 2, "the table of one model: its label and its caption"
     assert f'<code title="{"ab" * 32}">abababababab</code>' in text
     assert "strongly typed" in text
-    assert "3.00 MiB" in text
+    assert "3.00\u00a0MiB" in text, "a figure is not parted from its unit"
 
 
 @pytest.mark.covers("T1-03")
