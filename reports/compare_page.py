@@ -63,6 +63,9 @@ _MOST_PLOTS = 60
 """Percentile shifts that are drawn; the rest are in ``compare.json``."""
 
 _MOST_LINES = 60
+_MOST_LAYERS = 20
+"""Layers of a row that are named on the page."""
+
 _CHANGED = ("", "Row", "Figure", "Base", "New", "Shift", "Cause")
 _QUIET = ("same", "not known")
 _FIRST = ("stopped working", "no evidence", "started working")
@@ -207,7 +210,7 @@ def _templates() -> jinja2.Environment:
     )
     environment.globals.update(
         badge=badge, bar=bar, cell=cell, because=_because, duration=words.duration, figure=figure, shifted=shifted,
-        telling=telling, DASH=words.DASH,
+        telling=telling, DASH=words.DASH, most_layers=_MOST_LAYERS,
     )  # fmt: skip
     return environment
 

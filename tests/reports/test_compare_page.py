@@ -177,6 +177,17 @@ def test_a_page_of_run_folders_shows_shifts_and_layers_and_a_comment_that_fits(t
     assert sum(attrs.get("class") == "shift" for _, attrs in page.elements) == 3
     assert "the slow calls alone are slower by more than the margin" in html
     assert "/block0/conv + /block0/relu" in html
+    value = json.loads(path.with_name("compare.json").read_text())
+    layers = next(row["layers"] for row in value["rows"] if row["layers"] and row["layers"]["changed"])
+    layers["changed"] = [{"name": f"layer-{at}-", "base": "fp16", "new": "fp32"} for at in range(100)]
+    layers["changed_count"] = 130
+    path.with_name("compare.json").write_text(json.dumps(value))
+    long = render_html(read(path.with_name("compare.json")))
+    assert ("layer-19-" in long, "layer-20-" in long, "110 more; compare.json has the first 100." in long) == (
+        True,
+        False,
+        True,
+    )
     assert html.index("What matters most</h2>") < html.index('id="shifts"') < html.index('id="rows"')
     assert "1. **✗ stopped working** model2-tensorrt-fp16-b1-semantic" in markdown
     assert len(markdown) < 65_536
