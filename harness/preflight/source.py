@@ -35,7 +35,7 @@ SCRIPTS = (
     ".toml", ".xml", ".yaml", ".yml",
 )  # fmt: skip
 _NAMED_SCRIPTS = ("Makefile", "makefile", "Dockerfile", "Containerfile", "Jenkinsfile", "justfile", "CMakeLists.txt")
-_MOST_BYTES = 32 << 20
+_MOST_BYTES, _MOST_SCRIPT_BYTES, _MOST_LOOKED_BYTES = 32 << 20, 1 << 20, 4 << 20
 _OPTION = re.compile(r"(?<![\w-])--[A-Za-z]\w*|\btrt_\w+|\bORT_TENSORRT_\w+")
 _MASKS = {
     "create_network": ("NetworkDefinitionCreationFlag", "flags"),
@@ -204,18 +204,16 @@ def read_source(path: Path, api: Api) -> Source:
     trees: list[tuple[str, ast.Module]] = []
     for file in files:
         name = file.relative_to(base).as_posix()
+        if file.suffix in OTHER_LANGUAGES or _is_script(file.name):
+            _look_into(file, name, found)
+            continue
         try:
             data = _bytes(file)
-            if file.suffix in OTHER_LANGUAGES:
-                found.others += [name] if _names_tensorrt(data) else []
-            elif _is_script(file.name):
-                _read_script(name, data, found)
-            elif file.suffix == NOTEBOOK:
-                trees.append((name, _read_notebook(name, data, found)))
-            else:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of theirs, about escapes and comparisons
-                    trees.append((name, ast.parse(data, filename=name)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of theirs, about escapes and comparisons
+                is_notebook = file.suffix == NOTEBOOK
+                tree = _read_notebook(name, data, found) if is_notebook else ast.parse(data, filename=name)
+                trees.append((name, tree))
         except (SyntaxError, ValueError) as error:
             found.unread.append((name, f"line {getattr(error, 'lineno', None) or '?'}: {getattr(error, 'msg', error)}"))
         except (OSError, RecursionError, MemoryError) as error:
@@ -267,14 +265,23 @@ def _bytes(file: Path) -> bytes:
     return file.read_bytes()
 
 
-def _names_tensorrt(data: bytes) -> bool:
+def _look_into(file: Path, name: str, found: Source) -> None:
+    """A file of another language by its name alone, where it names TensorRT; of a script the options too, as words of their
+    lines, but for what a line only remarks. What is larger than any script is data.
+    """
+    is_script = file.suffix not in OTHER_LANGUAGES
+    try:
+        if not file.is_file() or (is_script and file.stat().st_size > _MOST_SCRIPT_BYTES):
+            return
+        with file.open("rb") as opened:
+            data = opened.read(_MOST_LOOKED_BYTES)
+    except OSError:
+        return
     lower = data.lower()
-    return b"nvinfer" in lower or b"tensorrt" in lower or b"trtexec" in lower
-
-
-def _read_script(name: str, data: bytes, found: Source) -> None:
-    """The options of a file that names TensorRT, as words of their lines; what a line only remarks is left out."""
-    if not _names_tensorrt(data):
+    if not any(word in lower for word in (b"nvinfer", b"tensorrt", b"trtexec")):
+        return
+    if not is_script:
+        found.others.append(name)
         return
     found.scripts.append(name)
     for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), 1):
@@ -371,14 +378,16 @@ class _Result:
 @dataclass
 class _Kept:
     """What is known over all files. ``tests``: what tests of the library were kept in, by the name of a field or constant,
-    less those of ``other`` values. ``versions``: by a field what it holds of the library's version, ``None`` where it holds
-    something else too. ``results``: by file and name. ``given``: by function and parameter, the guards under which callers
-    give it, ``None`` where one gives it without. ``fields``: of classes, with their defaults.
+    less those of ``other`` values. ``versions``: by a field or constant what it holds of the library's version, ``None`` where
+    it holds something else too; ``told_by``: the names by which a file may ask for it. ``results``: by file and name.
+    ``given``: by function and parameter, the guards under which callers give it, ``None`` where one gives it without.
+    ``fields``: of classes, with their defaults.
     """
 
     tests: dict[str, tuple[list[Guard], list[Guard]]] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
     versions: dict[str, ast.expr | None] = field(default_factory=dict)
+    told_by: set[str] = field(default_factory=set)
     results: dict[str, dict[str, _Result | None]] = field(default_factory=dict)
     given: dict[tuple[str, str], list[Guard] | None] = field(default_factory=dict)
     functions: dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]] = field(default_factory=dict)
@@ -408,18 +417,24 @@ class _Reader:
         self.attributes: dict[str, _Thing] = {}
         self.results = kept.results.setdefault(file, {})
         self.member_names = api.also.union(*api.members.values())
-        self.touches = False
+        self.touches = self.asks_version = False
         self.unfolding: set[str] = set()
         self.own_options: set[int] = set()
         self.called: set[int] = set()
         self.told: set[tuple[int, str]] = set()
 
     def read(self, tree: ast.Module) -> None:
+        asking = {"__version__", "metadata", *self.kept.told_by}
         for node in ast.walk(tree):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                self.touches |= any(_is_library(name) for name in _imported(node))
+                names = _imported(node)
+                self.touches |= any(_is_library(name) for name in names)
+                self.asks_version |= any(not asking.isdisjoint(name.split(".")) for name in names)
             elif isinstance(node, ast.Name):
                 self.touches |= node.id == "trt"
+                self.asks_version |= node.id in asking
+            elif isinstance(node, ast.Attribute):
+                self.asks_version |= node.attr in asking
         self._bind(tree.body)
         self._block(tree.body)
 
@@ -478,8 +493,10 @@ class _Reader:
             return
         if isinstance(target, ast.Name) and not _is_false(value):
             _keep_version(self.scope.versions, target.id, version)
+            if self.scope.parent is None and _is_called_so(target.id):
+                self._keep_for_all(target.id, version)
         elif isinstance(target, ast.Attribute) and not _is_false(value) and (kept := self._field(target)):
-            _keep_version(self.kept.versions, kept, version)
+            self._keep_for_all(kept, version)
         self._store(target, self._thing(value))
         if isinstance(target, ast.Name):
             folded = self._number(value)
@@ -730,6 +747,8 @@ class _Reader:
         """An expression of the library's version, with the version in the place of all that it was kept under; ``None`` where
         it asks nothing of it, or asks another library's too.
         """
+        if not self.asks_version:
+            return None
         parts = [part for part in ast.walk(node) if isinstance(part, (ast.Name, ast.Attribute, ast.Call))]
         known = {id(part): version for part in parts if (version := self._version_of(part)) is not None}
         is_foreign = any(getattr(part, "attr", "") == "__version__" and id(part) not in known for part in parts)
@@ -739,9 +758,14 @@ class _Reader:
         """By what the version is kept that a field holds: one called like the library is the same everywhere, another of ``self``
         in its own file; of any other nobody knows whose it is.
         """
-        if "trt" in node.attr.lower() or "tensorrt" in node.attr.lower():
+        if _is_called_so(node.attr):
             return node.attr
         return f"{self.file}: {node.attr}" if getattr(node.value, "id", "") in ("self", "cls") else ""
+
+    def _keep_for_all(self, name: str, version: ast.expr | None) -> None:
+        _keep_version(self.kept.versions, name, version)
+        if version is not None:
+            self.kept.told_by.add(name.rpartition(" ")[2])
 
     def _version_of(self, node: ast.Name | ast.Attribute | ast.Call) -> ast.expr | None:
         """Of one name, field or call: the version, or what was made of it elsewhere."""
@@ -751,6 +775,8 @@ class _Reader:
             return _LIBRARY_VERSION if is_it else self.kept.versions.get(self._field(node))
         if isinstance(node, ast.Name):
             found = self.scope.find("versions", node.id)
+            if found is None and _is_called_so(node.id):
+                found = self.kept.versions.get(node.id)  # of a sibling
             is_it = self.scope.find("things", node.id) == _Thing("__version__")
             return _LIBRARY_VERSION if is_it else found if isinstance(found, ast.expr) else None
         name, first = _last_name(node.func), node.args[0] if node.args else None
@@ -816,6 +842,8 @@ class _Reader:
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             pass  # a docstring
         else:
+            if isinstance(node, ast.Return) and node.value is not None and self._version(node.value) is not None:
+                self.kept.told_by.update(self.functions[-1:])
             if isinstance(node, (ast.Assign, ast.AnnAssign)):
                 self._note_made(node)
             if isinstance(node, (ast.Assign, ast.AugAssign)):
@@ -1138,6 +1166,11 @@ def _words(node: ast.AST) -> str:
 
 def _is_false(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value in (None, False)
+
+
+def _is_called_so(name: str) -> bool:
+    """Whether a name says that it is of the library."""
+    return "trt" in name.lower() or "tensorrt" in name.lower()
 
 
 def _keep_version(kept: dict[str, ast.expr | None], name: str, version: ast.expr | None) -> None:

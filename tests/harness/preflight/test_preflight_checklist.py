@@ -964,3 +964,26 @@ def test_a_pipe_and_a_file_without_end_are_named_and_not_read(tmp_path: Path) ->
     assert told == {
         "huge.py": "is not read: it has more than 32 MiB", "pipe.py": "is not read: it is no file that can be read",
     }  # fmt: skip
+
+
+def test_a_version_that_a_sibling_keeps_is_followed_there(tmp_path: Path) -> None:
+    (tmp_path / "sibling.py").write_text(
+        "import tensorrt as trt\nTRT_MAJOR = int(trt.__version__[:2])\ndef is_new():\n    return TRT_MAJOR > 10\n"
+    )
+    code = """
+        import tensorrt as trt
+        from sibling import TRT_MAJOR, is_new
+        if TRT_MAJOR < 11:
+            x = trt.BuilderFlag.FP16
+        if is_new():
+            x = trt.BuilderFlag.INT8
+    """
+    assert states(read(tmp_path, code)) == {"BuilderFlag.FP16": State.OK, "BuilderFlag.INT8": State.BREAKS}
+
+
+def test_data_and_links_to_nowhere_beside_the_code_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text('{"note": "trtexec --fp16"}' + " " * (1 << 20))
+    (tmp_path / "gone.sh").symlink_to(tmp_path / "nowhere.sh")
+    checklist = read(tmp_path, "import tensorrt\n")
+    assert checklist.verdict is Outcome.PASS
+    assert not found(checklist)
