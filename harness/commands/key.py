@@ -28,8 +28,9 @@ def add(commands: Any) -> None:
     new.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="the private key; the public one is FILE.pub"
     )
-    add_passphrase(new)
-    new.add_argument("--ask", action="store_true", help="ask for a passphrase to encrypt it with")
+    secret = new.add_mutually_exclusive_group()
+    add_passphrase(secret)
+    secret.add_argument("--ask", action="store_true", help="ask for a passphrase to encrypt it with")
     show = command(actions, "show", _show, "the id of a public key")
     show.add_argument("key", type=Path, metavar="PUBLIC", help="a public key, as FILE.pub")
 
@@ -52,8 +53,13 @@ def passphrase(arguments: argparse.Namespace) -> bytes | None:
 
 
 def _new(arguments: argparse.Namespace) -> int:
+    from harness.errors import UsageError
     from harness.signoff.signing import PUBLIC_SUFFIX, make_key
 
+    if os.environ.get("TRIGATE_KEY_PASSPHRASE") == "" and not (arguments.ask or arguments.passphrase_file):
+        raise UsageError(
+            "TRIGATE_KEY_PASSPHRASE is set, and empty. Set a passphrase; or unset it, and the key is not encrypted."
+        )
     secret = _asked() if arguments.ask else passphrase(arguments)
     public = make_key(arguments.out, secret)
     beside = f"{arguments.out}{PUBLIC_SUFFIX}"

@@ -55,6 +55,18 @@ def test_from_a_key_to_a_verified_bundle(run: Path, tmp_path: Path, capsys: pyte
     assert not any(secret in path.read_text(errors="replace") for path in bundle.rglob("*") if path.is_file())
 
 
+def test_a_passphrase_that_is_empty_or_asked_for_twice_makes_no_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSPHRASE, "")  # as a secret that a CI server does not have
+    code, _, err = typed(capsys, "key", "new", "--out", tmp_path / "k")
+    assert (code, "is set, and empty" in err) == (2, True)
+    with pytest.raises(SystemExit, match="2"):
+        main(["key", "new", "--out", str(tmp_path / "k"), "--ask", "--passphrase-file", "word"])
+    assert "not allowed with argument" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.covers("RE-03")
 def test_an_encrypted_key_signs_one_file_with_its_passphrase_from_the_environment_or_a_file(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
