@@ -108,7 +108,8 @@ def refusal(case: Case, error: Exception) -> Verdict:
 def refusal_of(case: Case, reason: str) -> Verdict:
     """A row that has nothing to run on, because its model is broken: FAIL, with the reason."""
     checks = (Check("model", Outcome.FAIL, reason),)
-    return Verdict(Summary(Measurement(case=case, error=reason)), Outcome.FAIL, reason, checks)
+    measurement = Measurement(case=case, error=reason, simulated=bool(case.simulated))
+    return Verdict(Summary(measurement), Outcome.FAIL, reason, checks)
 
 
 def misplaced(verdict: Verdict, *, gpu_host: bool, device: str) -> Verdict:

@@ -21,7 +21,7 @@ onnx = pytest.importorskip("onnx", reason="onnx: not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime: not installed")
 pytest.importorskip("torch", reason="torch: not installed")
 
-from harness.cli import main  # noqa: E402
+from harness.cli import main, make_parser  # noqa: E402
 from harness.records import Outcome, Run, run_from_folder  # noqa: E402
 from harness.signoff.bundle import judge_again  # noqa: E402
 from tests.harness import tiny  # noqa: E402
@@ -584,3 +584,8 @@ def test_a_call_that_cannot_be_parsed_is_an_object_where_json_is_asked(capsys: p
         found = json.loads(told.out)
         assert found["exit_code"] == 2
         assert told.err == f"trigate: {found['error']}\n"
+
+
+def test_a_tier_that_is_given_again_is_one_more() -> None:
+    for words in (["--tier", "1", "--tier", "2"], ["--tier", "1", "2"]):
+        assert make_parser().parse_args(["run", *words]).tier == [1, 2]

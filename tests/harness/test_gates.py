@@ -114,3 +114,10 @@ def test_the_gravest_check_decides_and_the_first_of_equals() -> None:
     ]
     assert gates.worst(checks).name == "c"
     assert gates.worst(checks[:2]).name == "b"
+
+
+@pytest.mark.covers("RE-04")
+@pytest.mark.parametrize("board", ["", "bump_base"])
+def test_a_row_that_breaks_on_the_simulated_board_is_counted_as_simulated(board: str) -> None:
+    refused = gates.refusal(replace(CASE, simulated=board), RuntimeError("no kernel"))
+    assert refused.summary.measurement.simulated is bool(board)
