@@ -968,6 +968,12 @@ class _Reader:
             self._subscript(node)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in self.own_options:
             self._word(node, node.value)
+        elif isinstance(node, ast.Dict):
+            off = (False, None, 0, "0", "false", "False")
+            pairs = zip(node.keys, node.values, strict=True)
+            self.own_options |= {
+                id(key) for key, value in pairs if isinstance(value, ast.Constant) and value.value in off
+            }
         elif isinstance(node, ast.JoinedStr):
             texts = [str(one.value) if isinstance(one, ast.Constant) else "{}" for one in node.values]
             self._word(node, "".join(texts))

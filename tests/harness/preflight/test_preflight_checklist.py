@@ -987,3 +987,8 @@ def test_data_and_links_to_nowhere_beside_the_code_are_passed_over(tmp_path: Pat
     checklist = read(tmp_path, "import tensorrt\n")
     assert checklist.verdict is Outcome.PASS
     assert not found(checklist)
+
+
+def test_options_that_are_turned_off_are_no_use(tmp_path: Path) -> None:
+    code = 'PROVIDERS = [("TensorrtExecutionProvider", {"trt_fp16_enable": True, "trt_int8_enable": False, "trt_dla_enable": 0})]'
+    assert set(found(read(tmp_path, code), "precision")) == {"trt_fp16_enable"}
