@@ -81,7 +81,7 @@ def texts(report: Report, formats: Collection[str] = USUAL, names: Collection[st
     if "json" in formats:
         made["tables.json"] = tables.to_json(run, chosen)
     if report.parts:
-        made["combined.json"] = combine.to_json(run, report.parts, report.folders, report.sources)
+        made[combine.FILE] = combine.to_json(run, report.parts, report.folders, report.sources)
     return made
 
 
@@ -90,6 +90,8 @@ def write(report: Report, out: Path, formats: Collection[str] = USUAL, names: Co
     made = texts(report, formats, names)
     for folder in {(out / name).parent for name in made}:
         folder.mkdir(parents=True, exist_ok=True)
+    if not report.parts:  # of several, drawn here before
+        (out / combine.FILE).unlink(missing_ok=True)
     return [_write(out / name, text) for name, text in made.items()]
 
 

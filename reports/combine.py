@@ -17,7 +17,9 @@ from harness.records import Run, Verdict
 from reports import words
 from reports.run_folder import is_inside
 
-__all__ = ["HEADINGS", "SCHEMA", "anchored", "to_json", "told"]
+__all__ = ["FILE", "HEADINGS", "SCHEMA", "anchored", "to_json", "told"]
+
+FILE = "combined.json"
 
 SCHEMA = 1
 """Of ``combined.json``. 1: ``runs`` (label, id, what it is of, sha256 of its run.json), ``rows`` (label by case id)."""

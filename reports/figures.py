@@ -21,7 +21,7 @@ __all__ = ["LATENCY_KEY", "PLOTTED_ROWS", "STORY_KEY", "Figure", "Story", "Strip
 PLOTTED_OUTPUTS = 12
 """Per model. Of more, those nearest to their tolerance are plotted, and the page says so."""
 
-PLOTTED_ROWS = 80
+PLOTTED_ROWS = 64
 """Of a page, over time and with errors; every row has its tables. Of more, the gravest are plotted, and the page says so."""
 
 LATENCY_KEY = (

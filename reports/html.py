@@ -46,7 +46,7 @@ class ModelPage:
     lineage: sheets.Table
 
 
-ROWS_IN_FULL = 400
+ROWS_IN_FULL = 240
 """Of a page. Of more, the gravest are told in full, and the page says how many are left out and where they are."""
 
 

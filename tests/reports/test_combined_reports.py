@@ -72,6 +72,16 @@ def test_combined_json_names_the_very_record_that_was_drawn(folders: dict[str, P
     assert sum(run["rows"] for run in told["runs"]) == len(told["rows"]) == len(whole.verdicts)
 
 
+def test_a_report_of_one_run_takes_away_what_told_of_several_in_its_folder(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    whole, parts, rows = together(folders)
+    reports.write(reports.load_together(whole, parts, folders, rows), tmp_path, ["md"])
+    assert (tmp_path / "combined.json").exists()
+    reports.write(reports.load(folders["board"]), tmp_path, ["md"])
+    assert {path.name for path in tmp_path.iterdir()} == {"report.md"}
+
+
 def test_junit_has_a_suite_per_run_tier_and_model_with_the_command_of_its_own_run(folders: dict[str, Path]) -> None:
     from xml.etree import ElementTree as ET
 
