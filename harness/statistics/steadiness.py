@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import stdtr
 
+from harness.statistics.quantiles import median
 from runtime.protocol import Array
 
 __all__ = ["Drift", "SoakRule", "drift", "slope_c_per_min"]
@@ -85,14 +86,20 @@ def drift(latencies_ns: Array, *, blocks: int = 20, alpha: float = 0.01, least_c
     quarter = blocks // 4
     first, last = levels[:quarter], levels[-quarter:]
     ends = float(last.mean() - first.mean())
-    earlier, later = np.triu_indices(blocks, 1)
+    earlier, later = _pairs(blocks)
     rises = levels[later] - levels[earlier]
-    slope = float(np.median(rises / (later - earlier))) * (blocks - 1)
-    change = max(slope, ends / (1.0 - quarter / blocks), key=abs) / float(np.median(levels))
+    slope = median(rises / (later - earlier)) * (blocks - 1)
+    change = max(slope, ends / (1.0 - quarter / blocks), key=abs) / median(levels)
     error = math.sqrt(float(first.var(ddof=1) + last.var(ddof=1)) / quarter)
     p_step = 2.0 * float(stdtr(2 * quarter - 2, -abs(ends) / error)) if error > 0.0 else float(ends == 0.0)
     p = min(p_step, _p_of_ranks(levels, rises))
     return Drift(change, p, p < alpha and abs(change) > least_change)
+
+
+@lru_cache(maxsize=8)
+def _pairs(count: int) -> tuple[Array, Array]:
+    """(the earlier, the later) of all pairs of ``count`` places."""
+    return np.triu_indices(count, 1)
 
 
 def _levels(latencies: Array, blocks: int) -> Array:
@@ -116,12 +123,12 @@ def _p_of_ranks(levels: Array, rises: Array) -> float:
     that are all alike have no rank correlation, and no trend.
     """
     count, falling = levels.size, int(np.count_nonzero(rises < 0))
+    if not np.count_nonzero(rises == 0):
+        few = _permutations(count)[: min(falling, rises.size - falling) + 1]
+        return min(1.0, 2.0 * sum(few) / math.factorial(count))
     _, alike = np.unique(levels, return_counts=True)
     if alike.size == 1:
         return 1.0
-    if alike.size == count:
-        few = _permutations(count)[: min(falling, rises.size - falling) + 1]
-        return min(1.0, 2.0 * sum(few) / math.factorial(count))
     score = int(np.count_nonzero(rises > 0)) - falling
     of_ties = int((alike * (alike - 1) * (2 * alike + 5)).sum())
     variance = (count * (count - 1) * (2 * count + 5) - of_ties) / 18.0

@@ -207,7 +207,7 @@ class BudgetRule:
         ranked = _ranked(latencies, lost)
         ordered = np.sort(ranked) if ordered_ns is None else _padded(ordered_ns, ranked.size)
         seen = evidence(ranked, ranked > self.budget_ns, floor=self.floor, ordered=ordered)
-        moved = drift(latencies[~lost])
+        moved = drift(latencies[~lost] if lost.any() else latencies)
         outcome = seen.outcome(alpha_pass=self.alpha, alpha_fail=self.alpha)
         share = f"{seen.exceedances} of {seen.count} over the budget"
         needed = None

@@ -507,12 +507,13 @@ def _read_table(path: Path, what: str, wanted: Callable[[str], bool] | None) -> 
     import pyarrow.parquet
 
     try:
-        metadata = pyarrow.parquet.read_metadata(path)
-        if metadata.num_rows > _MOST_ROWS:
-            raise UsageError(f"the {what} {path} says that it has {metadata.num_rows} rows; a run has fewer.")
-        own = metadata.schema.names
-        texts = [name for name in _TEXTS if name in own]
-        with pyarrow.parquet.ParquetFile(path, metadata=metadata, read_dictionary=texts) as file:
+        with pyarrow.OSFile(str(path)) as source:
+            metadata = pyarrow.parquet.read_metadata(source)
+            if metadata.num_rows > _MOST_ROWS:
+                raise UsageError(f"the {what} {path} says that it has {metadata.num_rows} rows; a run has fewer.")
+            own = metadata.schema.names
+            texts = [name for name in _TEXTS if name in own]
+            file = pyarrow.parquet.ParquetFile(source, metadata=metadata, read_dictionary=texts)
             # rows are read side by side: threads within a file would wait for each other
             table = file.read(columns=[name for name in own if wanted is None or wanted(name)], use_threads=False)
     except (OSError, pyarrow.ArrowException) as error:
