@@ -36,6 +36,7 @@ SCRIPTS = (
 )  # fmt: skip
 _NAMED_SCRIPTS = ("Makefile", "makefile", "Dockerfile", "Containerfile", "Jenkinsfile", "justfile", "CMakeLists.txt")
 _MOST_BYTES, _MOST_SCRIPT_BYTES, _MOST_LOOKED_BYTES = 32 << 20, 1 << 20, 4 << 20
+_MAGIC = re.compile(r"^(\s*)(?:(?:[!?]|%\w).*|\w+ *= *[!%].*|[\w.()]+\?{1,2}\s*$)")
 _OPTION = re.compile(r"(?<![\w-])--[A-Za-z]\w*|\btrt_\w+|\bORT_TENSORRT_\w+")
 _MASKS = {
     "create_network": ("NetworkDefinitionCreationFlag", "flags"),
@@ -299,7 +300,7 @@ def _read_notebook(name: str, data: bytes, found: Source) -> ast.Module:
         cells = [cell for cell in json.loads(data)["cells"] if cell["cell_type"] == "code"]
         sources = ["".join(cell["source"]).splitlines() for cell in cells]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"it is no notebook: {error}") from error
+        raise ValueError("it is no notebook with cells") from error
     module, at = ast.Module([], []), -1
     for number, source in enumerate(sources, 1):
         places = []
@@ -313,7 +314,7 @@ def _read_notebook(name: str, data: bytes, found: Source) -> ast.Module:
         if not is_python:
             continue
         try:
-            tree = ast.parse("\n".join(re.sub(r"^(\s*)(?:[!%?]|\w+ *= *[!%]).*", r"\1pass", line) for line in source))
+            tree = _parsed_cell(source)
         except SyntaxError as error:
             found.unread.append((name, f"code cell {number}, line {error.lineno or '?'}: {error.msg}"))
             continue
@@ -322,6 +323,16 @@ def _read_notebook(name: str, data: bytes, found: Source) -> ast.Module:
                 node.lineno = places[min(node.lineno, len(places)) - 1]  # type: ignore[attr-defined]
         module.body += tree.body
     return module
+
+
+def _parsed_cell(source: Sequence[str]) -> ast.Module:
+    """Python as it stands, else without what only a notebook understands; a line keeps its number."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse("\n".join(source))
+        except SyntaxError:
+            return ast.parse("\n".join(_MAGIC.sub(r"\1pass", line) for line in source))
 
 
 def _place(lines: Sequence[str], line: str, before: int) -> int:
