@@ -54,6 +54,8 @@ _MOST_BYTES = 64 << 20
 _MOST_RUN_BYTES = 1 << 30
 _MOST_SHOWN = 30
 _MOST_LETTERS = 200
+_WORDED = ("decision", "notes", "held_against", "unused")
+"""What code words in ``bundle.json``."""
 _TOUCHED = ("changed", "removed", "added")
 _GRAVE = (*_TOUCHED, "signature", "verdict", "record")
 _ORDER = (*_GRAVE, "artifact", "failed", "open", "signer")
@@ -249,7 +251,7 @@ class _Verifier:
             verified_by=importlib.metadata.version("trigate"),
             key=self.key.id if self.key else "",
             made=_made(signoff),
-            notes=signoff.notes if signoff else (),
+            notes=tuple(_notes(signoff)),
             artifacts=artifacts,
         )
 
@@ -398,7 +400,8 @@ class _Verifier:
         except Exception as error:  # as with a verdict: told, and no reason to stop looking
             self._say("record", f"the decision cannot be made again: {type(error).__name__}: {error}")
             return None
-        for words in _differences(told, again):
+        data = json.loads(read_small(self.folder / BUNDLE, limit=_MOST_BYTES))
+        for words in _differences(data, again, is_ours=_is_ours(told)):
             self._say("record", f"{BUNDLE}: {words}", follows=True)
         return again
 
@@ -435,11 +438,13 @@ class _Verifier:
 
     def _compare_statement(self, files: Mapping[str, str], again: SignOff | None, envelope: Envelope | None) -> None:
         """What the statement says beside digests, against what the bundle makes it say."""
-        if again is not None:
+        if again is not None and _is_ours(again):
             self._compare_page(again)
         if envelope is None or again is None:
             return
         expected = json.loads(json.dumps(statement_of(again, files)))
+        if not _is_ours(again):
+            expected["predicate"] = _as_told(expected["predicate"], envelope.statement.get("predicate"))
         for name in ("_type", "predicateType", "predicate"):
             if envelope.statement.get(name) != expected[name]:
                 self._say(
@@ -583,18 +588,57 @@ def _where(statement: Mapping[str, Any], expected: Mapping[str, Any], name: str)
     return f": {', '.join(fields)}"
 
 
-def _differences(told: SignOff, again: SignOff) -> list[str]:
-    """Where the record of the decision is not what the runs and waivers in the bundle make it."""
-    words = list(itertools.islice(_unlike(_by_id(told), _by_id(again), ""), _MOST_SHOWN + 1))
+def _is_ours(signoff: SignOff) -> bool:
+    """Whether this version signed it: another one words its decision and its page otherwise, and may know fewer fields."""
+    return signoff.trigate_version == importlib.metadata.version("trigate")
+
+
+def _notes(signoff: SignOff | None) -> Iterator[str]:
+    if signoff is None:
+        return
+    yield from signoff.notes
+    if not _is_ours(signoff):
+        yield (
+            f"It was signed by trigate {signoff.trigate_version}, which words a decision and {PAGE} in its own way: these words "
+            "are held against nothing. Outcomes, standings, lineage and waivers are."
+        )
+
+
+def _as_told(expected: dict[str, Any], told: Any) -> Any:
+    """What another version's predicate says of the result and of rows; its configuration is in its own words."""
+    if not isinstance(told, dict):
+        return expected
+    return {name: told[name] if name == "configuration" else expected.get(name) for name in told}
+
+
+def _differences(data: dict[str, Any], again: SignOff, *, is_ours: bool) -> list[str]:
+    """Where the record of the decision is not what the runs and waivers in the bundle make it. ``data``: ``bundle.json``."""
+    made = to_json(again)
+    told, made = (data, made) if is_ours else (_of_substance(data, made), _of_substance(made, data))
+    words = list(itertools.islice(_unlike(_by_id(told), _by_id(made), ""), _MOST_SHOWN + 1))
     return words if len(words) <= _MOST_SHOWN else [*words[:_MOST_SHOWN], "and more"]
 
 
-def _by_id(signoff: SignOff) -> dict[str, Any]:
-    """As JSON values; rows and runs by their ids, lists by number."""
-    table: dict[str, Any] = to_json(signoff)
+def _of_substance(table: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Without what code words, and without fields that only one of two versions knows."""
+    fields = {name: {key for entry in other[name] for key in entry} for name in ("rows", "runs", "waivers")}
+    kept: dict[str, Any] = {
+        name: [
+            {key: entry[key] for key in entry if key in fields[name] and key not in _WORDED} for entry in table[name]
+        ]
+        for name in fields
+    }
+    return {name: kept.get(name, table[name]) for name in table if name in other and name not in _WORDED} | {
+        "problems": []
+    }
+
+
+def _by_id(table: dict[str, Any]) -> dict[str, Any]:
+    """Rows and runs by their ids, lists by number, problems by their words."""
+    table = dict(table)
     for name in ("rows", "runs"):
         table[name] = {entry["id"]: entry for entry in table[name]}
-    table["problems"] = [problem.words for problem in signoff.problems]
+    table["problems"] = [problem["words"] for problem in table["problems"]]
     return {name: dict(enumerate(value, 1)) if isinstance(value, list) else value for name, value in table.items()}
 
 

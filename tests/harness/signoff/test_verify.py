@@ -664,6 +664,48 @@ def test_a_verdict_of_another_version_is_told_with_it(slow: Path, home: Home) ->
     assert "it has schema 99; this trigate reads up to 1: upgrade trigate" in look(slow, home.key.public).to_text()
 
 
+def of_another_version(
+    bundle: Path, home: Home, change: Callable[[dict[str, Any]], object] = lambda table: None
+) -> str:
+    """What is told of a bundle that another trigate signed, which had other words and fields; by the right key."""
+    table = json.loads((bundle / BUNDLE).read_text())
+    table |= {"trigate_version": "0.0.9", "decision": "It may be released.", "notes": ["of then"], "mood": "good"}
+    for row in table["rows"]:
+        row.pop("held_against")
+        row["colour"] = "green"
+    change(table)
+    (bundle / BUNDLE).write_text(json.dumps(table))
+    (bundle / PAGE).write_text("# It may be released\n")
+    sign_again(bundle, home.key)
+    return all_of(look(bundle, home.key.public))
+
+
+@pytest.mark.covers("RE-03")
+def test_a_bundle_of_another_version_is_held_to_what_it_says_and_not_to_its_words(bundle: Path, home: Home) -> None:
+    told = of_another_version(bundle, home)
+    assert told.endswith(f"VERIFIED: {bundle}")
+    assert "note: It was signed by trigate 0.0.9, which words a decision and SIGNOFF.md in its own way" in told
+
+
+@pytest.mark.covers("RE-03")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.update(result="WARNED"), "result is 'WARNED'; the runs and waivers make it 'PASSED'"),
+        (lambda table: table["rows"].pop(), "is not there; the runs and waivers make it there"),
+        (
+            lambda table: table["rows"][0].update(standing="waived"),
+            "standing is 'waived'; the runs and waivers make it",
+        ),
+        (lambda table: table["rows"][0].update(lineage={}), "lineage.* is not there; the runs and waivers make it"),
+    ],
+)
+def test_what_a_bundle_of_another_version_says_is_still_what_its_runs_make_it(
+    change: Callable[[dict[str, Any]], object], words: str, bundle: Path, home: Home
+) -> None:
+    assert re.search(f"RECORD: bundle.json: .*{words}", of_another_version(bundle, home, change))
+
+
 @pytest.mark.parametrize(
     ("file", "data"),
     [
