@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -31,7 +32,7 @@ from harness.compare.facts import (
     versions_differ,
 )
 from harness.compare.layers import compare_layers
-from harness.compare.load import MOST, Entry, LaunchSeen, Sessions, boot_of, by_session
+from harness.compare.load import MOST, PERCENTS, Entry, LaunchSeen, Sessions, boot_of, by_session
 from harness.compare.outputs import KeptRow, golden_drift, outputs_apart, reference_apart
 from harness.compare.records import Cause, Change, RowChange, Shift, Standing, State
 from harness.compare.shift import shift_of
@@ -75,6 +76,7 @@ _OF_OURS = re.compile(rf", baseline |^{ROUTE_CHANGED}|^by the (base's )?route")
 """What the harness notes of a row of itself, which is told elsewhere: a baseline held against it, and routes (``--like``)."""
 
 _TIMED = ("latency", "flight", "heat")
+_P99 = PERCENTS.index(99)
 _STATES = list(State)
 _RAN = (State.WORKS, State.FAILS)
 _EMPTY = Standing.SAME
@@ -155,7 +157,7 @@ def judge_row(
     judge = _Row(old, now, margins, alpha, tells_engine=tells_engine)
     judge.paired = paired or {}
     changes = judge.changes()
-    return replace(row, layers=judge.layers if tells_engine else None, shifts=tuple(judge.shifts())), changes
+    return replace(row, layers=judge.layers if tells_engine else None, shifts=judge.shifts), changes
 
 
 def _transition(base: Entries, new: Entries, old: State, now: State) -> tuple[Standing, Cause, str, bool]:
@@ -267,8 +269,12 @@ class _Row:
         found += _about("warnings", self._warnings())
         return [self._spoilt(one) for one in found]
 
-    def shifts(self) -> Iterable[Shift]:
+    @cached_property
+    def shifts(self) -> tuple[Shift, ...]:
         """By model the percentile shift, where both sides have samples."""
+        return tuple(self._shifts())
+
+    def _shifts(self) -> Iterable[Shift]:
         for model in self._models() if self.case.kind in _TIMED else ():
             old, now = (_launches(side, model, lambda seen: seen if seen.percentiles_ns else None)
                         for side in (self.base, self.new))  # fmt: skip
@@ -462,8 +468,21 @@ class _Row:
             of = f" of {model}" if self.case.kind in ABOUT_A_FLIGHT else ""
             for p in ("p95", "p50"):
                 found += _about(p, [self._quantile(model, p, of)])
+            found += _about("p95", self._slowest(model, of, found[-2].change))
             found += _about("lost", self._failed(model, of))
         return found
+
+    def _slowest(self, model: str, of: str, p95: Change) -> Iterable[Judged]:
+        """That p99 moved where p95 did not: no margin is set on it, and somebody may want to look."""
+        for shift in self.shifts if p95.standing in (_EMPTY, Standing.NOT_WORSE) else ():
+            told = [getattr(shift, name)[_P99] for name in ("base_ns", "ratio", "low", "high")]
+            if shift.model == model and None not in told and told[2] > 1 + shift.margin:
+                old, ratio, low, high = told
+                words = f"the slowest calls alone are slower: {_percent(ratio)} % [{_percent(low)}, {_percent(high)}]"
+                shown = Change(
+                    f"p99{of}", "ns", Standing.CHANGED, words, Cause.UNKNOWN, "p95 did not move", old, old * ratio
+                )
+                yield Judged(replace(shown, ratio=ratio, low=low, high=high, margin=shift.margin))
 
     def _quantile(self, model: str, p: str, of: str) -> Judged:
         lost = [
@@ -886,6 +905,10 @@ class _Row:
                 yield _fact(f"new {what[:-1]}", Standing.CHANGED, text, of, "the base said nothing of it")
             if fresh[_MOST_TEXTS:]:
                 yield _fact(f"new {what}", Standing.CHANGED, f"{len(fresh) - _MOST_TEXTS} more", cause)
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.1f}"
 
 
 def _about(what: str, judged: Iterable[Judged]) -> list[Judged]:

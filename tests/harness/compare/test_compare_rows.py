@@ -11,7 +11,7 @@ import pytest
 
 from harness.compare import compare_runs
 from harness.compare.facts import settings_words
-from harness.compare.load import Entry, Loaded
+from harness.compare.load import PERCENTS, Entry, Loaded
 from harness.compare.records import Cause, Change, Comparison, Decision, Standing, State
 from harness.compare.rows import state_of
 from harness.records import Check, Figure, Measurement, Outcome, Summary, Verdict
@@ -504,3 +504,21 @@ def test_memory_that_an_engine_of_another_size_explains_says_so(size: float, tol
     found = compare_runs(base_runs(change=engine(30.0)), new_runs(change=engine(size), gpu_bytes=500e6))
     grown = changes(found, "memory")["GPU memory"]
     assert (grown.standing, grown.cause, grown.why.startswith(told)) == (Standing.WORSE, Cause.MEMORY, True), grown.why
+
+
+@pytest.mark.parametrize(("slower", "is_told"), [(1.5, True), (1.0, False)])
+def test_slowest_calls_that_p95_does_not_show_are_for_somebody_to_look_at(slower: float, is_told: bool) -> None:
+    def with_percentiles(runs: list[Loaded], factor: float) -> list[Loaded]:
+        steps = (1.0, 1.002, 0.998)
+        drawn = [[1e7 * step * (factor if percent > 97 else 1.0) for percent in PERCENTS] for step in steps]
+        return [
+            with_launches([one], launch(10.0 * step, percentiles_ns=tuple(percentiles)))[0]
+            for one, step, percentiles in zip(runs, steps, drawn, strict=False)
+        ]
+
+    found = compare_runs(with_percentiles(base_runs(), 1.0), with_percentiles(new_runs(), slower))
+    p99 = changes(found, "latency").get("p99")
+    assert (p99 is not None, found.decision) == (is_told, Decision.ADOPT)
+    assert ("1 with changes to look at" in found.words) is is_told
+    if p99 is not None:
+        assert (p99.standing, p99.ratio is not None and round(p99.ratio, 1)) == (Standing.CHANGED, slower)
