@@ -15,6 +15,7 @@ _MOST_SESSIONS = 12
 
 _MOST_HOURS = 72.0
 
+_BUT = " (but for that"
 _ASIDE = re.compile(r"\s*\([^()]*\)\s*$")
 
 _RESTS_ON = {"drift": "numerics", "p95": "latency", "energy": "energy", "memory": "memory"}
@@ -167,9 +168,9 @@ def _more(rows: Sequence[RowChange], base: Sequence[Side], new: Sequence[Side], 
 def _to_decide(change: Change) -> str:
     """What is to be decided, so that rows that wait for one step say the same: the clause with the command that helps."""
     if change.about == "verdict":
-        state, _, reason = change.words.partition(": ")
+        state, _, reason = change.words.partition(_BUT)[0].partition(": ")
         step = next((clause for clause in reason.split("; ") if "`" in clause), "")
-        return f"{state}: {re.sub(_ASIDE, '', step).strip()}" if step else _brief(change.words)
+        return f"{state}: {re.sub(_ASIDE, '', step).strip().rstrip('.')}" if step else _brief(change.words)
     return f"{change.name}: {_brief(change.words)}"
 
 
@@ -183,7 +184,7 @@ def _ended(words: str) -> str:
 
 def _brief(words: str, most: int = 160) -> str:
     """The first sentences, as far as they are short; all of it stands in its row."""
-    words = words.partition(" (but for that")[0].rstrip(".")
+    words = words.partition(_BUT)[0].rstrip(".")
     return words if len(words) <= most else f"{words[:most].rpartition(' ')[0]} …"
 
 
