@@ -57,7 +57,7 @@ def passed(run: Run, at: int) -> Verdict:
 
 @pytest.mark.covers("RE-01")
 def test_every_row_and_the_last_line_are_on_disk_while_run_json_is_seldom_written(tmp_path: Path) -> None:
-    clock, run, written = Clock(), unfinished(300), []
+    clock, run, written = Clock(), unfinished(100), []
 
     class Slow(RunFolder):
         def write(self, name: str, data: bytes) -> str:
@@ -67,17 +67,17 @@ def test_every_row_and_the_last_line_are_on_disk_while_run_json_is_seldom_writte
 
     with Slow(tmp_path / "run", clock=clock) as folder:
         folder.write_run(run)
-        for at in range(300):
+        for at in range(100):
             clock.now_s += 1.0
             run = replace(run, verdicts=(*run.verdicts, passed(run, at)))
             if folder.is_due:
                 folder.write_run(run)
             else:
                 folder.note_row(run.verdicts[-1])
-            assert at % 30 or run_from_folder(tmp_path / "run").verdicts == run.verdicts
-        folder.note_last_line('r300 "ü"\nruns')
-        assert folder.earlier() == replace(run, last_line='r300 "ü"\nruns')
-        assert written == ["run.json"] * 16, "the first, and then a twentieth of the time"
+            assert at % 25 or run_from_folder(tmp_path / "run").verdicts == run.verdicts
+        folder.note_last_line('r100 "ü"\nruns')
+        assert folder.earlier() == replace(run, last_line='r100 "ü"\nruns')
+        assert written == ["run.json"] * 6, "the first, and then a twentieth of the time"
         folder.write_run(replace(run, complete=True, exit_code=0))
     assert not (tmp_path / "run" / JOURNAL).exists()
 
