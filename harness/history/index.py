@@ -27,6 +27,7 @@ SERIES = (
 
 _APPLICATION = 0x54524748
 _WAIT_S = 30.0
+_FOUND = 1000
 
 _TABLES = f"""
 CREATE TABLE runs(seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, digest TEXT NOT NULL, path TEXT NOT NULL,
@@ -142,6 +143,25 @@ class Index:
             ("runs", "seq"),
         ):
             self.db.execute(f"DELETE FROM {table} WHERE {column} = ?", (seq,))  # noqa: S608 (both are named above)
+
+    def kept(self, digest: str) -> str | None:
+        """What was found for data of this digest, by whoever asked before."""
+        with contextlib.suppress(sqlite3.Error):  # an index of before there was such a table
+            found = self.db.execute("SELECT told FROM found WHERE digest = ?", (digest,)).fetchone()
+            return str(found[0]) if found else None
+        return None
+
+    def keep(self, digest: str, told: str) -> None:
+        """Keep it if it can be written at once, and with it the latest ``_FOUND`` alone."""
+        place = f"{self.path.resolve().as_uri()}?mode=rw"  # beside ours, which may only read
+        with (
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(sqlite3.connect(place, uri=True, timeout=0)) as db,
+            db,
+        ):
+            db.execute("CREATE TABLE IF NOT EXISTS found(digest TEXT PRIMARY KEY, told TEXT NOT NULL)")
+            db.execute("INSERT OR REPLACE INTO found VALUES(?, ?)", (digest, told))
+            db.execute("DELETE FROM found WHERE rowid <= (SELECT max(rowid) FROM found) - ?", (_FOUND,))
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:

@@ -2,11 +2,12 @@
 
 The index holds what is asked again and again: facts, rows, followed figures. Samples stay in the run folders. It can be thrown
 away and made again from them with `trigate history add`, but for the names of golden baselines, and for imported evidence, whose
-files are kept whole in ``imports/``. What reads samples and seeks steps is imported where it is used: a listing needs none of it.
+files are kept whole in ``imports/``. What reads samples is imported where it is used: a listing needs none of it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from harness.errors import UsageError, did_you_mean
 from harness.history.entry import OURS, Entry, digest_of, entry_of
 from harness.history.index import SERIES, Index
 from harness.history.records import Added, Golden, Listed, Listing, Point, Query, Series, TimedStep, Told
+from harness.history.steps import FEWEST, METHOD, Step, find_steps
 
 __all__ = ["GOLDEN", "History", "resolve"]
 
@@ -294,8 +296,6 @@ class History:
         return Series(**told, figure=name[1], unit=name[2], points=points)
 
     def _with_steps(self, series: Series) -> Series:
-        from harness.history.steps import FEWEST, find_steps
-
         points = series.points
         steps = tuple(
             TimedStep(
@@ -304,11 +304,22 @@ class History:
                 changed=self._changed_near(points, step.at),
                 **step.__dict__,
             )
-            for step in find_steps([point.value for point in points])
+            for step in self._steps([point.value for point in points])
         )
         tools = sorted({point.mark for point in points if point.mark})
         told = f"mixed with what {', '.join(tools)} measured, which times something else: a step may be the tool"
         return replace(series, steps=steps, notes=(told,) if tools else (), sought_from=FEWEST)
+
+    def _steps(self, values: Sequence[float]) -> tuple[Step, ...]:
+        """Kept in the index by the values: to import what seeks them takes longer than the question."""
+        if len(values) < FEWEST:
+            return ()
+        digest = hashlib.sha256(f"{METHOD} {values!r}".encode()).hexdigest()
+        if (told := self._index.kept(digest)) is not None:
+            return tuple(Step(*one) for one in json.loads(told))
+        steps = find_steps(values)
+        self._index.keep(digest, json.dumps([list(step.__dict__.values()) for step in steps]))
+        return steps
 
     def _changed_near(self, points: Sequence[Point], at: int) -> tuple[str, ...]:
         """Which facts changed with a step, in words; where none did, those of the nearest runs: noise shifts a step by a few."""

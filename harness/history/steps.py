@@ -21,7 +21,10 @@ import numpy as np
 
 from runtime.protocol import Array
 
-__all__ = ["FEWEST", "LEAST", "PENALTY", "SHORTEST", "WINDOW", "Step", "find_steps"]
+__all__ = ["FEWEST", "LEAST", "METHOD", "PENALTY", "SHORTEST", "WINDOW", "Step", "find_steps"]
+
+METHOD = 1
+"""Changed whenever other steps may be found in the same series: those that were found are kept in the index."""
 
 FEWEST = 8
 """Runs, under which nothing is sought."""

@@ -17,6 +17,7 @@ from harness.errors import UsageError
 from harness.history import History, resolve
 from harness.history.index import INDEX, VERSION
 from harness.history.records import Query
+from harness.history.steps import find_steps
 from harness.records import SCHEMA_VERSION, Outcome, Run, to_json
 from tests.harness.compared_runs import a_run
 from tests.harness.history_runs import ROW, entry
@@ -530,3 +531,38 @@ def test_ten_thousand_rows_of_one_run_go_in_and_come_out(history: History, tmp_p
     with pytest.raises(UsageError, match="10000 series fit; at most 64"):
         history.series(Query())
     assert len(history.series(Query(row="row 777"))[0].series) == 2
+
+
+def test_steps_are_sought_once_and_anew_when_there_is_another_run(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(history, 24, step=12)
+    sought: list[int] = []
+
+    def counted(values: Any) -> Any:
+        sought.append(len(values))
+        return find_steps(values)
+
+    monkeypatch.setattr("harness.history.runs.find_steps", counted)
+    with History(history.folder) as reader:  # which may keep what it found, and nothing else
+        told = [reader.series(Query(row=ROW), ["p50_ns"])[0].series[0].steps for _ in range(2)]
+        with pytest.raises(UsageError, match="readonly"):
+            reader.put(entry(99), now=NOW)
+    assert told[0] == told[1]
+    assert [step.at for step in told[0]] == [12]
+    with History(history.folder) as another:
+        assert another.series(Query(row=ROW), ["p50_ns"])[0].series[0].steps == told[0]
+    assert sought == [24]
+    history.put(entry(24, factor=1.2), now=NOW)
+    history.series(Query(row=ROW), ["p50_ns"])
+    assert sought == [24, 25]
+
+
+def test_a_history_that_cannot_be_written_is_read_all_the_same(history: History) -> None:
+    filled(history, 24, step=12)
+    with sqlite3.connect(history.folder / INDEX) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        with History(history.folder) as reader:
+            (step,) = reader.series(Query(row=ROW), ["p50_ns"])[0].series[0].steps
+    writer.close()
+    assert step.at == 12
