@@ -54,13 +54,13 @@ def _records_page() -> str:
 
 
 def _compare_page() -> str:
-    from harness.compare import records as compare_records
+    from harness.records import comparison
 
     head = [
         "# compare.json\n",
-        f"What `trigate compare` writes. Schema number {compare_records.COMPARE_SCHEMA}.\n",
+        f"What `trigate compare` writes. Schema number {comparison.COMPARE_SCHEMA}.\n",
     ]
-    return "\n".join([*head, *_classes(compare_records.Comparison)])
+    return "\n".join([*head, *_classes(comparison.Comparison)])
 
 
 def _samples_page() -> str:

@@ -27,7 +27,6 @@ import numpy as np
 import runtime.errors
 from harness import plan as planning
 from harness.compare.load import load_folder
-from harness.compare.records import Standing
 from harness.compare.rows import pairs_in_words, standing_of
 from harness.compare.runs import Comparison, compare_runs, write_comparison
 from harness.errors import UsageError
@@ -36,6 +35,7 @@ from harness.instruments.trace import Frame, Trace
 from harness.measure import Bench, Observed
 from harness.profiles import PROFILES, Profile
 from harness.records import Case, Measurement, Outcome, Run, Summary, Verdict, to_json
+from harness.records.comparison import Standing
 from harness.run import Job, Progress, run
 from harness.run_folder import RunFolder
 from harness.statistics.paired import LOOKS, MARGINS, Change, compare_pairs

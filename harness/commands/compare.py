@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.commands.common import command, kept_history
 
 if TYPE_CHECKING:
-    from harness.compare.records import Comparison
+    from harness.records.comparison import Comparison
 
 COMPARE_EXAMPLES = """\
 examples:

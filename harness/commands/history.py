@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.commands.common import default_cache, kept_history, plain, version
 
 if TYPE_CHECKING:
-    from harness.history.records import Added, Listed, Query, Told
+    from harness.records.history import Added, Listed, Query, Told
     from reports.history_page import Series
 
 HISTORY_EXAMPLES = """\
@@ -189,8 +189,8 @@ def _kept(arguments: argparse.Namespace) -> Path:
 
 def _query(arguments: argparse.Namespace) -> Query:
     from harness.errors import UsageError, did_you_mean
-    from harness.history.records import Query
     from harness.records import Outcome
+    from harness.records.history import Query
 
     facts = {}
     for word in getattr(arguments, "fact", []):
@@ -239,9 +239,9 @@ def _time(option: str, word: str, *, end: bool = False) -> float | None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from harness.history.records import Query
     from harness.history.runs import History
     from harness.records import to_json
+    from harness.records.history import Query
 
     with History(_kept(arguments)) as history:
         found = history.runs(_query(arguments), limit=_limit(arguments), by_added=_by_added(arguments))

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from harness.compare.records import Cause, Change, Decision, Foremost, RowChange, Side, Standing, State
+from harness.records.comparison import Cause, Change, Decision, Foremost, RowChange, Side, Standing, State
 
 __all__ = ["beyond_margin", "counted", "decide", "foremost"]
 

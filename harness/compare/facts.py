@@ -8,7 +8,7 @@ from typing import TypeVar
 from harness.compare.layers import in_words
 from harness.compare.likeness import LOOSE, VERSIONS
 from harness.compare.load import Entry
-from harness.compare.records import LayersChange
+from harness.records.comparison import LayersChange
 
 __all__ = [
     "ROUTE_CHANGED",

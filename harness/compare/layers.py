@@ -10,8 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from harness.compare.records import LayerChange, LayersChange
 from harness.layers import Layers
+from harness.records.comparison import LayerChange, LayersChange
 from runtime.data import EngineLayer
 
 __all__ = ["compare_layers", "in_words"]

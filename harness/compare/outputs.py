@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.compare.load import Loaded
-from harness.compare.records import Cause, Change, Standing
 from harness.numerics.parity import compare
 from harness.numerics.raw import KeptOutput, RawFile, places
 from harness.records import ParityFigures, RecordError
+from harness.records.comparison import Cause, Change, Standing
 from runtime.protocol import Array
 
 __all__ = ["KeptRow", "golden_drift", "outputs_apart", "reference_apart"]

@@ -34,9 +34,9 @@ from harness.compare.facts import (
 from harness.compare.layers import compare_layers
 from harness.compare.load import MOST, PERCENTS, Entry, LaunchSeen, Sessions, boot_of, by_session
 from harness.compare.outputs import KeptRow, golden_drift, outputs_apart, reference_apart
-from harness.compare.records import Cause, Change, RowChange, Shift, Standing, State
 from harness.compare.shift import shift_of
 from harness.records import ABOUT_A_FLIGHT, ABOUT_RUNTIMES, Figure, Outcome, ParityFigures
+from harness.records.comparison import Cause, Change, RowChange, Shift, Standing, State
 from harness.statistics.paired import LOOKS, compare_pairs
 from harness.statistics.paired import Change as PairedChange
 from harness.statistics.unpaired import Apart, compare_sessions

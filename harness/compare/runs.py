@@ -18,10 +18,10 @@ from harness.combine import labels_for
 from harness.compare.decide import beyond_margin, decide, foremost
 from harness.compare.likeness import CAPS, LOOSE, VERSIONS, UnlikeError, differences
 from harness.compare.load import MOST, Entry, Loaded, boot_of, load_folder
-from harness.compare.records import Cause, Comparison, Difference, RowChange, Side, Standing
 from harness.compare.rows import MARGINS, Judged, judge_row
 from harness.errors import UsageError, did_you_mean
 from harness.records import ABOUT_A_FLIGHT, Outcome, RecordError, from_json, to_json
+from harness.records.comparison import Cause, Comparison, Difference, RowChange, Side, Standing
 from harness.statistics.paired import block_family
 from runtime.files import write_atomic
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from harness.compare.load import PERCENTS, LaunchSeen, Sessions
-from harness.compare.records import Shift
+from harness.records.comparison import Shift
 from harness.statistics.unpaired import compare_sessions
 from runtime.protocol import Array
 

@@ -20,9 +20,9 @@ import numpy as np
 
 from harness.errors import UsageError, did_you_mean
 from harness.history.entry import Entry, Followed, RowEntry, printable, to_seconds
-from harness.history.records import Added
 from harness.history.runs import History
 from harness.records import Outcome
+from harness.records.history import Added
 from runtime.files import write_atomic
 from runtime.protocol import Array
 

@@ -19,8 +19,8 @@ from typing import Any
 from harness.errors import UsageError, did_you_mean
 from harness.history.entry import OURS, Entry, digest_of, entry_of
 from harness.history.index import SERIES, Index
-from harness.history.records import Added, Golden, Listed, Listing, Point, Query, Series, TimedStep, Told
 from harness.history.steps import FEWEST, METHOD, Step, find_steps
+from harness.records.history import Added, Golden, Listed, Listing, Point, Query, Series, TimedStep, Told
 
 __all__ = ["GOLDEN", "History", "resolve"]
 

@@ -14,8 +14,8 @@ import pytest
 
 from harness.history import History
 from harness.history.index import Index
-from harness.history.records import Query
 from harness.records import run_from_text, to_json
+from harness.records.history import Query
 from tests.harness.compared_runs import a_run
 from tests.harness.history_runs import ROW, entries
 

@@ -18,9 +18,9 @@ pytest.importorskip("polygraphy", reason="polygraphy: not installed")
 import fixtures
 from harness import cli
 from harness.compare import UnlikeError, compare
-from harness.compare.records import Cause, Comparison, Decision, RowChange, Standing
 from harness.fakes.device import SimulatedDevice
 from harness.fakes.install import installed
+from harness.records.comparison import Cause, Comparison, Decision, RowChange, Standing
 from harness.scenario import load_scenario
 from tests.harness.simulated_tensorrt import OnTheSimulatedDevice
 from tests.harness.tiny import write_onnx

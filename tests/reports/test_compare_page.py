@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from harness.compare import compare_runs, write_comparison
-from harness.compare.records import Comparison as Written
-from harness.compare.records import Standing
 from harness.records import RecordError, Verdict, to_json
+from harness.records.comparison import Comparison as Written
+from harness.records.comparison import Standing
 from reports import compare_page
 from reports.compare_page import bar, read, render_html, render_markdown
 from tests.harness.compared_folders import a_comparison

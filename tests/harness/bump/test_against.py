@@ -31,7 +31,6 @@ from harness.bump.against import (
     run_against,
 )
 from harness.cli import main
-from harness.compare.records import Standing
 from harness.compare.rows import standing_of
 from harness.config import Configuration, ModelConfig
 from harness.errors import UsageError
@@ -41,6 +40,7 @@ from harness.packs.folder import Pack
 from harness.plan import Ask, plan
 from harness.profiles import PROFILES
 from harness.records import Case, Measurement, Outcome, Verdict, run_from_text
+from harness.records.comparison import Standing
 from harness.run import Job, Progress
 from harness.tier2.host_station import HostStation
 from harness.tier2.rows import Tier2

@@ -8,8 +8,8 @@ import pytest
 
 from harness.compare import compare_runs
 from harness.compare.decide import counted, decide, foremost
-from harness.compare.records import Cause, Change, Decision, RowChange, Side, Standing, State
 from harness.records import Verdict
+from harness.records.comparison import Cause, Change, Decision, RowChange, Side, Standing, State
 from tests.harness.compared_runs import NEWER, a_run, base_runs, broken, new_runs, not_run
 
 pytestmark = pytest.mark.covers("RE-02")

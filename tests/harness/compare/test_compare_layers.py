@@ -7,8 +7,8 @@ import pytest
 from harness.compare import compare_runs
 from harness.compare.layers import compare_layers, in_words
 from harness.compare.load import Loaded
-from harness.compare.records import Cause, LayerChange, Standing
 from harness.layers import Layers
+from harness.records.comparison import Cause, LayerChange, Standing
 from runtime.data import EngineLayer
 from tests.harness.compared_runs import base_runs, new_runs
 

@@ -10,8 +10,8 @@ import pytest
 
 from harness.compare import compare_runs
 from harness.compare.likeness import UnlikeError
-from harness.compare.records import Decision, Standing
 from harness.records import Measurement, Outcome, Summary, Verdict
+from harness.records.comparison import Decision, Standing
 from tests.harness.compared_runs import NEWER, a_run, base_runs, broken, new_runs, not_run, on, with_measurement
 
 pytestmark = pytest.mark.covers("RE-02")

@@ -17,7 +17,6 @@ import pytest
 
 from harness.compare import compare, compare_runs
 from harness.compare.load import PERCENTS, load_folder, summarize_launches
-from harness.compare.records import Cause, Standing, State
 from harness.errors import UsageError
 from harness.layers import Layers
 from harness.records import (
@@ -30,6 +29,7 @@ from harness.records import (
     run_from_text,
     to_json,
 )
+from harness.records.comparison import Cause, Standing, State
 from harness.statistics.quantiles import latency_figures
 from runtime.data import EngineLayer
 from tests.harness.compared_runs import a_run, base_runs, new_runs, on

@@ -13,9 +13,9 @@ import pytest
 
 from harness.compare.load import Loaded, load_folder
 from harness.compare.outputs import KeptRow, golden_drift, outputs_apart, reference_apart
-from harness.compare.records import Cause, Standing
 from harness.numerics.raw import LIMIT
 from harness.packs.folder import Pack
+from harness.records.comparison import Cause, Standing
 from tests.harness.numeric_runs import MODEL, WIDE, Outputs, a_pack, a_run, as_computed, references, rows
 
 Rows = dict[str, KeptRow]

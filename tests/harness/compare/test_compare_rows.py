@@ -12,9 +12,9 @@ import pytest
 from harness.compare import compare_runs
 from harness.compare.facts import settings_words
 from harness.compare.load import PERCENTS, Entry, Loaded
-from harness.compare.records import Cause, Change, Comparison, Decision, Standing, State
 from harness.compare.rows import state_of
 from harness.records import Check, Figure, Measurement, Outcome, Summary, Verdict
+from harness.records.comparison import Cause, Change, Comparison, Decision, Standing, State
 from runtime.libraries import unavailable
 from tests.harness.compared_runs import (
     a_run,

@@ -11,10 +11,10 @@ import pytest
 
 from harness.compare import UnlikeError, compare, compare_runs, read_comparison, write_comparison
 from harness.compare.load import Loaded
-from harness.compare.records import Cause, Comparison, Decision, RowChange, Standing, State
 from harness.compare.runs import OLDER
 from harness.errors import UsageError
 from harness.records import BoardState, Figure, Outcome, Verdict
+from harness.records.comparison import Cause, Comparison, Decision, RowChange, Standing, State
 from tests.harness.compared_runs import (
     CAPS,
     NEWER,

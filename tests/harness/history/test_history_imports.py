@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.history import History
 from harness.history.entry import Entry
 from harness.history.imports import FORMATS, IMPORTS, Labels, import_file, read_foreign, sniff
-from harness.history.records import Query
+from harness.records.history import Query
 
 LABELS = Labels("disk", "tensorrt", "fp16", "orin-nx", "2024-11-05T10:00:00+00:00")
 NOW = 1.8e9

@@ -16,9 +16,9 @@ import pytest
 from harness.errors import UsageError
 from harness.history import History, resolve
 from harness.history.index import INDEX, VERSION
-from harness.history.records import Query
 from harness.history.steps import find_steps
 from harness.records import SCHEMA_VERSION, Outcome, Run, to_json
+from harness.records.history import Query
 from tests.harness.compared_runs import a_run
 from tests.harness.history_runs import ROW, entry
 
