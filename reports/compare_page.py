@@ -1,51 +1,51 @@
-"""The bump on one page: ``compare.html`` and ``compare.md``, drawn from a written ``compare.json`` and nothing else.
-
-What it reads of that file, ``reports.comparison`` declares.
-"""
+"""The bump on one page: ``compare.html`` and ``compare.md``, drawn from a written ``compare.json`` and nothing else."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
+from harness.records.comparison import Change, Comparison, Decision, Difference, Foremost, RowChange, Standing
 from reports import words
-from reports.compare_glance import COLUMNS, GRAVITY, Cell, Line, glance
-from reports.comparison import SCHEMA, Change, Comparison, Difference, Foremost, Row, as_percent, read
+from reports.compare_glance import COLUMNS, GRAVITY, QUIET, Cell, Line, glance
+from reports.comparison import as_percent, read
 from reports.shift_plot import KEY, DrawnShift, draw_shift
 
-__all__ = ["SCHEMA", "Change", "Comparison", "Row", "read", "render_html", "render_markdown", "write"]
+__all__ = ["read", "render_html", "render_markdown", "write"]
 
-_SYMBOLS: Mapping[str, tuple[str, str]] = {
-    "stopped working": ("✗", "fail"),
-    "worse": ("✗", "fail"),
-    "no evidence": ("○", "not_run"),
-    "open": ("?", "inconclusive"),
-    "started working": ("✓", "pass"),
-    "changed": ("≠", "measured"),
-    "not known": ("○", "not_run"),
-    "better": ("✓", "pass"),
-    "not worse": ("✓", "pass"),
-    "same": ("=", "pass"),
+_SYMBOLS: Mapping[Standing, tuple[str, str]] = {
+    Standing.BROKE: ("✗", "fail"),
+    Standing.WORSE: ("✗", "fail"),
+    Standing.MISSING: ("○", "not_run"),
+    Standing.OPEN: ("?", "inconclusive"),
+    Standing.STARTED: ("✓", "pass"),
+    Standing.CHANGED: ("≠", "measured"),
+    Standing.UNKNOWN: ("○", "not_run"),
+    Standing.BETTER: ("✓", "pass"),
+    Standing.NOT_WORSE: ("✓", "pass"),
+    Standing.SAME: ("=", "pass"),
 }
 """Beside the word, so that nothing is told by colour alone; and the class of its badge."""
 
-_MEANINGS: Mapping[str, str] = {
-    "stopped working": "It ran, or kept its limit, on the base's side, and does not now.",
-    "worse": "More than the base: the interval excludes no change (Holm, over all rows), and what was found exceeds the margin.",
-    "no evidence": "The base has a row that the new side does not: not installed, not run, not reached, or not planned.",
-    "open": "The sessions do not decide on the margin; what would, stands beside it.",
-    "started working": "It broke, or was not installed, on the base's side, and works now.",
-    "changed": "It is not what it was, and nothing says that this is worse: for who decides to look at.",
-    "not known": "The run folders do not hold it on both sides.",
-    "better": "Less than the base: the interval excludes no change, and what was found is beyond the margin.",
-    "not worse": "Not more than the base by the margin; how much less is open.",
-    "same": "Within the margin on both sides, by its whole interval; or what is counted, and equal.",
+_MEANINGS: Mapping[Standing, str] = {
+    Standing.BROKE: "It ran, or kept its limit, on the base's side, and does not now.",
+    Standing.WORSE: "More than the base: the interval excludes no change (Holm, over all rows), and what was found exceeds the "
+    "margin.",
+    Standing.MISSING: "The base has a row that the new side does not: not installed, not run, not reached, or not planned.",
+    Standing.OPEN: "The sessions do not decide on the margin; what would, stands beside it.",
+    Standing.STARTED: "It broke, or was not installed, on the base's side, and works now.",
+    Standing.CHANGED: "It is not what it was, and nothing says that this is worse: for who decides to look at.",
+    Standing.UNKNOWN: "The run folders do not hold it on both sides.",
+    Standing.BETTER: "Less than the base: the interval excludes no change, and what was found is beyond the margin.",
+    Standing.NOT_WORSE: "Not more than the base by the margin; how much less is open.",
+    Standing.SAME: "Within the margin on both sides, by its whole interval; or what is counted, and equal.",
 }
 
 _ESTIMATOR = (
@@ -67,9 +67,8 @@ _MOST_LAYERS = 20
 """Layers of a row that are named on the page."""
 
 _CHANGED = ("", "Row", "Figure", "Base", "New", "Shift", "Cause")
-_QUIET = ("same", "not known")
-_FIRST = ("stopped working", "no evidence", "started working")
-_HEADERS = {"ADOPT": "pass", "HOLD": "fail"}
+_FIRST = (Standing.BROKE, Standing.MISSING, Standing.STARTED)
+_HEADERS = {Decision.ADOPT: "pass", Decision.HOLD: "fail"}
 _WIDTH, _HEIGHT = 150, 14
 
 
@@ -112,16 +111,16 @@ def figure(change: Change, value: float | None) -> str:
     return words.quantity(value, change.unit) if change.unit else words.DASH
 
 
-def telling(row: Row) -> list[Change]:
+def telling(row: RowChange) -> list[Change]:
     """What a row has to say: all but what is the same or not known."""
-    return [change for change in row.changes if change.standing not in _QUIET]
+    return [change for change in row.changes if change.standing not in QUIET]
 
 
-def _changed(rows: Iterable[Row]) -> list[Row]:
-    return [row for row in rows if row.standing not in _FIRST and (row.standing not in _QUIET or telling(row))]
+def _changed(rows: Iterable[RowChange]) -> list[RowChange]:
+    return [row for row in rows if row.standing not in _FIRST and (row.standing not in QUIET or telling(row))]
 
 
-def _because(row: Row) -> str:
+def _because(row: RowChange) -> str:
     """The class of cause, and what tells it."""
     why = next(
         (one.why for one in row.changes if one.cause == row.cause and one.why and one.standing == row.standing), ""
@@ -172,7 +171,7 @@ def render_html(comparison: Comparison) -> str:
     return text
 
 
-def _shifts(rows: Sequence[Row]) -> tuple[list[DrawnShift], int]:
+def _shifts(rows: Sequence[RowChange]) -> tuple[list[DrawnShift], int]:
     """The percentile shifts, the furthest first, and how many are not drawn."""
     told = [(row, shift) for row in rows for shift in row.shifts]
     told.sort(key=lambda one: -max((abs(math.log(value)) for value in one[1].ratio if value), default=0.0))
@@ -180,7 +179,7 @@ def _shifts(rows: Sequence[Row]) -> tuple[list[DrawnShift], int]:
     return [one for one in drawn if one is not None], max(0, len(told) - _MOST_PLOTS)
 
 
-def _has_layers_to_tell(row: Row) -> bool:
+def _has_layers_to_tell(row: RowChange) -> bool:
     layers = row.layers
     return layers is not None and bool(
         layers.changed_count or layers.moved_count or layers.base != layers.new or layers.unmatched
@@ -189,7 +188,7 @@ def _has_layers_to_tell(row: Row) -> bool:
 
 def cell(of: Cell) -> Markup:
     """A cell of the table at a glance: symbol and few words, so that nothing is told by colour alone."""
-    symbol, kind = _SYMBOLS.get(of.standing, ("?", "inconclusive"))
+    symbol, kind = _SYMBOLS[of.standing]
     return Markup(
         '<span class="standing {}"><span aria-hidden="true">{}</span><span class="sr">{}: </span>&nbsp;{}</span>'
     ).format(kind, symbol, words.plain(of.standing), words.plain(_with_others(of)))
@@ -215,9 +214,9 @@ def _templates() -> jinja2.Environment:
     return environment
 
 
-def badge(standing: str) -> Markup:
+def badge(standing: Standing) -> Markup:
     """How something stands, as symbol and word."""
-    symbol, kind = _SYMBOLS.get(standing, ("?", "inconclusive"))
+    symbol, kind = _SYMBOLS[standing]
     return Markup('<span class="badge {}"><span aria-hidden="true">{}</span>&nbsp;{}</span>').format(
         kind, symbol, words.plain(standing)
     )
@@ -261,11 +260,9 @@ def bar(change: Change) -> Markup:
     )
 
 
-def _tally(rows: Sequence[Row]) -> dict[str, int]:
-    counts = dict.fromkeys(GRAVITY, 0)
-    for row in rows:
-        counts[row.standing] = counts.get(row.standing, 0) + 1
-    return {standing: count for standing, count in counts.items() if count}
+def _tally(rows: Sequence[RowChange]) -> dict[Standing, int]:
+    counts = Counter(row.standing for row in rows)
+    return {standing: counts[standing] for standing in GRAVITY if counts[standing]}
 
 
 # --- Markdown ------------------------------------------------------------------------------------------------------------
@@ -337,14 +334,11 @@ def _foremost(at: int, one: Foremost) -> str:
 
 def _line(line: Line, columns: Mapping[str, str]) -> Sequence[str]:
     cells = (line.cells.get(name) for name in columns)
-    told = [
-        words.DASH if one is None else f"{_SYMBOLS.get(one.standing, ('?', ''))[0]} {_text(_with_others(one))}"
-        for one in cells
-    ]
+    told = [words.DASH if one is None else f"{_SYMBOLS[one.standing][0]} {_text(_with_others(one))}" for one in cells]
     return _mark(line.standing), _text(line.name), *told
 
 
-def _change(row: Row, one: Change) -> Sequence[str]:
+def _change(row: RowChange, one: Change) -> Sequence[str]:
     return (
         _mark(one.standing),
         _text(row.id),
@@ -360,8 +354,8 @@ def _difference(one: Difference) -> Sequence[str]:
     return _text(one.name), _text(one.base), _text(one.new)
 
 
-def _mark(standing: str) -> str:
-    return f"{_SYMBOLS.get(standing, ('?', ''))[0]} {_text(standing)}"
+def _mark(standing: Standing) -> str:
+    return f"{_SYMBOLS[standing][0]} {_text(standing)}"
 
 
 def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], more: int = 0) -> str:

@@ -1,15 +1,13 @@
 """Rows over time on one page without scripts, drawn from what `trigate history show --json` prints and from nothing else.
 
 Every run is a mark while there are few; of many, time is cut into pieces and each drawn from its smallest to its largest, with
-the median a line, so that no peak is lost. What is read here is declared here; ``harness.records.from_json`` names what a
-damaged value lacks.
+the median a line, so that no peak is lost.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,16 +17,14 @@ import numpy as np
 from markupsafe import Markup
 
 from harness.records import RecordError, from_json
+from harness.records.history import HISTORY_SCHEMA, Series, Told
 from reports import words
 from reports.timeline import BINS, Lane, ends, into_bins
 
 __all__ = [
-    "SCHEMA", "about", "draw", "read", "render_html", "shift", "short", "steps_in_words", "summary", "title", "too_few",
+    "about", "draw", "read", "render_html", "shift", "short", "steps_in_words", "summary", "title", "too_few",
     "write",
 ]  # fmt: skip
-
-SCHEMA = 1
-"""Of what this draws."""
 
 _HEIGHT = 150
 _MOST_MARKS = 240
@@ -42,74 +38,15 @@ _SHAPES: Mapping[str, str] = {
 _FOREIGN = "M-4-4h8v8h-8z"
 
 
-@dataclass(frozen=True)
-class Point:
-    """One run."""
-
-    run: str
-    seq: int
-    started_at: str
-    value: float
-    low: float | None
-    high: float | None
-    outcome: str
-    placement: str = ""
-    incomplete: str = ""
-    mark: str = ""
-
-
-@dataclass(frozen=True)
-class Step:
-    """From point ``at`` on the level is another one."""
-
-    at: int
-    run: str
-    started_at: str
-    before: float
-    after: float
-    factor: float | None
-    changed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Series:
-    """One figure of one row over time."""
-
-    row: str
-    model: str
-    runtime: str
-    precision: str
-    machine: str
-    setting: str
-    boundary: str
-    simulated: str
-    source: str
-    figure: str
-    unit: str
-    points: tuple[Point, ...]
-    steps: tuple[Step, ...] = ()
-    notes: tuple[str, ...] = ()
-    sought_from: int = 0
-
-
-@dataclass(frozen=True)
-class Told:
-    """All that a page shows."""
-
-    series: tuple[Series, ...]
-    order: str
-    schema: int
-    notes: tuple[str, ...] = ()
-    trigate_version: str = ""
-
-
 def read(value: Any) -> Told:
     """What the history says, whole or refused with a ``RecordError``."""
     schema = value.get("schema") if isinstance(value, Mapping) else None
     if not isinstance(schema, int):
         raise RecordError("this is not what `trigate history show --json` prints: it has no schema number.")
-    if schema > SCHEMA:
-        raise RecordError(f"this history has schema {schema}; this trigate draws up to {SCHEMA}: upgrade trigate.")
+    if schema > HISTORY_SCHEMA:
+        raise RecordError(
+            f"this history has schema {schema}; this trigate draws up to {HISTORY_SCHEMA}: upgrade trigate."
+        )
     return from_json(Told, dict(value))
 
 

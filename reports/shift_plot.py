@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from harness.records.comparison import Shift
 from reports import words
-from reports.comparison import Shift, as_percent
+from reports.comparison import as_percent
 
 __all__ = ["KEY", "DrawnShift", "draw_shift"]
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.commands.common import default_cache, kept_history, plain, version
 
 if TYPE_CHECKING:
-    from harness.records.history import Added, Listed, Query, Told
-    from reports.history_page import Series
+    from harness.records.history import Added, Listed, Query, Series, Told
 
 HISTORY_EXAMPLES = """\
 examples:
@@ -344,13 +343,11 @@ def _told(arguments: argparse.Namespace) -> tuple[Told, tuple[str, ...]]:
 
 def _show(arguments: argparse.Namespace) -> int:
     from harness.records import to_json
-    from reports import history_page
 
     told, known = _told(arguments)
-    written = {**to_json(told), "figures": list(known)}
-    if _as_json(arguments, written):
+    if _as_json(arguments, {**to_json(told), "figures": list(known)}):
         return 0
-    for series in history_page.read(written).series:  # as the page sees it
+    for series in told.series:
         _show_series(series, _limit(arguments))
     if not told.series:
         print(_NOTHING)
@@ -407,7 +404,7 @@ def _plot(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--out: {arguments.out} cannot be written: {error.strerror or error}.") from error
     if not _as_json(arguments, {"written": str(arguments.out), "series": len(told.series)}):
         print(f"written: {arguments.out} ({len(told.series)} series)")
-        print(history_page.summary(history_page.read(to_json(told)).series) if told.series else _NOTHING)
+        print(history_page.summary(told.series) if told.series else _NOTHING)
     return 0
 
 

@@ -664,7 +664,9 @@ def _enum_of(kind: type[Enum]) -> _Reader:
         try:
             return known[value]
         except (KeyError, TypeError):
-            raise _MisfitError(f"is {value!r}; expected one of {', '.join(map(str, known))}.") from None
+            raise _MisfitError(
+                f"is {value!r}; expected one of {', '.join(str(each) or repr(each) for each in known)}."
+            ) from None
 
     return member
 

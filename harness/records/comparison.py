@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 __all__ = [
@@ -27,7 +27,13 @@ COMPARE_SCHEMA = 2
 """Of ``compare.json``. 1: first form. 2: what a change is about, layers, percentile shifts, what matters most."""
 
 
-class State(str, Enum):
+class _Word(str, Enum):
+    """Its text is its value on every Python, so that a page may hold it as it is; ``StrEnum`` is there from 3.11 on."""
+
+    __str__ = str.__str__
+
+
+class State(_Word):
     """What became of a row on one side. Of several runs of the base the best counts, of the new side the worst."""
 
     WORKS = "works"
@@ -39,7 +45,7 @@ class State(str, Enum):
     ABSENT = "no such row"
 
 
-class Standing(str, Enum):
+class Standing(_Word):
     """How the new side stands to the base, in a row or in one figure. Gravest first."""
 
     BROKE = "stopped working"
@@ -54,7 +60,7 @@ class Standing(str, Enum):
     SAME = "same"
 
 
-class Cause(str, Enum):
+class Cause(_Word):
     """The class of what explains a change, told by figures of the run folders and by nothing else."""
 
     NUMERICS = "numerics"
@@ -70,7 +76,7 @@ class Cause(str, Enum):
     NONE = ""
 
 
-class Decision(str, Enum):
+class Decision(_Word):
     """What to do with the new version."""
 
     ADOPT = "ADOPT"
@@ -184,16 +190,16 @@ class LayersChange:
 
     base: Mapping[str, int]
     new: Mapping[str, int]
-    changed: tuple[LayerChange, ...] = ()
-    changed_count: int = 0
-    moved: tuple[LayerChange, ...] = ()
-    moved_count: int = 0
-    matched: int = 0
-    base_only: int = 0
-    new_only: int = 0
-    unmatched: tuple[str, ...] = ()
-    base_source: str = ""
-    new_source: str = ""
+    changed: tuple[LayerChange, ...]
+    changed_count: int
+    moved: tuple[LayerChange, ...]
+    moved_count: int
+    matched: int
+    base_only: int
+    new_only: int
+    unmatched: tuple[str, ...]
+    base_source: str
+    new_source: str
 
 
 @dataclass(frozen=True)
@@ -227,9 +233,9 @@ class Foremost:
     row: str
     standing: Standing
     words: str
-    cause: Cause = Cause.NONE
-    why: str = ""
-    others: int = 0
+    cause: Cause
+    why: str
+    others: int
 
 
 @dataclass(frozen=True)
@@ -247,13 +253,13 @@ class Comparison:
     base: tuple[Side, ...]
     new: tuple[Side, ...]
     rows: tuple[RowChange, ...]
-    versions: tuple[Difference, ...] = ()
-    environment: tuple[Difference, ...] = ()
-    caveats: tuple[str, ...] = ()
-    to_do: tuple[str, ...] = ()
-    margins: Mapping[str, float] = field(default_factory=dict)
-    alpha: float = 0.05
-    family: int = 0
-    trigate_version: str = ""
-    foremost: tuple[Foremost, ...] = ()
+    versions: tuple[Difference, ...]
+    environment: tuple[Difference, ...]
+    caveats: tuple[str, ...]
+    to_do: tuple[str, ...]
+    margins: Mapping[str, float]
+    alpha: float
+    family: int
+    trigate_version: str
+    foremost: tuple[Foremost, ...]
     schema: int = COMPARE_SCHEMA

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Added", "Golden", "Listed", "Listing", "Point", "Query", "Series", "TimedStep", "Told"]
+__all__ = ["HISTORY_SCHEMA", "Added", "Golden", "Listed", "Listing", "Point", "Query", "Series", "TimedStep", "Told"]
+
+HISTORY_SCHEMA = 1
+"""Of ``Told``."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class Series:
     source: str
     figure: str
     unit: str
-    points: tuple[Point, ...] = ()
+    points: tuple[Point, ...]
     steps: tuple[TimedStep, ...] = ()
     notes: tuple[str, ...] = ()
     sought_from: int = 0
@@ -128,7 +131,7 @@ class Told:
     order: str
     notes: tuple[str, ...] = ()
     trigate_version: str = ""
-    schema: int = 1
+    schema: int = HISTORY_SCHEMA
 
 
 @dataclass(frozen=True)

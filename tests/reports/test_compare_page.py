@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,9 +13,8 @@ from typing import Any
 import pytest
 
 from harness.compare import compare_runs, write_comparison
-from harness.records import RecordError, Verdict, to_json
-from harness.records.comparison import Comparison as Written
-from harness.records.comparison import Standing
+from harness.records import RecordError, Verdict
+from harness.records.comparison import Change, Comparison, Standing
 from reports import compare_page
 from reports.compare_page import bar, read, render_html, render_markdown
 from tests.harness.compared_folders import a_comparison
@@ -47,13 +47,13 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def drawn(found: Written, folder: Path) -> tuple[str, str]:
+def drawn(found: Comparison, folder: Path) -> tuple[str, str]:
     write_comparison(found, folder)
     html, markdown = compare_page.write(folder)
     return html.read_text(encoding="utf-8"), markdown.read_text(encoding="utf-8")
 
 
-def a_bump(turn: Callable[[Verdict], Verdict] = broken, **given: Any) -> Written:
+def a_bump(turn: Callable[[Verdict], Verdict] = broken, **given: Any) -> Comparison:
     return compare_runs(base_runs(), new_runs(change=on("parity", turn), **given))
 
 
@@ -70,6 +70,7 @@ def test_the_decision_comes_first_then_what_matters_most_then_what_stopped_worki
         )
         assert "10.16.0" in text
         assert "the version and the reflash" in text
+        assert not re.search(r"\b(Cause|Decision|Standing|State)\.[A-Z]", text)
     assert "+20." in markdown or "+19." in markdown
 
 
@@ -118,18 +119,18 @@ def test_a_bump_with_nothing_planted_says_so_in_few_words(tmp_path: Path) -> Non
 
 
 def test_every_standing_has_a_symbol_and_a_meaning() -> None:
-    assert set(compare_page._SYMBOLS) == {standing.value for standing in Standing}
-    assert set(compare_page._MEANINGS) == {standing.value for standing in Standing}
+    assert set(compare_page._SYMBOLS) == set(Standing)
+    assert set(compare_page._MEANINGS) == set(Standing)
 
 
 def test_the_page_reads_what_the_harness_writes_and_names_what_a_damaged_file_lacks(tmp_path: Path) -> None:
     found = a_bump(ms=12.0)
     path = write_comparison(found, tmp_path)
-    assert to_json(read(path).rows[0].changes) == [
-        {name: value for name, value in change.items() if name in compare_page.Change.__dataclass_fields__}
-        for change in to_json(found.rows[0].changes)
-    ]
+    assert read(path) == found
     value = json.loads(path.read_text())
+    path.write_text(json.dumps({**value, "decision": "SELL"}))
+    with pytest.raises(RecordError, match=r"decision is 'SELL'; expected one of ADOPT, HOLD, MEASURE MORE\."):
+        read(path)
     del value["rows"][1]["cause"]
     path.write_text(json.dumps(value))
     with pytest.raises(RecordError, match=r"rows\[1\] lacks a field.*cause"):
@@ -149,8 +150,18 @@ def test_the_page_reads_what_the_harness_writes_and_names_what_a_damaged_file_la
 
 
 def test_a_shift_is_drawn_beside_its_margin_and_an_unknown_bound_is_no_line_that_ends() -> None:
-    known = compare_page.Change(
-        "p95", "ns", "same", "", ratio=1.01, low=0.99, high=1.03, margin=0.05, is_judged=True, base=1e6, new=1.01e6
+    known = Change(
+        "p95",
+        "ns",
+        Standing.SAME,
+        "",
+        ratio=1.01,
+        low=0.99,
+        high=1.03,
+        margin=0.05,
+        is_judged=True,
+        base=1e6,
+        new=1.01e6,
     )
     svg = str(bar(known))
     assert 'class="interval"' in svg

@@ -52,9 +52,9 @@ def a_history(*values: float, name: str = "disk-latency", step: int | None = Non
              "after": values[step], "factor": factor, "changed": ["tensorrt 10.3 → 10.16"]}
         ]  # fmt: skip
     series = {
-        "row": name, "model": "disk", "runtime": "tensorrt", "precision": "fp16", "machine": "orin", "setting": "39 Hz",
-        "boundary": "host clock", "simulated": "", "source": "trigate", "figure": "p50_ns", "unit": "ns", "points": points,
-        "steps": steps, "notes": [], **given,
+        "row": name, "kind": "latency", "model": "disk", "runtime": "tensorrt", "precision": "fp16", "machine": "orin",
+        "setting": "39 Hz", "boundary": "host clock", "simulated": "", "source": "trigate", "figure": "p50_ns", "unit": "ns",
+        "points": points, "steps": steps, "notes": [], **given,
     }  # fmt: skip
     return {"series": [series], "order": "began", "notes": [], "trigate_version": "0.1.0", "schema": 1}
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from reports.comparison import Shift
+from harness.records.comparison import Shift
 from reports.shift_plot import KEY, draw_shift
 
 pytestmark = pytest.mark.covers("RE-02")
