@@ -18,6 +18,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from harness.records import SCHEMA_VERSION, Outcome, RecordError, Run, Verdict, run_from_text, texts_of
+from harness.records.samples import Phase, Status
 
 __all__ = [
     "Calls",
@@ -37,9 +38,6 @@ __all__ = [
 Vector = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 Truth = npt.NDArray[np.bool_]
-
-_MEASURE, _OK = 2, 0
-"""As ``harness.tier2.samples`` counts phases and statuses: these two are judged, and all are stored."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +186,7 @@ def _time(text: str) -> datetime | None:
 def read_samples(folder: Path, name: str, *, for_calls: bool = False) -> pyarrow.Table:
     """The raw samples of one row, as they are on disk: a request per line with ``started_ns``, ``done_ns`` and ``phase``.
 
-    ``phase`` is a number beside ``status`` (``harness.tier2.samples``), or a word beside ``ok`` in runs of before Tier-2.
+    ``phase`` is a number beside ``status`` (``harness.records.samples``), or a word beside ``ok`` in runs of before Tier-2.
     ``for_calls``: only what ``calls`` and ``models`` look at.
     """
     forms = [{"started_ns", "done_ns", "phase", "status"}, {"started_ns", "done_ns", "phase", "ok"}]
@@ -224,8 +222,8 @@ def calls(samples: pyarrow.Table, *, is_open: bool = False, model: str = "") -> 
         launch=_whole(samples, "launch") if "launch" in names else np.zeros(len(begun), np.int64),
         begun_ns=begun,
         every_ms=(_whole(samples, "done_ns") - begun) / 1e6,
-        is_measured=_whole(samples, "phase") == _MEASURE if is_new else _truth(samples["phase"], "measure"),
-        is_ok=_whole(samples, "status") == _OK if is_new else _truth(samples["ok"], "True"),
+        is_measured=_whole(samples, "phase") == Phase.MEASURE if is_new else _truth(samples["phase"], "measure"),
+        is_ok=_whole(samples, "status") == Status.OK if is_new else _truth(samples["ok"], "True"),
         throttled=_whole(samples, "throttled") if "throttled" in names else np.full(len(begun), -1, np.int64),
     )
 

@@ -10,12 +10,12 @@ import itertools
 import struct
 from array import array
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from harness.records.samples import Phase, Status
 from runtime.protocol import Array
 
 __all__ = ["COLUMNS", "UNKNOWN", "Phase", "SampleLog", "Status", "open_journal", "places", "read_journal", "together"]
@@ -35,22 +35,6 @@ _WIDTH = len(COLUMNS)
 _ROW_BYTES = 8 * _WIDTH
 _UNSPLIT = (UNKNOWN,) * 4
 _PACK = struct.Struct(f"@{_WIDTH}q").pack
-
-
-class Phase(IntEnum):
-    """What a request was sent for. Only ``MEASURE`` is judged; all are stored."""
-
-    WARMUP = 0
-    SOAK = 1
-    MEASURE = 2
-
-
-class Status(IntEnum):
-    """What became of it. All but ``OK`` exceed any budget."""
-
-    OK = 0
-    FAILED = 1
-    DROPPED = 2
 
 
 class SampleLog:
