@@ -207,7 +207,7 @@ def _default(entry: dataclasses.Field[object]) -> str:
 
 def _doc_of_constant(module: object, name: str) -> str:
     source = inspect.getsource(typing.cast("typing.Any", module))
-    found = re.search(rf'^{name} = .*\n"""(.*?)"""', source, re.MULTILINE | re.DOTALL)
+    found = re.search(rf'^{name} = .*?\n"""(.*?)"""', source, re.MULTILINE | re.DOTALL)
     return found[1] if found else ""
 
 

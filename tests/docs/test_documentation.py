@@ -41,8 +41,8 @@ def test_every_page_is_built_without_a_warning(built: Path) -> None:
     ("page", "words"),
     [
         ("commands", ["trigate run", "trigate verify", "trigate history import", "--against PYTHON"]),
-        ("run", ["lineage", "INCONCLUSIVE", "schema number 2"]),
-        ("samples", ["scheduled_ns", "DROPPED"]),
+        ("run", ["lineage", "INCONCLUSIVE", "schema number 2. Of run.json. 1: first form."]),
+        ("samples", ["scheduled_ns", "DROPPED", "Of one row, all int64. Times count"]),
         ("configuration", ["power_mode", "BoardConfig", "may_lose"]),
         ("kept", ["limits.json", "MemoryLooks", "card_is_ours", "elements/"]),
         ("bundle", ["SIGNOFF.md", "BundledWaiver", "standing"]),
