@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.common import command, draw, print_end
+from harness.commands.common import command, draw, print_end, seldom
 
 if TYPE_CHECKING:
     from harness.config import Configuration
@@ -42,6 +43,7 @@ def add(commands: Any) -> None:
         "--history", type=Path, metavar="DIR", help="where floors are kept; default: the floors of each row of the run"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new run folder")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
 
 
 def _judge(arguments: argparse.Namespace) -> int:
@@ -51,7 +53,10 @@ def _judge(arguments: argparse.Namespace) -> int:
     configuration = _configuration(arguments, run)
     board = arguments.board or run.settings.get("board", "")
     floors = floors_for(run, arguments.history) if arguments.history else None
-    judged = rejudge(arguments.run, configuration, board, arguments.out, profile=arguments.profile, floors=floors)
+    say = (lambda words: None) if arguments.quiet else seldom(partial(print, file=sys.stderr))
+    judged = rejudge(
+        arguments.run, configuration, board, arguments.out, profile=arguments.profile, floors=floors, say=say
+    )
     print_end(judged, arguments.out, draw(arguments.out), arguments)
     return 4 if judged.exit_code is None else judged.exit_code
 

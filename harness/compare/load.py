@@ -385,7 +385,7 @@ def _run(folder: Path) -> Run:
         ) from None
     except (OSError, RecursionError, ValueError) as error:  # a RecordError is a ValueError
         remedy = "" if isinstance(error, RecordError) and "upgrade" in str(error) else " Copy the run folder again."
-        raise UsageError(f"{path} cannot be read: {_line(error)}{remedy}") from error
+        raise UsageError(f"{path} cannot be read: {_line(error).rstrip('.')}.{remedy}") from error
 
 
 def _inside(folder: Path, name: str, case_id: str) -> Path:

@@ -8,10 +8,10 @@ state, a suspended machine, a refused placement) is carried over from the run; s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -64,6 +64,7 @@ from runtime.protocol import Array
 
 __all__ = ["Again", "floors_for", "read_run", "read_samples", "read_traces", "rejudge"]
 
+_T = TypeVar("_T")
 _DECLARED = ("board: module", "board: power mode")
 _OURS = (KERNEL, MODELS)
 _SAMPLE_COLUMNS = frozenset((*COLUMNS, "throttled", "ok"))
@@ -83,13 +84,14 @@ def rejudge(
     *,
     profile: str | None = None,
     floors: Floors | None = None,
+    say: Callable[[str], object] = lambda words: None,
 ) -> Run:
     """Judge the run in ``run_folder`` by ``configuration``'s budgets of ``board_name`` ("": none), into ``out``.
 
     What the run had to show it still has to, and what the configuration and the board require as well. ``profile``: a name of
-    ``PROFILES``, by default each row's own. ``floors``: by default the floor that each row was
-    judged with. A run that was killed is judged as far as it got, from its journals. Raises ``UsageError`` for what is
-    no run or of another schema, samples that are missing or damaged, a model, board or profile that is not known, and an
+    ``PROFILES``, by default each row's own. ``floors``: by default the floor that each row was judged with. ``say``: is told
+    how far it is. A run that was killed is judged as far as it got, from its journals. Raises ``UsageError`` for what is no
+    run or of another schema, samples that are missing or damaged, a model, board or profile that is not known, and an
     ``out`` that holds something.
     """
     run = read_run(run_folder)
@@ -111,11 +113,12 @@ def rejudge(
             "there is nothing to judge again."
         )
     files = sorted(again.files())
-    verdicts = tuple(again.settle(verdict) for verdict in again.verdicts)  # before anything is written
+    rows = _told(again.verdicts, "rows judged again", say)
+    verdicts = tuple(again.settle(verdict) for verdict in rows)  # before anything is written
     settled = {verdict.case.id: verdict.case for verdict in verdicts}
     more = [word for word in require if word not in was]
     with RunFolder(out) as folder:
-        for name in files:
+        for name in _told(files, "files copied", say):
             folder.write(name, (run_folder / name).read_bytes())
         judged = replace(
             run,
@@ -138,6 +141,12 @@ def rejudge(
         folder.write(LIMITS_FILE, limits_text(limits))
         folder.write_run(judged)
     return judged
+
+
+def _told(things: Sequence[_T], done: str, say: Callable[[str], object]) -> Iterator[_T]:
+    for number, thing in enumerate(things):
+        say(f"{number} of {len(things)} {done}")
+        yield thing
 
 
 def _required(

@@ -34,7 +34,7 @@ def test_a_run_of_an_own_model_is_judged_by_its_own_limits_and_says_so(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = run_from_text((run / "run.json").read_text())
-    assert main(["judge", str(run), "--out", str(tmp_path / "again")]) == before.exit_code
+    assert main(["judge", str(run), "--quiet", "--out", str(tmp_path / "again")]) == before.exit_code
     assert f"by the run's own limits, {run / LIMITS_FILE}" in capsys.readouterr().err
     again = run_from_text((tmp_path / "again/run.json").read_text())
     assert [row.outcome for row in again.verdicts] == [row.outcome for row in before.verdicts]

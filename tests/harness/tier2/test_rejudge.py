@@ -89,7 +89,11 @@ def test_a_run_is_judged_again_under_another_budget(tmp_path: Path) -> None:
         assert "judged again from run r1 under board orin" in run.notes[-1]
         assert (out / "samples/a.parquet").read_bytes() == (tmp_path / "run/samples/a.parquet").read_bytes()
         assert any(figure.name == "mean_power_w" and figure.value for figure in run.verdicts[1].summary.figures)
-    assert rejudge(tmp_path / "run", configuration(11.0), "", tmp_path / "none").verdicts[1].outcome is Outcome.MEASURED
+    said: list[str] = []
+    boardless = rejudge(tmp_path / "run", configuration(11.0), "", tmp_path / "none", say=said.append)
+    assert boardless.verdicts[1].outcome is Outcome.MEASURED
+    assert said[:2] == ["0 of 2 rows judged again", "1 of 2 rows judged again"]
+    assert "files copied" in said[-1]
     again = rejudge(tmp_path / "out-11.0", configuration(20.0), "orin", tmp_path / "back")
     assert again.verdicts[1].outcome is Outcome.PASS
 
