@@ -133,13 +133,13 @@ def options_words(base: Entries, new: Entries) -> str:
 
 
 def _options(side: Entries) -> dict[str, set[str]]:
-    """By name, with the model in rows about several (``flags[disk]``)."""
+    """By name, with the model in rows about several."""
     found: dict[str, set[str]] = {}
     for key, told in ((key, told) for one in side for key, told in one.measurement.lineage.items()):
         stem, _, of = key.partition("[")
         for option in told.split(", ") if stem == "builder_options" else ():
             name, _, value = option.partition("=")
-            found.setdefault(f"{name}[{of}" if of else name, set()).add(value)
+            found.setdefault(f"{name} of {of.removesuffix(']')}" if of else name, set()).add(value)
     return found
 
 

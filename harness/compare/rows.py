@@ -358,9 +358,6 @@ class _Row:
         elif self.place:
             why = "the runtime places nodes otherwise"
             yield _fact("node placement", Standing.CHANGED, self.place, Cause.TOOL, why)
-        if self.options and self.tells_engine:
-            why = "read back from the builder, which nobody told so"
-            yield _fact("builder options", Standing.CHANGED, self.options, Cause.TOOL, why)
 
     def _clauses(self) -> Iterable[Judged]:
         """Of rows about a runtime itself: what it kept and keeps no more, though the row failed before too."""
@@ -711,6 +708,9 @@ class _Row:
         yield from _about("load", self._rounds("first load", "load_ns[cold", "load", False, cause))
         if not self.tells_engine:
             return
+        if self.options:
+            why = "read back from the builder, which nobody told so"
+            yield from _about("options", [_fact("builder options", Standing.CHANGED, self.options, Cause.TOOL, why)])
         named = _names(self.base, self.new, ("build_ns", "engine_bytes"))
         models = {name.partition("[")[2].removesuffix("]") for name in named}
         models |= {
