@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -255,7 +257,9 @@ def _list(arguments: argparse.Namespace) -> int:
         )
         return 0
     _table(
-        ("Began", "Run", "Ended", "Rows", "Profile", "Machine", "Versions", ""), [_run_line(run) for run in found.runs]
+        ("Began", "Run", "Ended", "Rows", "Profile", "Machine", "Versions", ""),
+        [_run_line(run) for run in found.runs],
+        below=4,
     )
     if found.total > len(found.runs):
         print(f"{len(found.runs)} of {found.total} runs; --limit {found.total} lists all.")
@@ -265,6 +269,8 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _run_line(run: Listed) -> Sequence[str]:
+    from harness.records import Outcome
+
     names = ("jetpack", "tensorrt_host", "tensorrt", "onnxruntime-gpu", "torch")
     marks = [f"golden:{name}" for name in run.golden]
     marks += [f"SIMULATED {run.simulated}"] if run.simulated else []
@@ -273,7 +279,7 @@ def _run_line(run: Listed) -> Sequence[str]:
         run.started_at[:16].replace("T", " "),
         _short(run.id),
         ("not complete" if not run.complete else "" if run.exit_code is None else f"exit {run.exit_code}"),
-        ", ".join(f"{outcome} {count}" for outcome, count in run.counts.items()),
+        ", ".join(f"{one.value} {run.counts[one.value]}" for one in Outcome if one.value in run.counts),
         run.profile,
         run.machine,
         ", ".join(f"{name} {run.facts[name]}" for name in names if name in run.facts),
@@ -293,18 +299,18 @@ def _take(arguments: argparse.Namespace, paths: Sequence[Path], take: Callable[[
     from harness.errors import UsageError
     from harness.records import to_json
 
-    taken: list[Added] = []
+    taken: list[tuple[Path, Added]] = []
     refused: list[str] = []
     for number, path in enumerate(paths, 1):
         if not arguments.quiet:
             print(f"[{number}/{len(paths)}] {plain(str(path))}", file=sys.stderr)
         try:
-            taken.append(take(path))
+            taken.append((path, take(path)))
         except UsageError as error:
             refused.append(str(error))
-    if not _as_json(arguments, {"added": to_json(tuple(taken)), "refused": refused}):
-        for one in taken:
-            print(plain(f"{one.id}: {one.how}") + "".join(f"; doubtful: {plain(note)}" for note in one.notes))
+    if not _as_json(arguments, {"added": to_json(tuple(one for _, one in taken)), "refused": refused}):
+        for path, one in taken:
+            print(plain("; doubtful: ".join([f"{path}: {one.how}, run {one.id}", *one.notes])))
     for sentence in refused:
         print(f"trigate: {plain(sentence)}", file=sys.stderr)
     return 2 if refused else 0
@@ -382,7 +388,7 @@ def _show_series(series: Series, limit: int) -> None:
                 "; ".join(filter(None, told)),
             )
         )
-    _table(("Began", "Run", history_page.title(series.figure), "Outcome", "Step"), lines)
+    _table(("Began", "Run", history_page.title(series.figure), "Outcome", "Step"), lines, below=1)
     if begin:
         print(f"The latest {limit} of {len(series.points)} runs.")
     for sentence in history_page.steps_in_words(series):
@@ -428,6 +434,7 @@ def _golden_list(arguments: argparse.Namespace) -> int:
             for one in found
             for run in one.runs
         ],
+        below=2,
     )
     return 0
 
@@ -477,17 +484,18 @@ def _floors(arguments: argparse.Namespace) -> int:
         print(f"No floor is kept in {_folder(arguments)}. The profile 'floor' learns them, overnight.")
         return 0
     _table(
-        ("What", "Design effect", "Sessions", "Learned under", ""),
+        ("Design effect", "Sessions", "What", "Learned under", ""),
         [
             (
-                str(one.key),
                 "not yet" if one.effect is None else f"{one.effect:.1f}",
                 f"{one.sessions} of {one.minutes / 60:.1f} h in all",
+                str(one.key),
                 ", ".join(f"{what} {value}" for what, value in sorted(one.key.versions.items())) or "versions unknown",
                 "" if name == "floors" else "SIMULATED",
             )
             for name, one in kept
         ],
+        below=3,
     )
     return 0
 
@@ -535,8 +543,20 @@ def _notes(notes: Iterable[str]) -> None:
         print(f"Note: {plain(note).rstrip('.')}.")
 
 
-def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    """A table as wide as its text, where nobody says how wide the terminal is; text of runs is text, and no markup."""
+def _table(headings: Sequence[str], lines: Sequence[Sequence[str]], *, below: int = 0) -> None:
+    """A table as wide as its text; on a terminal that is narrower the last ``below`` columns stand under each line instead."""
+    drawn = _drawn(headings, lines)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    if below and 0 < width < max(map(len, drawn)):
+        drawn = _drawn(headings[:-below], [line[:-below] for line in lines])
+        for at, line in reversed([*enumerate(lines, len(drawn) - len(lines))]):
+            words = plain("; ".join(filter(None, line[-below:])))
+            drawn[at + 1 : at + 1] = textwrap.wrap(words, width, initial_indent="    ", subsequent_indent="    ")
+    print("\n".join(drawn))
+
+
+def _drawn(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """The table's lines, one of each of ``lines`` at the end; text of runs is text, and no markup."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -545,10 +565,10 @@ def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     used = [at for at, heading in enumerate(headings) if any(line[at] for line in lines)]
     for at in used:
-        table.add_column(headings[at], overflow="fold")
+        table.add_column(headings[at])
     for line in lines:
-        table.add_row(*(Text(plain(line[at])) for at in used))
-    console = Console(width=None if sys.stdout.isatty() else 400, highlight=False)
+        table.add_row(*(Text(" ".join(plain(line[at]).split())) for at in used))
+    console = Console(width=100_000, highlight=False, color_system=None)
     with console.capture() as captured:
         console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n"))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n").splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,26 @@ def test_the_listing_is_the_default_and_its_words_stand_before_or_after(
     assert told(capsys, "--history", folder, "--until", "2023-12")["total"] == 0
 
 
+def test_on_a_narrow_terminal_what_does_not_fit_stands_under_each_run(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = said(capsys, "--history", folder).splitlines()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(max(map(len, wide))))
+    assert said(capsys, "--history", folder).splitlines() == wide
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = said(capsys, "--history", folder).splitlines()
+    assert max(map(len, lines)) <= 80 < max(map(len, wide))
+    at = next(at for at, line in enumerate(lines) if "0000000b0000" in line)
+    assert wide[2].startswith(lines[at])
+    assert [word.strip(";") for word in lines[at + 1].split()] == wide[2].removeprefix(lines[at]).split()
+
+
 def test_a_folder_is_added_and_a_second_time_known(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_folder(tmp_path / "run")
-    assert "id-a: added" in said(capsys, "add", run, "--history", folder)
+    assert f"{run}: added, run id-a" in said(capsys, "add", run, "--history", folder)
     assert told(capsys, "add", run, "--history", folder)["added"][0]["how"] == "known"
     assert "id-a: forgotten" in said(capsys, "forget", "id-a", "--history", folder)
 
@@ -72,7 +88,7 @@ def test_of_several_folders_the_good_ones_are_added_and_the_others_named(
     good = run_folder(tmp_path / "run")
     assert main(["history", "add", str(tmp_path / "nothing"), str(good), "--history", str(folder)]) == 2
     captured = capsys.readouterr()
-    assert "id-a: added" in captured.out
+    assert captured.out == f"{good}: added, run id-a\n"
     assert "nothing is no run folder" in captured.err
 
 
@@ -176,7 +192,7 @@ def test_of_several_files_the_good_ones_are_imported_and_progress_is_told(
     words = ["history", "import", str(tmp_path / "broken.json"), str(times), "--model", "disk", "--at", "2024-11-05"]
     assert main([*words, "--history", str(folder)]) == 2
     captured = capsys.readouterr()
-    assert captured.out.endswith(": added\n")
+    assert captured.out.startswith(f"{times}: added, run import-trtexec-")
     assert "[2/2] " in captured.err
     assert "broken.json is not JSON" in captured.err
     assert main([*words, "--history", str(folder), "--quiet", "--json"]) == 2
