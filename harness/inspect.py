@@ -6,6 +6,8 @@ Several files are listed, one line each; two calibration caches are compared, te
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +33,7 @@ from runtime.strategies.trt_timing import read_timing_cache
 __all__ = ["Findings", "compare_caches", "inspect", "listing"]
 
 _ROWS_SHOWN = 40
+_MOST_BUNDLE_BYTES = 64 << 20  # a small archive can unpack to any size
 _OF_ROWS = ("samples_file", "trace_file", "errors_file", "raw_file", "layers_file")
 _LAYERS_AGAIN = (
     "`trigate compile MODEL --force` writes it again, with the engine. The engine loads without it; where precision was read "
@@ -102,6 +105,7 @@ def inspect(path: Path, host: HostTuple | None = None, *, elsewhere: bool = Fals
         ".pt": _checkpoint,
         ".pth": _checkpoint,
         ".cache": _cache,
+        ".zip": lambda packed, _: _bundle(packed),
         **dict.fromkeys(_BESIDE, _beside),
     }
     reader = readers.get(path.suffix)
@@ -393,8 +397,15 @@ def _bundle(path: Path) -> Findings:
     from harness.signoff.bundle import signoff_from
 
     try:
-        signoff = signoff_from((path / "bundle.json").read_bytes())
-    except (OSError, RecordError, ValueError, RecursionError) as error:
+        if path.is_dir():
+            data = (path / "bundle.json").read_bytes()
+        else:
+            with zipfile.ZipFile(path) as packed, packed.open("bundle.json") as file:
+                data = file.read(_MOST_BUNDLE_BYTES)
+        signoff = signoff_from(data)
+    except KeyError as error:
+        raise UsageError(f"{path} is no bundle of one file: it has no bundle.json.") from error
+    except (OSError, RecordError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         return Findings("sign-off bundle", path, {}, (f"bundle.json cannot be read: {error}",))
     says: dict[str, Any] = {
         "decision": signoff.decision,
@@ -409,6 +420,6 @@ def _bundle(path: Path) -> Findings:
         ("row", "standing", "outcome", "run"),
         *((row.id, row.standing, row.outcome.value, row.run) for row in signoff.rows),
     ]
-    notes = ("as it says of itself: check it with `trigate verify`",)
     refusals = tuple(problem.words for problem in signoff.problems)
-    return Findings("sign-off bundle", path, says, refusals, notes, tuple(rows), where="on its own word")
+    good = "as it says of itself: check it with `trigate verify`"
+    return Findings("sign-off bundle", path, says, refusals, (good,) if refusals else (), tuple(rows), good=good)

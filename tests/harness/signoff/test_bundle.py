@@ -447,6 +447,10 @@ def test_a_bundle_can_be_inspected_and_is_not_believed(home: Home, tmp_path: Pat
     assert found.says["waiver 1"] == "Ada <ada@example.org>, until 2026-12-31: so | so"
     assert (LATENCY, "waived", "FAIL") in [row[:3] for row in found.rows]
     assert "check it with `trigate verify`" in found.to_text()
+    home.sign(tmp_path / "bundle.zip", "slow", waivers=a_waiver())
+    assert inspect(tmp_path / "bundle.zip").rows == found.rows
+    (tmp_path / "none.zip").write_bytes(b"PK")
+    assert not inspect(tmp_path / "none.zip").passes
     (tmp_path / "bundle" / BUNDLE).write_text("[]")
     assert not inspect(tmp_path / "bundle").passes
 
