@@ -83,7 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     cut = words.index("--") if "--" in words else len(words)
     try:
-        arguments = make_parser().parse_args(words[:cut])
+        parser = make_parser()
+        arguments, unknown = parser.parse_known_args(words[:cut])
+        if unknown:
+            parser.prog += f" {arguments.command}"
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     except _WrongCall as wrong:
         if "--json" in words[:cut]:
             print(json.dumps({"error": wrong.sentence, "exit_code": 2}))
@@ -152,7 +156,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="command")
     _add_run(commands)
     _add_pack(commands)
     _add_compile(commands)

@@ -563,7 +563,7 @@ def test_a_pack_is_made_with_progress_or_quietly_and_one_model_is_told_in_the_si
     assert (told.err == "") == quiet
 
 
-@pytest.mark.parametrize("name", ["run", "pack", "compile", "doctor", "compare", "sign"])
+@pytest.mark.parametrize("name", ["run", "pack", "compile", "doctor", "judge", "compare", "sign", "verify"])
 def test_what_takes_long_can_be_quiet(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([name, "--help"])
@@ -578,6 +578,7 @@ def test_a_call_that_cannot_be_parsed_is_an_object_where_json_is_asked(capsys: p
         assert ended.value.code == 2
         told = capsys.readouterr()
         assert told.err.startswith("trigate: ")
+        assert told.err.endswith(f". Try `trigate {words[0]} --help`.\n")
         if "--json" not in words:
             assert told.out == ""
             continue
