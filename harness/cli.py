@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.commands import compare, history, judge, key, preflight, report, sign, telemetry, verify
-from harness.commands.common import check_root, command, default_cache, draw, plain, print_end, stamp, version
+from harness.commands.common import check_root, command, default_cache, draw, plain, print_end, stamp, tell, version
 
 if TYPE_CHECKING:
     from harness.assemble import House, Request
@@ -566,7 +566,10 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from harness.doctor import examine
 
     examination = examine(arguments.root, os.environ)
-    print(json.dumps(examination.to_json(), indent=1) if arguments.json else examination.to_text())
+    if arguments.json:
+        print(json.dumps(examination.to_json(), indent=1))
+    else:
+        tell(examination.to_text())
     return 0
 
 

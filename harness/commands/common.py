@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.words import fitted
+
 if TYPE_CHECKING:
     from harness.records import Run
 
 __all__ = [
-    "check_root", "command", "default_cache", "draw", "kept_history", "plain", "print_end", "seldom", "stamp", "version",
+    "check_root", "command", "default_cache", "draw", "kept_history", "plain", "print_end", "seldom", "stamp",
+    "tell", "terminal_width", "version",
 ]  # fmt: skip
 
 
@@ -72,6 +77,16 @@ def seldom(
             say(words)
 
     return told
+
+
+def terminal_width() -> int:
+    """Of standard output, in letters; 0 where it is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+
+def tell(text: str) -> None:
+    """Print what people read."""
+    print(fitted(text, terminal_width()))
 
 
 def version() -> str:

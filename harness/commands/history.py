@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import textwrap
 import time
@@ -13,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.common import default_cache, kept_history, plain, version
+from harness.commands.common import default_cache, kept_history, plain, terminal_width, version
 
 if TYPE_CHECKING:
     from harness.records.history import Added, Listed, Query, Series, Told
@@ -546,7 +545,7 @@ def _notes(notes: Iterable[str]) -> None:
 def _table(headings: Sequence[str], lines: Sequence[Sequence[str]], *, below: int = 0) -> None:
     """A table as wide as its text; on a terminal that is narrower the last ``below`` columns stand under each line instead."""
     drawn = _drawn(headings, lines)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    width = terminal_width()
     if below and 0 < width < max(map(len, drawn)):
         drawn = _drawn(headings[:-below], [line[:-below] for line in lines])
         for at, line in reversed([*enumerate(lines, len(drawn) - len(lines))]):

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.commands.common import command
+from harness.commands.common import command, tell
 
 PREFLIGHT_EXAMPLES = """\
 examples:
@@ -52,6 +52,8 @@ def _preflight(arguments: argparse.Namespace) -> int:
     )
     if arguments.json:
         print(json.dumps(checklist.to_json(), indent=1))
+    elif arguments.markdown:
+        print(checklist.to_markdown())
     else:
-        print(checklist.to_markdown() if arguments.markdown else checklist.to_text())
+        tell(checklist.to_text())
     return checklist.exit_code
