@@ -642,12 +642,8 @@ def _set_mode(wanted: str, state: BoardState) -> str:
 def _as_declared(declared: BoardConfig | None, start: BoardState, end: BoardState) -> Iterator[Check]:
     wanted = declared.power_mode if declared else ""
     module = start.module or ""
-    if declared and declared.module not in module and re.search(r"\bp[0-9]{4}-[0-9]{4}", module):
-        yield _check(
-            "module",
-            f"this is {module}, and board {declared.name} declares module {declared.module}. "
-            "Run on that board, or name this one with --board.",
-        )
+    if declared and declared.module not in module:
+        yield from _of_another_module(declared, start)
     if not _is_jetson(start) and not wanted:
         return
     if _mode(start) == "unknown":
@@ -669,6 +665,23 @@ def _as_declared(declared: BoardConfig | None, start: BoardState, end: BoardStat
         yield _check(
             "power mode",
             f"the power mode was {_mode(start)} and became {_mode(end)} in mid-run: {back}, and run again.",
+        )
+
+
+def _of_another_module(declared: BoardConfig, start: BoardState) -> Iterator[Check]:
+    """A Jetson that tells nothing of its module (in a container) is believed to be the named one; no other machine is."""
+    if start.module and re.search(r"\bp[0-9]{4}-[0-9]{4}", start.module):
+        yield _check(
+            "module",
+            f"this is {start.module}, and board {declared.name} declares module {declared.module}. "
+            "Run on that board, or name this one with --board.",
+        )
+    elif not _is_jetson(start):
+        yield _check(
+            "module",
+            f"nothing shows that this machine ({start.module or 'no module is known'}) is board {declared.name}, module "
+            f"{declared.module}. Run on that board; without --board its budgets do not apply here, and rows are MEASURED. Into a "
+            "container on it mount /proc/device-tree and /etc/nvpmodel.conf (-v ...:ro).",
         )
 
 

@@ -441,6 +441,18 @@ def test_a_mode_that_is_declared_for_a_host_without_any_is_unknown() -> None:
     assert "this host has none" in found(*check_state(DECLARED, state, state))
 
 
+@pytest.mark.covers("T2-02")
+def test_a_machine_that_nothing_shows_to_be_the_named_board_keeps_no_budget_of_it(resting: BoardState) -> None:
+    declared = BoardConfig("orin-nx", module="p3767-0000")
+    for workstation in (BoardState(), BoardState(module="Precision 7960")):
+        (check,) = check_state(declared, workstation, workstation)
+        assert (check.name, check.outcome) == ("board: module", Outcome.INCONCLUSIVE)
+        assert "is board orin-nx, module p3767-0000. Run on that board; without --board" in check.reason
+    hidden = replace(resting, module=None)  # a container on a Jetson, which has a power mode
+    assert "module" not in {check.name for check in check_state(declared, hidden, hidden)}
+    assert check_state(replace(declared, module="Precision"), workstation, workstation) == ()
+
+
 # --- two boards ------------------------------------------------------------------------------------------------------
 
 
