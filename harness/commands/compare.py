@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.common import command, kept_history
+from harness.commands.common import command, kept_history, tell
 
 if TYPE_CHECKING:
     from harness.records.comparison import Comparison
@@ -126,5 +126,6 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(to_json(found), indent=1))
     else:
-        print("\n".join(["written: " + ", ".join(map(str, written)), *in_words(found)]))
+        for line in ("written: " + ", ".join(map(str, written)), *in_words(found)):
+            tell(line)
     return found.exit_code
